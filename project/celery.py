@@ -1,0 +1,35 @@
+"""The Celery app and the schedule. What the worker can be asked to do stands in accounts/tasks.py."""
+
+import os
+
+from celery import Celery
+from celery.signals import beat_init, celeryd_init
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+
+app = Celery("project")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["accounts"])
+
+
+@app.on_after_finalize.connect
+def _schedule(sender: Celery, **_: object) -> None:
+    from django.conf import settings
+
+    sweep = float(settings.SWEEP_INTERVAL)
+    # A sweep that waited longer than the next one is worth nothing.
+    for name, every in {
+        "accounts.sweep": sweep,
+        "accounts.remove_discarded_pictures": 60.0,
+        "accounts.prune": 3600.0,
+    }.items():
+        sender.conf.beat_schedule[name] = {"task": name, "schedule": every, "options": {"expires": max(every, 5.0)}}
+
+
+@celeryd_init.connect
+@beat_init.connect
+def _patient_broker(**_: object) -> None:
+    """The worker waits for a broker that is away and takes up work within seconds of its return; the short
+    patience in the settings is that of a web request."""
+    app.conf.broker_transport_options = {"socket_connect_timeout": 3, "socket_timeout": 10, "socket_keepalive": True}
+    app.conf.broker_connection_max_retries = None

@@ -1,0 +1,62 @@
+"""Settings from the environment. Each name is asked for once, with its default and a sentence of help;
+`.env.example` and `docs/settings.md` are written from what is remembered here."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    default: str | None  # None: there is no safe default, so it must be given
+    help: str
+    secret: bool = False
+
+
+asked: dict[str, Setting] = {}
+
+
+def text(name: str, default: str | None, help: str, *, secret: bool = False) -> str:
+    """The value of NAME. A secret may also stand in a file, whose path is in NAME_FILE."""
+    asked[name] = Setting(name, default, help, secret)
+    value = os.environ.get(name)
+    path = os.environ.get(f"{name}_FILE") if secret else None
+    if value is None and path:
+        value = Path(path).read_text().strip()
+    if value is None:
+        value = default
+    if value is None:
+        raise ImproperlyConfigured(f"{name} is not set. {help}")
+    return value
+
+
+def flag(name: str, default: bool, help: str) -> bool:
+    value = text(name, "1" if default else "0", help).strip().lower()
+    if value in {"1", "true", "yes", "on"}:
+        return True
+    if value in {"0", "false", "no", "off", ""}:
+        return False
+    raise ImproperlyConfigured(f"{name} must be 1 or 0, not {value!r}.")
+
+
+def number(name: str, default: int, help: str) -> int:
+    value = text(name, str(default), help)
+    try:
+        return int(value)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be a whole number, not {value!r}.") from None
+
+
+def choice(name: str, default: str, options: tuple[str, ...], help: str) -> str:
+    value = text(name, default, help)
+    if value not in options:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(options)}, not {value!r}.")
+    return value
+
+
+def items(name: str, default: str | None, help: str, *, secret: bool = False) -> list[str]:
+    """Words divided by commas."""
+    return [item.strip() for item in text(name, default, help, secret=secret).split(",") if item.strip()]

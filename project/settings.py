@@ -1,0 +1,322 @@
+"""The one settings file. What differs between development, test and production are values, so it differs in
+the environment: every name is in `.env.example`, which is written from this file."""
+
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+from project import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# --- Where and who ------------------------------------------------------------------------------------------
+
+DEBUG = env.flag("DEBUG", False, "Development only: error pages with source, the page that shows every mail.")
+SECRET_KEY = env.text(
+    "SECRET_KEY",
+    None,
+    "At least 50 random characters. Signs cookies and refresh tokens and seals what the database keeps secret.",
+    secret=True,
+)
+SECRET_KEY_FALLBACKS = env.items(
+    "SECRET_KEY_FALLBACKS",
+    "",
+    "Earlier values of SECRET_KEY, newest first; with them a change of the key signs nobody out.",
+    secret=True,
+)
+PUBLIC_URL = env.text(
+    "PUBLIC_URL",
+    None,
+    "The address that people type, without a slash at the end: https://accounts.example.com. Links in mails "
+    "and the issuer of tokens are built from it and never from the Host header.",
+).rstrip("/")
+_public = urlsplit(PUBLIC_URL)
+if _public.scheme not in {"http", "https"} or not _public.hostname:
+    raise ImproperlyConfigured("PUBLIC_URL must begin with http:// or https:// and name a host.")
+HTTPS = _public.scheme == "https"
+ALLOWED_HOSTS = env.items(
+    "ALLOWED_HOSTS", _public.hostname, "Host names that are answered, divided by commas. Default: that of PUBLIC_URL."
+)
+TRUSTED_PROXY_COUNT = env.number(
+    "TRUSTED_PROXY_COUNT", 0, "Proxies of yours in front that add to X-Forwarded-For. 0: that header is not read."
+)
+SITE_NAME = env.text("SITE_NAME", "Crew", "The name on pages and in mails.")
+ACCENT_COLOR = env.text("ACCENT_COLOR", "", "One CSS colour for buttons and links, such as #1d569f. Empty: as shipped.")
+
+ROOT_URLCONF = "project.urls"
+WSGI_APPLICATION = "project.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+APPEND_SLASH = True
+
+INSTALLED_APPS = [
+    "accounts",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "allauth",
+    "allauth.account",
+    "ninja",
+    "post_office",
+    "storages",
+]
+
+# Pages walk through all of these, the API through none but its own (project/wsgi.py).
+MIDDLEWARE = [
+    "accounts.http.RequestMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "accounts.http.ContentSecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "accounts.http.BrowserSessionMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+]
+API_MIDDLEWARE = ["accounts.http.RequestMiddleware", "api.middleware.ProblemMiddleware"]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "accounts.http.site",
+            ],
+        },
+    }
+]
+FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
+# So that Django's own form templates are found behind ours.
+INSTALLED_APPS.append("django.forms")
+
+# --- Postgres -----------------------------------------------------------------------------------------------
+
+DATABASES = {
+    "default": {
+        **dj_database_url.parse(
+            env.text("DATABASE_URL", None, "postgres://user:password@host:5432/name", secret=True),
+            conn_max_age=env.number("DATABASE_CONN_MAX_AGE", 600, "Seconds that a connection is kept open."),
+            conn_health_checks=True,
+        ),
+        "DISABLE_SERVER_SIDE_CURSORS": env.flag(
+            "DATABASE_TRANSACTION_POOLING", False, "1 behind PgBouncer in transaction mode."
+        ),
+    }
+}
+
+# --- Valkey or Redis: the worker's bell, and coarse limits --------------------------------------------------
+
+REDIS_URL = env.text("REDIS_URL", None, "redis://host:6379/0 (Valkey or Redis).", secret=True)
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_DEFAULT_EXPIRES = 300
+# For web processes, where a broker that is down or mute must not hold up an answer. The worker takes its own
+# (project/celery.py).
+CELERY_BROKER_TRANSPORT_OPTIONS = {"max_retries": 0, "socket_connect_timeout": 0.3, "socket_timeout": 0.3}
+SWEEP_INTERVAL = env.number(
+    "SWEEP_INTERVAL", 5, "Seconds between two looks for mails and requests that no bell announced."
+)
+
+# --- Mail ---------------------------------------------------------------------------------------------------
+
+_mail = urlsplit(
+    env.text(
+        "EMAIL_URL",
+        None,
+        "smtp://user:password@host:587?tls=1 (STARTTLS), smtps://host:465 (TLS) or smtp://host:25.",
+        secret=True,
+    )
+)
+_mail_options = parse_qs(_mail.query)
+EMAIL_BACKEND = "accounts.services.mail.QueueBackend"
+EMAIL_HOST = _mail.hostname or "localhost"
+EMAIL_PORT = _mail.port or (465 if _mail.scheme == "smtps" else 25)
+EMAIL_HOST_USER = unquote(_mail.username or "")
+EMAIL_HOST_PASSWORD = unquote(_mail.password or "")
+EMAIL_USE_SSL = _mail.scheme == "smtps"
+EMAIL_USE_TLS = _mail_options.get("tls", ["0"])[0] in {"1", "true"}
+EMAIL_TIMEOUT = env.number("EMAIL_TIMEOUT", 15, "Seconds before an SMTP server that does not answer is given up on.")
+DEFAULT_FROM_EMAIL = env.text(
+    "EMAIL_FROM", f"{SITE_NAME} <no-reply@{_public.hostname}>", "The sender of every mail. Default: no-reply at PUBLIC_URL."
+)
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+MAIL_RETENTION = timedelta(days=env.number("MAIL_RETENTION_DAYS", 30, "Days that the record of a mail is kept."))
+POST_OFFICE = {"LOG_LEVEL": 0, "CELERY_ENABLED": False, "DEFAULT_PRIORITY": "medium"}
+
+# --- Pictures -----------------------------------------------------------------------------------------------
+
+S3_BUCKET = env.text("S3_BUCKET", "pictures", "The bucket of the pictures. It stays private: addresses are signed.")
+_s3 = {
+    "bucket_name": S3_BUCKET,
+    "access_key": env.text("S3_ACCESS_KEY_ID", None, "The key id for the bucket.", secret=True),
+    "secret_key": env.text("S3_SECRET_ACCESS_KEY", None, "The secret key for the bucket.", secret=True),
+    "region_name": env.text("S3_REGION", "us-east-1", "The bucket's region; look-alikes want one too."),
+    "signature_version": "s3v4",
+    "addressing_style": env.choice(
+        "S3_ADDRESSING_STYLE", "path", ("path", "virtual"), "path for look-alikes, virtual for AWS."
+    ),
+    "default_acl": None,
+    "file_overwrite": True,  # keys come from the content, so the same key is the same picture
+    "querystring_expire": env.number("PICTURE_URL_LIFETIME", 3600, "Seconds that a signed picture address works."),
+}
+S3_ENDPOINT_URL = env.text("S3_ENDPOINT_URL", "", "How this service reaches the storage. Empty: AWS.") or None
+S3_PUBLIC_ENDPOINT_URL = (
+    env.text("S3_PUBLIC_ENDPOINT_URL", "", "How browsers and apps reach it. Empty: the same.") or S3_ENDPOINT_URL
+)
+PICTURE_URL_LIFETIME: int = _s3["querystring_expire"]  # type: ignore[assignment]
+STORAGES = {
+    "default": {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {**_s3, "endpoint_url": S3_ENDPOINT_URL}},
+    # Only signs: an address signed for the inner name is refused at the public one.
+    "public": {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {**_s3, "endpoint_url": S3_PUBLIC_ENDPOINT_URL}},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
+}
+PICTURE_MAX_BYTES = env.number("PICTURE_MAX_BYTES", 10 * 1024 * 1024, "The largest picture that is taken, in bytes.")
+PICTURE_MAX_PIXELS = env.number("PICTURE_MAX_PIXELS", 50_000_000, "The most pixels that are decoded.")
+# A form with a picture in it: the picture, and room for the rest.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024
+FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 50
+DATA_UPLOAD_MAX_NUMBER_FILES = 2
+
+# --- Accounts -----------------------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "accounts.User"
+# Only remembers who is signed in and what staff may do; whether a password is right is decided in
+# accounts/services/login.py alone.
+AUTHENTICATION_BACKENDS = ["accounts.adapter.Backend"]
+SIGNUP_OPEN = env.flag("SIGNUP_OPEN", True, "0 closes sign-up on both faces.")
+EMAIL_VERIFICATION = env.choice(
+    "EMAIL_VERIFICATION",
+    "optional",
+    ("optional", "mandatory"),
+    "mandatory: nobody is signed in before the address is proved.",
+)
+DIRECTORY_ACCESS = env.choice(
+    "DIRECTORY_ACCESS", "signed_in", ("signed_in", "staff"), "Who may list the ids of all users."
+)
+UNPROVED_ACCOUNT_LIFETIME = timedelta(
+    days=env.number(
+        "UNPROVED_ACCOUNT_LIFETIME_DAYS", 30, "Accounts that never proved an address are removed when unused so long."
+    )
+)
+PASSWORD_MIN_LENGTH = env.number("PASSWORD_MIN_LENGTH", 12, "The fewest characters of a new password.")
+PASSWORD_MAX_LENGTH = 128
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+        "OPTIONS": {"user_attributes": ("username", "email"), "max_similarity": 0.8},
+    },
+]
+ARGON2_MEMORY_KIB = env.number("ARGON2_MEMORY_KIB", 19 * 1024, "Memory of one Argon2id hash (OWASP's minimum).")
+ARGON2_TIME_COST = env.number("ARGON2_TIME_COST", 2, "Passes of one Argon2id hash.")
+ARGON2_PARALLELISM = env.number("ARGON2_PARALLELISM", 1, "Lanes of one Argon2id hash.")
+PASSWORD_HASH_CONCURRENCY = env.number(
+    "PASSWORD_HASH_CONCURRENCY", 2, "Hashes at a time in one process. The others wait, so that no crowd eats the memory."
+)
+PASSWORD_HASH_WAIT = env.number("PASSWORD_HASH_WAIT", 3, "Seconds of waiting for that before 503 and Retry-After.")
+PASSWORD_HASHERS = ["accounts.services.passwords.Argon2id", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
+
+ACCESS_TOKEN_LIFETIME = timedelta(seconds=env.number("ACCESS_TOKEN_LIFETIME", 900, "Seconds an access token works."))
+ACCESS_TOKEN_AUDIENCE = env.text("ACCESS_TOKEN_AUDIENCE", "api", "The aud claim of access tokens.")
+REFRESH_IDLE_LIFETIME = timedelta(days=env.number("REFRESH_IDLE_DAYS", 30, "Days after which an unused session ends."))
+REFRESH_ABSOLUTE_LIFETIME = timedelta(days=env.number("REFRESH_ABSOLUTE_DAYS", 180, "Days after which any session ends."))
+CODE_LIFETIME = timedelta(minutes=10)
+LINK_LIFETIME = timedelta(hours=1)
+RATE_LIMITS = env.items(
+    "RATE_LIMITS", "", "Other numbers for limits: login_per_ip=100/300,signup_per_ip=50/3600 (tries/seconds)."
+)
+EVENT_RETENTION = timedelta(days=env.number("EVENT_RETENTION_DAYS", 400, "Days that the security log is kept."))
+
+# --- allauth: the browser's flows; every decision comes back to our rules through its adapter ---------------
+
+ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*"]
+ACCOUNT_PRESERVE_USERNAME_CASING = False
+ACCOUNT_EMAIL_VERIFICATION = "none"  # ours decides (accounts/services/login.py)
+ACCOUNT_RATE_LIMITS = False  # ours count, once for both faces
+ACCOUNT_LOGOUT_ON_GET = False
+ACCOUNT_SESSION_REMEMBER = None
+ACCOUNT_EMAIL_NOTIFICATIONS = False
+ACCOUNT_SIGNUP_REDIRECT_URL = "email_confirm"
+ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_FORMS = {
+    "login": "accounts.forms.LoginForm",
+    "signup": "accounts.forms.SignUpForm",
+    "reset_password": "accounts.forms.ForgotPasswordForm",
+    "user_token": "accounts.forms.ResetKeyForm",
+    "reset_password_from_key": "accounts.forms.NewPasswordForm",
+    "change_password": "accounts.forms.ChangePasswordForm",
+}
+ALLAUTH_TRUSTED_PROXY_COUNT = TRUSTED_PROXY_COUNT
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "overview"
+
+# --- The browser's session and safety -----------------------------------------------------------------------
+
+_host_prefix = "__Host-" if HTTPS else ""
+SESSION_COOKIE_NAME = f"{_host_prefix}session"
+SESSION_COOKIE_AGE = 60 * 60 * 24 * 30
+SESSION_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_NAME = f"{_host_prefix}csrf"
+CSRF_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_HTTPONLY = True
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+CSRF_FAILURE_VIEW = "accounts.views.csrf_failure"
+SECURE_SSL_REDIRECT = False  # the proxy's task: behind it every request looks like plain HTTP
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY_COUNT else None
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SILENCED_SYSTEM_CHECKS = [
+    "security.W008",  # SECURE_SSL_REDIRECT: see above; nginx in docker-compose.yml and any TLS proxy does it
+]
+
+# --- Words, times, files ------------------------------------------------------------------------------------
+
+LANGUAGE_CODE = env.text("LANGUAGE_CODE", "en", "The language of mails and of whoever asks for none.")
+LANGUAGES = [("en", "English")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = env.text("STATIC_ROOT", str(BASE_DIR / "staticroot"), "Where collectstatic puts files for the web server.")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR.")},
+    "loggers": {
+        # A refusal is logged once, by accounts.http.log_refusal, with its reason.
+        "django.request": {"level": "ERROR"},
+        "django.server": {"level": "WARNING"},
+    },
+}
