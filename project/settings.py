@@ -232,7 +232,7 @@ PASSWORD_HASH_CONCURRENCY = env.number(
     "PASSWORD_HASH_CONCURRENCY", 2, "Hashes at a time in one process. The others wait, so that no crowd eats the memory."
 )
 PASSWORD_HASH_WAIT = env.number("PASSWORD_HASH_WAIT", 3, "Seconds of waiting for that before 503 and Retry-After.")
-PASSWORD_HASHERS = ["accounts.services.passwords.Argon2id", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
+PASSWORD_HASHERS = ["accounts.services.hashing.Argon2id", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
 
 ACCESS_TOKEN_LIFETIME = timedelta(seconds=env.number("ACCESS_TOKEN_LIFETIME", 900, "Seconds an access token works."))
 ACCESS_TOKEN_AUDIENCE = env.text("ACCESS_TOKEN_AUDIENCE", "api", "The aud claim of access tokens.")

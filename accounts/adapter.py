@@ -1,0 +1,78 @@
+"""allauth -> our rules. With forms.py the only place that knows allauth: whatever it would decide about a person
+is asked here and answered by accounts/services."""
+
+from typing import Any
+
+from allauth.account.adapter import DefaultAccountAdapter
+from django import forms
+from django.conf import settings
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import transaction
+from django.http import HttpRequest
+from django.urls import reverse
+
+from accounts.errors import AccountError
+from accounts.http import SESSION_ID, client_ip, log_refusal, origin
+from accounts.models import Session, User
+from accounts.services import login as logins, passwords, sessions
+
+
+class Backend(ModelBackend):
+    """Remembers who is signed in and what staff may do. It signs nobody in: a check of the password alone would
+    walk past everything else that services/login.py decides."""
+
+    def authenticate(self, request: HttpRequest | None, **_: Any) -> None:
+        return None
+
+
+class AccountAdapter(DefaultAccountAdapter):
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        return settings.SIGNUP_OPEN
+
+    def authenticate(self, request: HttpRequest, **credentials: Any) -> AbstractBaseUser | None:
+        login = credentials.get("email") or credentials.get("username") or ""
+        try:
+            return logins.check(login=login, password=credentials.get("password", ""), origin=origin(request))
+        except AccountError as error:
+            log_refusal(request, error)
+            raise forms.ValidationError(str(error.message), code=error.code) from None
+
+    def reauthenticate(self, user: AbstractBaseUser, password: str) -> bool:
+        assert isinstance(user, User)
+        try:
+            logins.confirm_password(user=user, password=password, origin=origin(self.request))
+        except AccountError as error:
+            log_refusal(self.request, error)
+            return False
+        return True
+
+    def login(self, request: HttpRequest, user: AbstractBaseUser) -> None:
+        """Puts the browser into the list of devices and notes its row in Django's session."""
+        assert isinstance(user, User)
+        super().login(request, user)
+        with transaction.atomic():
+            row = sessions.begin(user=user, kind=Session.Kind.BROWSER, origin=origin(request))
+        request.session[SESSION_ID] = str(row.id)
+
+    def logout(self, request: HttpRequest) -> None:
+        row: Session | None = getattr(request, "session_row", None)
+        if row is not None:
+            sessions.end(user=request.user, session_id=row.id, origin=origin(request))  # type: ignore[arg-type]
+        super().logout(request)
+
+    def clean_password(self, password: str, user: AbstractBaseUser | None = None) -> str:
+        known = user if isinstance(user, User) else User()
+        problem = passwords.problem(password, username=known.username, email=known.email)
+        if problem:
+            raise forms.ValidationError(str(problem.message), code=problem.code)
+        return password
+
+    def set_password(self, user: AbstractBaseUser, password: str) -> None:
+        raise NotImplementedError("passwords are set by accounts.services.passwords, which ends sessions and tells the owner")
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        return client_ip(request.META) or "0.0.0.0"  # noqa: S104 - "unknown" in allauth's own words
+
+    def get_password_change_redirect_url(self, request: HttpRequest) -> str:
+        return reverse("account_change_password")

@@ -1,0 +1,44 @@
+"""System checks: what would bite an operator later, with an id and a hint. `manage.py check --deploy` runs all."""
+
+from collections.abc import Sequence
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+
+from accounts.services import rate_limits
+
+
+@register(Tags.security)
+def limits_are_known(app_configs: object, **_: object) -> Sequence[CheckMessage]:
+    try:
+        rate_limits.limits()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint="The names stand in docs/limits.md.", id="accounts.E001")]
+    return []
+
+
+@register(Tags.security, deploy=True)
+def addresses_are_public(app_configs: object, **_: object) -> Sequence[CheckMessage]:
+    found: list[CheckMessage] = []
+    if not settings.HTTPS:
+        found.append(
+            Warning(
+                "PUBLIC_URL is not https: cookies and tokens travel in the clear.",
+                hint="Put a TLS proxy in front and set PUBLIC_URL=https://…",
+                id="accounts.W001",
+            )
+        )
+    if settings.HTTPS and settings.TRUSTED_PROXY_COUNT == 0:
+        found.append(
+            Warning(
+                "PUBLIC_URL is https, yet no proxy is trusted: everybody would share the proxy's network address.",
+                hint="Set TRUSTED_PROXY_COUNT to the number of proxies in front of this service.",
+                id="accounts.W002",
+            )
+        )
+    if len(settings.SECRET_KEY) < 50:
+        found.append(
+            Error("SECRET_KEY is short.", hint="Use at least 50 random characters.", id="accounts.E002")
+        )
+    return found

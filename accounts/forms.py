@@ -1,0 +1,187 @@
+"""The browser's forms. They say what is asked and how it looks; whether an answer is right, the rules decide
+(`RuleFormMixin` in views.py puts a refusal beside its field)."""
+
+from typing import Any
+
+from allauth.account import forms as allauth_forms
+from django import forms
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+from accounts.errors import AccountError
+from accounts.http import origin
+from accounts.models import Gender, User
+from accounts.services import passwords, users
+from accounts.services.identifiers import EMAIL_MAX_LENGTH, MAX_LENGTH as USERNAME_MAX_LENGTH
+
+PASSWORD_HELP = _("At least 12 characters. Three random words are easy to remember and hard to guess.")
+
+
+class Text(forms.CharField):
+    """One line, without a length of its own: the rules name theirs. The cap only keeps absurd input out."""
+
+    def __init__(self, *, label: Any, autocomplete: str = "", help_text: Any = "", required: bool = True, **attrs: Any) -> None:
+        attrs = {name.replace("_", "-"): value for name, value in attrs.items()}
+        super().__init__(
+            label=label,
+            help_text=help_text,
+            required=required,
+            max_length=1000,
+            widget=forms.TextInput(attrs={**({"autocomplete": autocomplete} if autocomplete else {}), **attrs}),
+        )
+        self.widget.attrs.pop("maxlength", None)
+
+
+class Email(forms.CharField):
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("label", _("Email"))
+        widget = forms.EmailInput(attrs={"autocomplete": "email", "spellcheck": "false"})
+        super().__init__(max_length=EMAIL_MAX_LENGTH * 4, widget=widget, **kwargs)
+        self.widget.attrs.pop("maxlength", None)
+
+
+class Password(forms.CharField):
+    def __init__(self, *, label: Any = _("Password"), new: bool = False) -> None:
+        attrs = {"autocomplete": "new-password" if new else "current-password"}
+        super().__init__(
+            label=label, strip=False, max_length=4096, help_text=PASSWORD_HELP if new else "", widget=forms.PasswordInput(attrs=attrs)
+        )
+        self.widget.attrs.pop("maxlength", None)
+
+
+class Code(forms.CharField):
+    def __init__(self) -> None:
+        attrs = {"autocomplete": "one-time-code", "inputmode": "numeric", "spellcheck": "false", "class": "code"}
+        super().__init__(label=_("Code"), help_text=_("8 digits"), max_length=100, widget=forms.TextInput(attrs=attrs))
+        self.widget.attrs.pop("maxlength", None)
+
+
+class Picture(forms.FileField):
+    def __init__(self) -> None:
+        super().__init__(
+            label=_("Picture"),
+            required=False,
+            help_text=_("JPEG, PNG or WebP, up to 10 MB."),
+            widget=forms.FileInput(attrs={"accept": "image/jpeg,image/png,image/webp"}),
+        )
+
+
+class LoginForm(allauth_forms.LoginForm):
+    field_order = ["login", "password", "remember"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["login"] = Text(
+            label=_("Username or email"), autocomplete="username webauthn", autocapitalize="none", spellcheck="false", autofocus=True
+        )
+        self.fields["password"] = Password()
+        self.fields["remember"].label = _("Keep me signed in")
+        self.order_fields(self.field_order)
+
+
+class SignUpForm(forms.Form):
+    by_passkey = False  # read by allauth's view
+
+    username = Text(label=_("Username"), autocomplete="username", autocapitalize="none", spellcheck="false", autofocus=True)
+    email = Email()
+    password = Password(new=True)
+    picture = Picture()
+    first_name = Text(label=_("First name"), autocomplete="given-name", required=False)
+    last_name = Text(label=_("Last name"), autocomplete="family-name", required=False)
+    gender = forms.ChoiceField(
+        label=_("Gender"), choices=Gender.choices, initial=Gender.UNSPECIFIED, required=False, widget=forms.RadioSelect
+    )
+
+    def try_save(self, request: HttpRequest) -> tuple[User | None, HttpResponseBase | None]:
+        """allauth's view signs the user in, unless there is an answer already (the address must be proved first)."""
+        data = self.cleaned_data
+        data["gender"] = data["gender"] or Gender.UNSPECIFIED
+        user = users.sign_up(origin=origin(request), **data)
+        if settings.EMAIL_VERIFICATION == "mandatory":
+            request.session["confirming"] = user.email
+            return None, HttpResponseRedirect(reverse("email_confirm"))
+        return user, None
+
+
+class ForgotPasswordForm(forms.Form):
+    # allauth's view reads cleaned_data["email"]; a username does as well.
+    email = Text(label=_("Username or email"), autocomplete="username", autocapitalize="none", spellcheck="false", autofocus=True)
+
+    def save(self, request: HttpRequest, **_: Any) -> str:
+        login: str = self.cleaned_data["email"]
+        passwords.request_reset(login=login, origin=origin(request))
+        request.session["resetting"] = login
+        return login
+
+
+class ResetKeyForm(forms.Form):
+    """allauth's view hands over the two parts of a link's key; looking at it changes nothing."""
+
+    uidb36 = forms.CharField()
+    key = forms.CharField()
+    reset_user: User | None = None
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        try:
+            self.reset_user = passwords.match_reset_key(f"{data.get('uidb36')}-{data.get('key')}").user
+        except AccountError as error:
+            raise forms.ValidationError(str(error.message), code=error.code) from None
+        return data
+
+
+class NewPasswordForm(forms.Form):
+    new_password = Password(label=_("New password"), new=True)
+
+    def __init__(self, *args: Any, user: User | None = None, temp_key: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user, self.temp_key = user, temp_key
+
+    def save_with(self, *, key: str, request: HttpRequest) -> None:
+        passwords.reset_by_key(key=key, new_password=self.cleaned_data["new_password"], origin=origin(request))
+
+
+class ResetCodeForm(forms.Form):
+    """On the page "check your mail": the code and the new password together, so that nothing half-proved is
+    kept in a session."""
+
+    code = Code()
+    new_password = Password(label=_("New password"), new=True)
+
+
+class ChangePasswordForm(forms.Form):
+    current_password = Password(label=_("Current password"))
+    new_password = Password(label=_("New password"), new=True)
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+
+
+class ConfirmCodeForm(forms.Form):
+    code = Code()
+
+
+class ChangeEmailForm(forms.Form):
+    email = Email(label=_("New email"))
+    password = Password(label=_("Your password"))
+
+
+class ProfileForm(forms.Form):
+    picture = Picture()
+    remove_picture = forms.BooleanField(label=_("Remove picture"), required=False)
+    first_name = Text(label=_("First name"), autocomplete="given-name", required=False)
+    last_name = Text(label=_("Last name"), autocomplete="family-name", required=False)
+    username = Text(
+        label=_("Username"), autocomplete="username", autocapitalize="none", spellcheck="false",
+        help_text=_("People you know may find you by it."),
+    )  # fmt: skip
+    gender = forms.ChoiceField(label=_("Gender"), choices=Gender.choices, widget=forms.RadioSelect)
+
+    @property
+    def uploaded(self) -> UploadedFile | None:
+        file = self.cleaned_data["picture"]
+        return file if isinstance(file, UploadedFile) else None

@@ -1,0 +1,136 @@
+"""What both faces need of HTTP: where a request came from, its id, and one log line for each refusal."""
+
+import ipaddress
+import logging
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.contrib.auth import logout
+from django.http import HttpRequest, HttpResponse
+
+from accounts.errors import AccountError
+from accounts.models import Session, User
+from accounts.origin import Device, Origin
+from accounts.services import pictures, sessions
+
+log = logging.getLogger("accounts.refused")
+
+GetResponse = Callable[[HttpRequest], HttpResponse]
+
+
+class AuthenticatedRequest(HttpRequest):
+    """A request of somebody who is signed in, as mypy sees it. `session_row` is the signed-in device."""
+
+    user: User
+    session_row: Session
+
+
+def client_ip(meta: Mapping[str, Any]) -> str | None:
+    """The client's network address: what the outermost trusted proxy saw. Anything that a client writes into
+    X-Forwarded-For itself stands further left and is not looked at."""
+    candidates = [str(meta.get("REMOTE_ADDR", ""))]
+    if settings.TRUSTED_PROXY_COUNT:
+        forwarded = [part.strip() for part in str(meta.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
+        candidates.insert(0, forwarded[-settings.TRUSTED_PROXY_COUNT :][0])
+    for candidate in candidates:
+        try:
+            return str(ipaddress.ip_address(candidate))
+        except ValueError:
+            continue
+    return None
+
+
+def origin(request: HttpRequest, device: Device | None = None) -> Origin:
+    return Origin(
+        ip=client_ip(request.META), user_agent=request.META.get("HTTP_USER_AGENT", "")[:500], device=device
+    )
+
+
+def log_refusal(request: HttpRequest, error: AccountError) -> None:
+    """One line, with the reason that the caller was not told, and nothing that was typed."""
+    log.info(
+        "refused code=%s reason=%r path=%s ip=%s request_id=%s",
+        error.code,
+        error.reason,
+        _PRIVATE_PATH.sub(r"\1***", request.path),
+        client_ip(request.META),
+        getattr(request, "id", "-"),
+    )
+
+
+# Links carry their key in the path.
+_PRIVATE_PATH = re.compile(r"^(/account/(?:password/reset/key|confirm-email)/).+")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+class RequestMiddleware:
+    """X-Request-Id: the caller's where it is well-formed, else a new one."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        given = request.META.get("HTTP_X_REQUEST_ID", "")
+        request_id = given if _REQUEST_ID.match(given) else uuid4().hex
+        request.id = request_id  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        response["X-Request-Id"] = request_id
+        return response
+
+
+class ContentSecurityMiddleware:
+    """No inline script or style anywhere, nothing from a foreign host but pictures from the bucket."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        bucket = settings.S3_PUBLIC_ENDPOINT_URL or f"https://{settings.S3_BUCKET}.s3.amazonaws.com"
+        self.policy = (
+            "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
+            f"img-src 'self' data: {bucket}; connect-src 'self' {bucket}; form-action 'self'; "
+            "frame-ancestors 'none'; base-uri 'none'"
+        )
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response.setdefault("Content-Security-Policy", self.policy)
+        response.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
+        if getattr(request, "user", None) is not None and request.user.is_authenticated:
+            response.setdefault("Cache-Control", "no-store")
+        return response
+
+
+SESSION_ID = "device"  # the key in Django's session under which a browser's Session row is named
+
+
+class BrowserSessionMiddleware:
+    """A browser is signed in while its row in the list of devices is open; ending the row ends it here."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if SESSION_ID in request.session or request.session.get("_auth_user_id"):
+            if request.user.is_authenticated:
+                row = sessions.browser(_uuid(request.session.get(SESSION_ID)), request.user.pk)
+                if row is None:
+                    logout(request)
+                else:
+                    request.session_row = row  # type: ignore[attr-defined]
+        return self.get_response(request)
+
+
+def _uuid(value: object) -> UUID:
+    try:
+        return UUID(str(value))
+    except ValueError:
+        return UUID(int=0)
+
+
+def site(request: HttpRequest) -> dict[str, Any]:
+    """For every template."""
+    user = getattr(request, "user", None)
+    shown = pictures.addresses(user) if isinstance(user, User) else {}
+    return {"site_name": settings.SITE_NAME, "my_picture": shown.get(64, ""), "signup_open": settings.SIGNUP_OPEN}

@@ -1,0 +1,274 @@
+"""The whole schema on one page. What changes one row stands here; what touches more is a rule (services/)."""
+
+import os
+import time
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import PermissionsMixin, UserManager as DjangoUserManager
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Lower
+from django.utils.timezone import now
+from django.utils.translation import gettext_lazy as _
+
+
+def uuid7() -> UUID:
+    """RFC 9562 version 7: 48 bits of milliseconds, then chance. New rows stand at the end of every index."""
+    number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    number = number & ~(0xF << 76) | 0x7 << 76
+    return UUID(int=number & ~(0x3 << 62) | 0x2 << 62)
+
+
+# --- People -------------------------------------------------------------------------------------------------
+
+
+class Gender(models.TextChoices):
+    FEMALE = "female", _("Female")
+    MALE = "male", _("Male")
+    UNSPECIFIED = "unspecified", _("Prefer not to say")
+
+
+class UserQuerySet(QuerySet["User"]):
+    def active(self) -> "UserQuerySet":
+        return self.filter(is_active=True)
+
+    def claiming(self, email: str) -> "UserQuerySet":
+        """Everybody who says that this address is theirs: the one who proved it first, then the oldest claim."""
+        return self.filter(email=email).order_by("-email_verified", "id")
+
+
+class UserManager(DjangoUserManager.from_queryset(UserQuerySet)):  # type: ignore[misc]
+    def get_by_natural_key(self, username: str | None) -> "User":
+        user: User = self.get(username=(username or "").lower())
+        return user
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person. Username and address are kept in lower case; an address is a claim until it is proved, and an
+    account whose claim lapsed has none ("")."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    username = models.CharField(_("username"), max_length=30, unique=True)
+    # Equal for names that look alike, so that no second "ada" can be made of foreign letters.
+    username_skeleton = models.CharField(max_length=120, unique=True, editable=False)
+    email = models.EmailField(_("email address"), max_length=254, blank=True, db_index=True)
+    email_verified = models.BooleanField(_("email confirmed"), default=False)
+    first_name = models.CharField(_("first name"), max_length=80, blank=True)
+    last_name = models.CharField(_("last name"), max_length=80, blank=True)
+    gender = models.CharField(_("gender"), max_length=11, choices=Gender, default=Gender.UNSPECIFIED)
+    picture = models.CharField(max_length=64, blank=True, editable=False, help_text="The key of the objects, see pictures.py")
+    is_active = models.BooleanField(_("active"), default=True)
+    is_staff = models.BooleanField(_("staff"), default=False)
+    created_at = models.DateTimeField(default=now, editable=False)
+    updated_at = models.DateTimeField(default=now, editable=False)
+
+    objects: ClassVar[UserManager] = UserManager()
+    sessions: "models.Manager[Session]"
+
+    USERNAME_FIELD = "username"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS = ["email"]
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(Lower("username"), name="username_unique_without_case"),
+            models.UniqueConstraint("email", condition=Q(email_verified=True), name="email_unique_once_proved"),
+            models.CheckConstraint(condition=Q(email=Lower("email")), name="email_in_lower_case"),
+            models.CheckConstraint(condition=~Q(email="", email_verified=True), name="email_proved_is_not_empty"),
+        ]
+        indexes = [
+            # The directory: active ids in order, without a look at the table.
+            models.Index("id", condition=Q(is_active=True), name="user_active_ids"),
+            models.Index("created_at", condition=Q(email_verified=False), name="user_unproved"),
+        ]
+
+    def __str__(self) -> str:
+        return self.username
+
+    @property
+    def version(self) -> str:
+        """Changes with every change of the profile (the ETag's inside)."""
+        return format(int(self.updated_at.timestamp() * 1_000_000), "x")
+
+    def get_full_name(self) -> str:
+        return f"{self.first_name} {self.last_name}".strip() or self.username
+
+    def get_short_name(self) -> str:
+        return self.first_name or self.username
+
+    def save_profile(self, *fields: str) -> None:
+        self.updated_at = now()
+        self.save(update_fields=[*fields, "updated_at"])
+
+
+# --- Signed-in devices --------------------------------------------------------------------------------------
+
+
+class SessionQuerySet(QuerySet["Session"]):
+    def open(self) -> "SessionQuerySet":
+        return self.filter(ended_at=None, expires_at__gt=now())
+
+
+class Session(models.Model):
+    """A signed-in device, browser or app. One row for its whole life: refreshing updates it in place."""
+
+    class Kind(models.TextChoices):
+        BROWSER = "browser"
+        APP = "app"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, models.CASCADE, related_name="sessions")
+    kind = models.CharField(max_length=7, choices=Kind)
+    name = models.CharField(max_length=100, blank=True)
+    platform = models.CharField(max_length=50, blank=True)
+    app_version = models.CharField(max_length=50, blank=True)
+    ip = models.GenericIPAddressField(null=True)
+    created_at = models.DateTimeField(default=now)
+    last_used_at = models.DateTimeField(default=now)
+    authenticated_at = models.DateTimeField(default=now, help_text="auth_time: when a password was last given")
+    expires_at = models.DateTimeField(help_text="the end when it is not used again; never past the absolute end")
+    ended_at = models.DateTimeField(null=True)
+    # Refresh tokens, see services/sessions.py.
+    generation = models.PositiveIntegerField(default=0)
+    generation_used_at = models.DateTimeField(null=True)
+    earlier_used_at = ArrayField(models.DateTimeField(), default=list)
+
+    objects: ClassVar[models.Manager["Session"]] = SessionQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        indexes = [models.Index("user", condition=Q(ended_at=None), name="session_open_of_user")]
+
+    def __str__(self) -> str:
+        return self.name or self.kind
+
+    def end(self, *, at: datetime) -> None:
+        self.ended_at = at
+        self.save(update_fields=["ended_at"])
+
+
+# --- Proofs of an address -----------------------------------------------------------------------------------
+
+
+class ChallengeQuerySet(QuerySet["Challenge"]):
+    def asked(self) -> "ChallengeQuerySet":
+        """Asked for and not answered by the worker yet."""
+        return self.filter(answered_at=None)
+
+    def open(self) -> "ChallengeQuerySet":
+        return self.exclude(answered_at=None).filter(closed_at=None)
+
+    def close(self) -> int:
+        return self.filter(closed_at=None).update(closed_at=now())
+
+
+class Challenge(models.Model):
+    """One mail's two secrets, a code and a link, each kept only as an HMAC. Using one closes both.
+
+    `login` is set while a request waits for the worker, who finds out whom it means and fills in the rest."""
+
+    class Kind(models.TextChoices):
+        CONFIRM_EMAIL = "confirm_email"
+        RESET_PASSWORD = "reset_password"  # noqa: S105 - not a password
+
+    MAX_ATTEMPTS = 5
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    kind = models.CharField(max_length=14, choices=Kind)
+    login = models.CharField(max_length=254, blank=True)
+    user = models.ForeignKey(User, models.CASCADE, null=True, related_name="challenges")
+    email = models.CharField(max_length=254, blank=True)
+    code_mac = models.BinaryField(null=True)
+    key_mac = models.BinaryField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    created_at = models.DateTimeField(default=now)
+    answered_at = models.DateTimeField(null=True)
+    closed_at = models.DateTimeField(null=True)
+    ip = models.GenericIPAddressField(null=True)
+    device = models.CharField(max_length=200, blank=True)
+
+    objects: ClassVar[models.Manager["Challenge"]] = ChallengeQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        indexes = [
+            models.Index("id", condition=Q(answered_at=None), name="challenge_asked"),
+            models.Index("email", condition=Q(closed_at=None), name="challenge_open_of_email"),
+            models.Index("created_at", name="challenge_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+    @property
+    def code_expires_at(self) -> datetime:
+        return (self.answered_at or self.created_at) + settings.CODE_LIFETIME
+
+    @property
+    def link_expires_at(self) -> datetime:
+        return (self.answered_at or self.created_at) + settings.LINK_LIFETIME
+
+
+class Budget(models.Model):
+    """Tries left for one account or one address, spent by one atomic statement (services/rate_limits.py)."""
+
+    key = models.CharField(primary_key=True, max_length=100)
+    spent = models.PositiveIntegerField()
+    resets_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+# --- Keys, the security log, leftovers ----------------------------------------------------------------------
+
+
+class SigningKey(models.Model):
+    """A key that signs access tokens. The private part is sealed with a key made from SECRET_KEY."""
+
+    kid = models.CharField(primary_key=True, max_length=64)
+    algorithm = models.CharField(max_length=10)
+    sealed_private_key = models.BinaryField()
+    public_jwk = models.JSONField()
+    created_at = models.DateTimeField(default=now)
+
+    def __str__(self) -> str:
+        return self.kid
+
+
+class Event(models.Model):
+    """A line of a user's security log. Nothing secret stands in it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="events")
+    kind = models.CharField(max_length=40)
+    created_at = models.DateTimeField(default=now)
+    ip = models.GenericIPAddressField(null=True)
+    device = models.CharField(max_length=200, blank=True)
+    session = models.ForeignKey(Session, models.SET_NULL, null=True, related_name="+")
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        indexes = [
+            models.Index("user", F("id").desc(), name="event_of_user"),
+            models.Index("created_at", name="event_age"),
+        ]
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+class DiscardedPicture(models.Model):
+    """A picture that no user has, to be removed from the bucket at `remove_at`. Written before an upload and
+    taken back in the transaction that shows the picture, so that no crash leaves an object behind."""
+
+    key = models.CharField(primary_key=True, max_length=64)
+    remove_at = models.DateTimeField(default=now, db_index=True)
+
+    def __str__(self) -> str:
+        return self.key
+
+

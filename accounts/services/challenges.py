@@ -1,0 +1,138 @@
+"""Proofs that somebody reads the mail of an address: one record with two secrets, a code of 8 digits to type and
+a key for the link. Both are kept as HMACs only; using one closes both; a newer one closes the older.
+
+A try at a code is spent by one UPDATE before anything is compared. Five wrong ones shut the door of the code but
+not that of the link: otherwise anybody could keep the owner out by guessing."""
+
+import secrets
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+from django.utils.timezone import now
+
+from accounts.errors import InvalidCode, InvalidKey
+from accounts.models import Challenge, User
+from accounts.origin import Origin
+from accounts.services import sealing
+
+Kind = Challenge.Kind
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The only time that both are readable: on the way into a mail."""
+
+    code: str
+    key: str
+    challenge: Challenge
+
+
+def ask(kind: Challenge.Kind, *, login: str, origin: Origin) -> None:
+    """One small write, the same for any name; the worker finds out whom it means."""
+    Challenge.objects.create(kind=kind, login=login[:254], ip=origin.ip, device=origin.label[:200])
+
+
+def take_asked(kind: Challenge.Kind) -> Challenge | None:
+    """The oldest request that no other worker has; to be called in a transaction."""
+    return Challenge.objects.asked().filter(kind=kind).select_for_update(skip_locked=True).order_by("id").first()
+
+
+def origin_of(challenge: Challenge) -> Origin:
+    return Origin(ip=challenge.ip, known_as=challenge.device)
+
+
+def issue(kind: Challenge.Kind, *, user: User, email: str, origin: Origin) -> Secrets:
+    """A new pair for this user; earlier ones of the kind are closed. In the caller's transaction, with the mail."""
+    Challenge.objects.open().filter(kind=kind, user=user).close()
+    code, key = f"{secrets.randbelow(10**8):08}", secrets.token_urlsafe(32)
+    challenge = Challenge(
+        kind=kind, user=user, email=email, answered_at=now(), ip=origin.ip, device=origin.label[:200]
+    )
+    challenge.code_mac = _code_mac(challenge.id, code)
+    challenge.key_mac = sealing.mac("challenge key", key.encode())
+    challenge.save(force_insert=True)
+    return Secrets(code, f"{challenge.id.hex}-{key}", challenge)
+
+
+def _code_mac(challenge_id: UUID, code: str) -> bytes:
+    return sealing.mac("challenge code", challenge_id.bytes + code.encode())
+
+
+def normalise_code(code: str) -> str:
+    """"4829 1375" and "4829-1375" are what the mail says, however it was typed."""
+    return "".join(character for character in code if character not in " -\u00a0\u2009\u202f")
+
+
+_SPEND = """
+    UPDATE accounts_challenge SET attempts = attempts + 1
+    WHERE kind = %(kind)s AND {whose} AND closed_at IS NULL AND answered_at > %(oldest)s AND attempts < %(most)s
+    RETURNING id
+"""
+
+
+def match_code(kind: Challenge.Kind, code: str, *, user_id: UUID | None = None, email: str | None = None) -> Challenge:
+    """The open challenge of this user, or of anybody who claims this address, that the code belongs to. It is
+    not closed yet: `close` does that. Raises InvalidCode."""
+    whose = "user_id = %(whose)s" if email is None else "email = %(whose)s"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _SPEND.format(whose=whose),
+            {
+                "kind": kind,
+                "whose": user_id if email is None else email,
+                "oldest": now() - settings.CODE_LIFETIME,
+                "most": Challenge.MAX_ATTEMPTS,
+            },
+        )
+        tried = [row[0] for row in cursor.fetchall()]
+    given = normalise_code(code).encode()
+    for challenge in Challenge.objects.filter(id__in=tried).select_related("user"):
+        assert challenge.code_mac is not None
+        if sealing.is_mac("challenge code", challenge.id.bytes + given, bytes(challenge.code_mac)):
+            _refund([id for id in tried if id != challenge.id])
+            return challenge
+    raise InvalidCode("no open challenge" if not tried else "wrong code")
+
+
+def _refund(ids: list[UUID]) -> None:
+    """A right code is no wrong guess at the codes of others who claim the same address."""
+    if ids:
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE accounts_challenge SET attempts = attempts - 1 WHERE id = ANY(%s)", [ids])
+
+
+def keep_alive(challenge: Challenge) -> None:
+    """The code was right and something else was refused: the try is given back."""
+    _refund([challenge.id])
+
+
+def match_key(kind: Challenge.Kind, key: str) -> Challenge:
+    """The open challenge that a link's key belongs to. Changes nothing: scanners open links. Raises InvalidKey."""
+    head, _, secret = key.partition("-")
+    try:
+        challenge_id = UUID(hex=head)
+    except ValueError:
+        raise InvalidKey("malformed") from None
+    challenge = Challenge.objects.open().filter(id=challenge_id, kind=kind).select_related("user").first()
+    if challenge is None or challenge.key_mac is None or challenge.link_expires_at <= now():
+        raise InvalidKey("unknown, used or expired")
+    if not sealing.is_mac("challenge key", secret.encode(), bytes(challenge.key_mac)):
+        raise InvalidKey("forged")
+    return challenge
+
+
+def close(challenge: Challenge) -> None:
+    """Use it up. Of several at once, one gets through; the others raise InvalidCode."""
+    if not Challenge.objects.open().filter(id=challenge.id).close():
+        raise InvalidCode("already used")
+
+
+def close_all(user: User) -> None:
+    Challenge.objects.open().filter(user=user).close()
+
+
+def prune() -> int:
+    count, _ = Challenge.objects.filter(created_at__lt=now() - settings.LINK_LIFETIME * 24).delete()
+    return count

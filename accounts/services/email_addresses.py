@@ -1,0 +1,182 @@
+"""Addresses. One is a claim until it is proved, by a code or link from a mail to it. Proved, it belongs to one
+account, and every other claim on it lapses; until then it holds nothing and blocks nobody."""
+
+from uuid import UUID
+
+from celery import shared_task
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils.translation import gettext_lazy as _
+
+from accounts.errors import FieldError, InvalidCode, InvalidInput, RateLimited
+from accounts.models import Challenge, User
+from accounts.origin import Origin
+from accounts.services import audit, challenges, identifiers, login as logins, mail, rate_limits, worker
+from accounts.services.sessions import SignedIn
+
+# --- Asking for a proof -------------------------------------------------------------------------------------
+
+
+def send_confirmation(user: User, email: str, *, origin: Origin) -> None:
+    """Mail a code and a link to a claimed address, or, where somebody else has proved it, a notice to them: the
+    caller can't tell which. In the caller's transaction."""
+    if not rate_limits.spend("confirm_mail_per_address", email).allowed:
+        return  # the mail box is full of ours; the claim stands, and a mail can be asked for later
+    owner = User.objects.filter(email=email, email_verified=True).exclude(id=user.id).first()
+    if owner is not None:
+        mail.send(mail.Message.ADDRESS_TAKEN, user=owner, origin=origin, context={"other": user.username})
+        return
+    secrets = challenges.issue(Challenge.Kind.CONFIRM_EMAIL, user=user, email=email, origin=origin)
+    mail.send(
+        mail.Message.CONFIRM_EMAIL,
+        user=user,
+        to=email,
+        origin=origin,
+        context={"code": secrets.code, "link": f"{settings.PUBLIC_URL}/account/confirm-email/{secrets.key}/"},
+        expires_at=secrets.challenge.link_expires_at,
+    )
+
+
+def send_again(*, user: User, email: str, origin: Origin) -> None:
+    """Once more to the new address that a signed-in user asked for. Quiet where nothing is open for it."""
+    rate_limits.count_address("mail_per_ip", origin=origin)
+    with transaction.atomic():
+        if Challenge.objects.open().filter(user=user, email=email, kind=Challenge.Kind.CONFIRM_EMAIL).exists():
+            send_confirmation(user, email, origin=origin)
+
+
+def resend(*, email: str, origin: Origin) -> None:
+    """Mail once more to whoever waits for the proof of this address. The same small write for any address."""
+    rate_limits.count_address("mail_per_ip", origin=origin)
+    with transaction.atomic():
+        challenges.ask(Challenge.Kind.CONFIRM_EMAIL, login=identifiers.fold_email(email), origin=origin)
+        worker.tell(answer_resend_requests)
+
+
+@shared_task(name="accounts.answer_resend_requests")
+def answer_resend_requests() -> int:
+    return answer_requests()
+
+
+def answer_requests() -> int:
+    """In the worker: mail to the claims on each address that was asked for. The number of requests."""
+    count = 0
+    while _answer_one():
+        count += 1
+    return count
+
+
+def _answer_one() -> bool:
+    with transaction.atomic():
+        request = challenges.take_asked(Challenge.Kind.CONFIRM_EMAIL)
+        if request is None:
+            return False
+        origin = challenges.origin_of(request)
+        # The newest claims, too: an older one may be a stranger's.
+        claims = User.objects.active().filter(email=request.login, email_verified=False).order_by("-id")[:3]
+        for user in claims if request.login else ():
+            send_confirmation(user, request.login, origin=origin)
+        request.delete()
+    return True
+
+
+# --- Proving ------------------------------------------------------------------------------------------------
+
+
+def confirm_mine(*, user: User, code: str, origin: Origin) -> User:
+    """A signed-in user proves the claimed or the new address. Raises InvalidCode, RateLimited."""
+    challenge = _match(code, origin, user_id=user.id)
+    return _use(challenge, origin)
+
+
+def confirm(*, email: str, code: str, origin: Origin) -> User:
+    """Somebody who is not signed in proves the address of their sign-up. Raises InvalidCode, RateLimited, and
+    AccountDisabled."""
+    challenge = _match(code, origin, email=identifiers.fold_email(email))
+    user = _use(challenge, origin)
+    logins.admit(user)
+    return user
+
+
+def confirm_and_sign_in(*, email: str, code: str, origin: Origin) -> SignedIn:
+    """The same for an app, which is signed in with it."""
+    user = confirm(email=email, code=code, origin=origin)
+    with transaction.atomic():
+        return logins.begin_app(user, origin)
+
+
+def _match(code: str, origin: Origin, *, user_id: UUID | None = None, email: str | None = None) -> Challenge:
+    rate_limits.count_address("code_per_ip", origin=origin)
+    return challenges.match_code(Challenge.Kind.CONFIRM_EMAIL, code, user_id=user_id, email=email)
+
+
+def match_key(key: str) -> Challenge:
+    """The open confirmation that a link belongs to. Changes nothing. Raises InvalidKey."""
+    return challenges.match_key(Challenge.Kind.CONFIRM_EMAIL, key)
+
+
+def confirm_by_key(*, key: str, origin: Origin) -> User:
+    """Prove an address with the link, after a press of the button. Raises InvalidKey, RateLimited."""
+    rate_limits.count_address("code_per_ip", origin=origin)
+    return _use(match_key(key), origin)
+
+
+def _use(challenge: Challenge, origin: Origin) -> User:
+    user = challenge.user
+    assert user is not None
+    with transaction.atomic():
+        _hold(challenge.email)
+        challenges.close(challenge)
+        prove(user, challenge.email, origin=origin)
+    return user
+
+
+def _hold(email: str) -> None:
+    """Of several who prove one address at once, the others wait here and then find their claim lapsed."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [email])
+
+
+def prove(user: User, email: str, *, origin: Origin) -> None:
+    """The user has shown to read this address's mail: it is theirs, other claims on it lapse. In a transaction.
+    Raises InvalidCode where somebody else has proved it first."""
+    _hold(email)
+    if User.objects.filter(email=email, email_verified=True).exclude(id=user.id).exists():
+        raise InvalidCode("somebody else proved the address first")
+    user.refresh_from_db()
+    before = user.email
+    for other in User.objects.filter(email=email).exclude(id=user.id):
+        other.email = ""
+        other.save_profile("email")
+        Challenge.objects.open().filter(user=other, email=email).close()
+        audit.record(audit.Kind.EMAIL_CLAIM_LAPSED, user=other, origin=origin)
+    changed, was_verified = before != email, user.email_verified
+    user.email, user.email_verified = email, True
+    user.save_profile("email", "email_verified")
+    audit.record(audit.Kind.EMAIL_CHANGED if changed else audit.Kind.EMAIL_CONFIRMED, user=user, origin=origin)
+    if changed and was_verified:
+        mail.send(mail.Message.EMAIL_CHANGED, user=user, to=before, origin=origin, context={"email": email})
+
+
+# --- Changing -----------------------------------------------------------------------------------------------
+
+
+def request_change(*, user: User, email: str, password: str, origin: Origin) -> None:
+    """A signed-in user wants another address: it takes effect when it is proved. Raises WrongPassword,
+    InvalidInput, RateLimited; a taken address is not told."""
+    rate_limits.count_address("mail_per_ip", origin=origin)
+    email = identifiers.fold_email(email)
+    if found := identifiers.email_problem(email):
+        raise InvalidInput([found])
+    logins.confirm_password(user=user, password=password, origin=origin)
+    if email == user.email and user.email_verified:
+        raise InvalidInput([FieldError("email", "email_unchanged", _("That is already your confirmed address."))])
+    spent = rate_limits.spend("change_mail_per_account", user.id)
+    if not spent.allowed:
+        raise RateLimited(spent.retry_after, reason="change_mail_per_account")
+    with transaction.atomic():
+        if not user.email:  # a claim that lapsed: the new one takes its place at once
+            user.email = email
+            user.save_profile("email")
+        audit.record(audit.Kind.EMAIL_CHANGE_REQUESTED, user=user, origin=origin)
+        send_confirmation(user, email, origin=origin)

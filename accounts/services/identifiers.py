@@ -1,0 +1,121 @@
+"""What people are called by: what a username and an address may be, the one spelling of each that is kept, and
+when two usernames look alike."""
+
+import re
+import unicodedata
+from functools import lru_cache
+
+from confusable_homoglyphs import categories, confusables
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.utils.translation import gettext_lazy as _
+
+from accounts.errors import FieldError, Words
+
+MIN_LENGTH = 3
+MAX_LENGTH = 30
+_PUNCTUATION = frozenset("._-")
+# Names of the service itself. Somebody who is called "support" could ask people for their codes.
+RESERVED = frozenset(
+    "admin administrator root system support help security abuse postmaster hostmaster webmaster info account "
+    "accounts api login signin signup logout me null undefined anonymous moderator staff official".split()
+)
+
+
+def fold_username(username: str) -> str:
+    """The one spelling that is kept and looked up: NFKC, lower case, no spaces around."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username.strip()).casefold()).strip()
+
+
+def username_problem(username: str) -> FieldError | None:
+    """What is wrong with a (folded) username by itself; whether it is taken, only the database knows."""
+    if not MIN_LENGTH <= len(username) <= MAX_LENGTH:
+        return _username_error("username_length", _("A username has 3 to 30 characters."))
+    if not all(_is_letter_or_digit(character) or character in _PUNCTUATION for character in username):
+        return _username_error("username_characters", _("A username is made of letters, digits, dots, hyphens and underscores."))
+    if username[0] in _PUNCTUATION or username[-1] in _PUNCTUATION:
+        return _username_error("username_characters", _("A username begins and ends with a letter or a digit."))
+    if len(_scripts(username)) > 1:
+        return _username_error("username_script", _("A username uses one alphabet only."))
+    if username in RESERVED or skeleton(username) in _reserved_skeletons():
+        return _username_error("username_reserved", _("That username is kept for the service itself. Choose another."))
+    return None
+
+
+def _username_error(code: str, message: Words) -> FieldError:
+    return FieldError("username", code, message)
+
+
+def _is_letter_or_digit(character: str) -> bool:
+    return unicodedata.category(character) in {"Ll", "Lo", "Lm", "Nd", "Mn", "Mc"}
+
+
+# Writing systems that mix by nature (UTS 39, highly restrictive).
+_TOGETHER = ({"HAN", "HIRAGANA", "KATAKANA"}, {"HAN", "HANGUL"}, {"HAN", "BOPOMOFO"})
+
+
+def _scripts(username: str) -> set[str]:
+    found = {categories.alias(character) for character in username} - {"COMMON", "INHERITED"}
+    if any(found <= together for together in _TOGETHER):
+        return {"TOGETHER"}
+    return found
+
+
+def skeleton(username: str) -> str:
+    """Equal for names that a person can't tell apart (after UTS 39): every character is replaced by the first of
+    its look-alikes. "pаypal" with a Cyrillic а, "paypa1" and "paypal" have one skeleton."""
+    decomposed = unicodedata.normalize("NFD", username)
+    return unicodedata.normalize("NFD", "".join(_prototype(character) for character in decomposed))[:120]
+
+
+@lru_cache(maxsize=4096)
+def _prototype(character: str) -> str:
+    """The plain character for this one: the Latin letter that it looks like, if there is one."""
+    if character in _BY_HAND:
+        return _BY_HAND[character]
+    if character.isascii():
+        return character
+    found = confusables.is_confusable(character, greedy=True, preferred_aliases=[])
+    for entry in found[0]["homoglyphs"] if found else ():
+        plain = str(entry["c"]).casefold()
+        if plain.isascii() and plain.isalnum():
+            return "".join(_BY_HAND.get(letter, letter) for letter in plain)
+    return character
+
+
+# In lower case these are one in many typefaces; dots and strokes between letters are easily overlooked.
+_BY_HAND = {"0": "o", "1": "l", "ı": "i", ".": "_", "-": "_"}
+
+
+@lru_cache(maxsize=1)
+def _reserved_skeletons() -> frozenset[str]:
+    return frozenset(skeleton(name) for name in RESERVED)
+
+
+# --- Addresses ----------------------------------------------------------------------------------------------
+
+EMAIL_MAX_LENGTH = 254
+# A plain local part: what can be quoted, split or read as a header is refused before it reaches a mail.
+_LOCAL_PART = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+\Z")
+
+
+def fold_email(email: str) -> str:
+    return email.strip().lower()
+
+
+def email_problem(email: str) -> FieldError | None:
+    """What is wrong with a (folded) address, if anything."""
+    try:
+        validate_email(email)
+    except ValidationError:
+        pass
+    else:
+        local, _at, domain = email.rpartition("@")
+        if len(email) <= EMAIL_MAX_LENGTH and _LOCAL_PART.match(local) and domain.isascii():
+            return None
+    return FieldError("email", "email_invalid", _("Enter an email address, such as name@example.com."))
+
+
+def fold_login(login: str) -> str:
+    """A username or an address: only an address has an @."""
+    return fold_email(login) if "@" in login else fold_username(login)

@@ -1,0 +1,180 @@
+"""Passwords: the rule for new ones, changing, and resetting by code or link."""
+
+from uuid import UUID
+
+from celery import shared_task
+from django.conf import settings
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils.timezone import now
+from django.utils.translation import gettext_lazy as _
+
+from accounts.errors import FieldError, InvalidCode, InvalidInput, WrongPassword
+from accounts.models import Challenge, User
+from accounts.origin import Origin
+from accounts.services import (
+    audit,
+    challenges,
+    email_addresses,
+    hashing,
+    identifiers,
+    login as logins,
+    mail,
+    rate_limits,
+    sessions,
+    worker,
+)
+
+# --- The rule for new ones ----------------------------------------------------------------------------------
+
+
+def problem(password: str, *, field: str = "password", username: str = "", email: str = "") -> FieldError | None:
+    """What is wrong with a new password, if anything. Length and being known or guessable; no composition rules."""
+    password = hashing.normalise(password)
+    if len(password) < settings.PASSWORD_MIN_LENGTH:
+        words = _("Use at least %(n)d characters. Three random words are easy to remember and hard to guess.")
+        return FieldError(field, "password_too_short", words % {"n": settings.PASSWORD_MIN_LENGTH})
+    if len(password) > settings.PASSWORD_MAX_LENGTH:
+        words = _("Use at most %(n)d characters.")
+        return FieldError(field, "password_too_long", words % {"n": settings.PASSWORD_MAX_LENGTH})
+    try:
+        validate_password(password, User(username=username, email=email))
+    except ValidationError as error:
+        first = error.error_list[0]
+        if first.code == "password_too_similar":
+            return FieldError(field, "password_too_similar", _("That is too much like your username or address."))
+        return FieldError(field, "password_too_common", _("That password is on the lists that attackers try first."))
+    return None
+
+
+def require_good(password: str, user: User, *, field: str) -> None:
+    found = problem(password, field=field, username=user.username, email=user.email)
+    if found:
+        raise InvalidInput([found])
+
+
+# --- Changing -----------------------------------------------------------------------------------------------
+
+
+def change(*, user: User, current_password: str, new_password: str, keep: UUID | None, origin: Origin) -> None:
+    """A signed-in user chooses another; every session but `keep` ends. Raises WrongPassword, InvalidInput, RateLimited."""
+    try:
+        logins.confirm_password(user=user, password=current_password, origin=origin)
+    except WrongPassword as error:
+        error.field = "current_password"
+        raise
+    require_good(new_password, user, field="new_password")
+    _set(user, new_password, keep=keep, origin=origin, kind=audit.Kind.PASSWORD_CHANGED)
+
+
+def _set(user: User, new_password: str, *, keep: UUID | None, origin: Origin, kind: audit.Kind) -> None:
+    """What follows every new password: the other sessions end, every open code and link is void, the event is
+    written and the owner told."""
+    encoded = hashing.hashed(new_password)
+    with transaction.atomic():
+        User.objects.filter(id=user.id).update(password=encoded, updated_at=now())
+        user.password = encoded
+        sessions.end_others(user=user, keep=keep, origin=origin)
+        challenges.close_all(user)
+        audit.record(kind, user=user, origin=origin)
+        mail.send(mail.Message.PASSWORD_CHANGED, user=user, origin=origin)
+
+
+# --- Resetting ----------------------------------------------------------------------------------------------
+
+
+def request_reset(*, login: str, origin: Origin) -> None:
+    """Somebody forgot their password. The same small writes for any name; the worker looks whom it means.
+    Raises RateLimited, for known and unknown names alike."""
+    rate_limits.count_address("mail_per_ip", origin=origin)
+    folded = identifiers.fold_login(login)
+    rate_limits.spend_or_refuse("reset_mail_per_login", folded)
+    with transaction.atomic():
+        challenges.ask(Challenge.Kind.RESET_PASSWORD, login=folded, origin=origin)
+        worker.tell(answer_reset_requests)
+
+
+@shared_task(name="accounts.answer_reset_requests")
+def answer_reset_requests() -> int:
+    return answer_requests()
+
+
+def answer_requests() -> int:
+    """In the worker: make a mail of each request that means somebody. The number of requests."""
+    count = 0
+    while _answer_one():
+        count += 1
+    return count
+
+
+def _answer_one() -> bool:
+    with transaction.atomic():
+        request = challenges.take_asked(Challenge.Kind.RESET_PASSWORD)
+        if request is None:
+            return False
+        user = logins.find(request.login)
+        if user is not None and user.is_active and user.email:
+            origin = challenges.origin_of(request)
+            secrets = challenges.issue(Challenge.Kind.RESET_PASSWORD, user=user, email=user.email, origin=origin)
+            audit.record(audit.Kind.PASSWORD_RESET_REQUESTED, user=user, origin=origin)
+            mail.send(
+                mail.Message.RESET_PASSWORD,
+                user=user,
+                origin=origin,
+                context={
+                    "code": secrets.code,
+                    "link": f"{settings.PUBLIC_URL}/account/password/reset/key/{secrets.key}/",
+                    "at": request.created_at,
+                },
+                expires_at=secrets.challenge.link_expires_at,
+            )
+        request.delete()
+    return True
+
+
+def match_reset_code(*, login: str, code: str, origin: Origin) -> Challenge:
+    """The open request that this code belongs to; a try is spent. Raises InvalidCode, RateLimited."""
+    rate_limits.count_address("code_per_ip", origin=origin)
+    folded = identifiers.fold_login(login)
+    user = logins.find(folded)
+    subject = user.id if user else folded
+    if not rate_limits.spend("wrong_code_per_account", subject).allowed:
+        raise InvalidCode("the account's codes are locked for today")
+    # For nobody the same statement runs, with an id that nobody has.
+    challenge = challenges.match_code(Challenge.Kind.RESET_PASSWORD, code, user_id=user.id if user else UUID(int=0))
+    rate_limits.refund("wrong_code_per_account", subject)
+    return challenge
+
+
+def reset_by_code(*, login: str, code: str, new_password: str, origin: Origin) -> User:
+    """Set a new password with the code of the mail. Raises InvalidCode, InvalidInput (the code stays good), RateLimited."""
+    return _reset(match_reset_code(login=login, code=code, origin=origin), new_password, origin)
+
+
+def match_reset_key(key: str) -> Challenge:
+    """The open request that a link belongs to. Changes nothing. Raises InvalidKey."""
+    return challenges.match_key(Challenge.Kind.RESET_PASSWORD, key)
+
+
+def reset_by_key(*, key: str, new_password: str, origin: Origin) -> User:
+    """Set a new password with the key of the link. Raises InvalidKey, InvalidInput (the link stays good), RateLimited."""
+    rate_limits.count_address("code_per_ip", origin=origin)
+    return _reset(match_reset_key(key), new_password, origin)
+
+
+def _reset(challenge: Challenge, new_password: str, origin: Origin) -> User:
+    user = challenge.user
+    assert user is not None
+    try:
+        require_good(new_password, user, field="new_password")
+    except InvalidInput:
+        challenges.keep_alive(challenge)
+        raise
+    with transaction.atomic():
+        challenges.close(challenge)
+        # Reading the mail proves the address as well, if it is still the one that the account has.
+        if not user.email_verified and user.email == challenge.email:
+            email_addresses.prove(user, challenge.email, origin=origin)
+        _set(user, new_password, keep=None, origin=origin, kind=audit.Kind.PASSWORD_RESET)
+    return user

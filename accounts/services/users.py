@@ -1,0 +1,214 @@
+"""Accounts: making one, reading and changing the profile, listing ids, removing those that were never proved."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Count
+from django.utils.timezone import now
+from django.utils.translation import gettext_lazy as _
+
+from accounts.errors import (
+    DirectoryClosed,
+    FieldError,
+    InvalidCursor,
+    InvalidInput,
+    ProfileChanged,
+    SignUpClosed,
+    UsernameTaken,
+)
+from accounts.models import Gender, User
+from accounts.origin import Origin
+from accounts.services import audit, email_addresses, hashing, identifiers, login, passwords, pictures, rate_limits, sealing
+from accounts.services.sessions import SignedIn
+
+NAME_MAX_LENGTH = 80
+
+# --- Signing up ---------------------------------------------------------------------------------------------
+
+
+def sign_up(
+    *,
+    username: str,
+    email: str,
+    password: str,
+    origin: Origin,
+    first_name: str = "",
+    last_name: str = "",
+    gender: str = Gender.UNSPECIFIED,
+    picture: BinaryIO | None = None,
+) -> User:
+    """A new account, whose address is a claim; whether somebody else owns that address, nobody can tell.
+
+    Raises SignUpClosed, RateLimited, InvalidInput (naming every field that is wrong), UsernameTaken,
+    InvalidPicture, PictureTooLarge, Overloaded. A storage that is down costs only the picture."""
+    if not settings.SIGNUP_OPEN:
+        raise SignUpClosed
+    rate_limits.count_address("signup_per_ip", origin=origin)
+    username, email = identifiers.fold_username(username), identifiers.fold_email(email)
+    names = {"first_name": _clean_name(first_name), "last_name": _clean_name(last_name), "gender": gender}
+    problems = [
+        identifiers.username_problem(username),
+        identifiers.email_problem(email),
+        passwords.problem(password, username=username, email=email),
+        *_profile_problems(names),
+    ]
+    if found := [problem for problem in problems if problem]:
+        raise InvalidInput(found)
+    skeleton = identifiers.skeleton(username)
+    if User.objects.filter(username_skeleton=skeleton).exists():
+        raise UsernameTaken  # before the costly hash; the constraint decides between several at once
+    encoded = pictures.encode(picture) if picture else None
+    password_hash = hashing.hashed(password)
+    try:
+        with transaction.atomic():
+            user = User.objects.create(
+                username=username, username_skeleton=skeleton, email=email, password=password_hash, **names
+            )
+            audit.record(audit.Kind.USER_SIGNED_UP, user=user, origin=origin)
+            email_addresses.send_confirmation(user, email, origin=origin)
+    except IntegrityError as error:
+        if "username" in str(error):
+            raise UsernameTaken("lost the race") from None
+        raise
+    if encoded:
+        pictures.show_first(user, encoded, origin)
+    return user
+
+
+def sign_up_app(*, origin: Origin, **fields: Any) -> SignedIn | None:
+    """The same for an app, which is signed in with it, or None where the address must be proved first."""
+    user = sign_up(origin=origin, **fields)
+    if settings.EMAIL_VERIFICATION == "mandatory":
+        return None
+    with transaction.atomic():
+        return login.begin_app(user, origin)
+
+
+def _clean_name(name: str) -> str:
+    return " ".join(name.split())
+
+
+def _profile_problems(values: dict[str, str]) -> list[FieldError]:
+    found = []
+    for field in ("first_name", "last_name"):
+        name = values.get(field, "")
+        if len(name) > NAME_MAX_LENGTH:
+            found.append(FieldError(field, "name_too_long", _("Use at most 80 characters.")))
+        elif any(character in "<>" or not character.isprintable() for character in name):
+            found.append(FieldError(field, "name_characters", _("A name has no angle brackets or control characters.")))
+    if "gender" in values and values["gender"] not in Gender.values:
+        found.append(FieldError("gender", "gender_invalid", _("Choose female, male or unspecified.")))
+    return found
+
+
+# --- The profile --------------------------------------------------------------------------------------------
+
+
+def update_profile(*, user: User, changes: dict[str, str], origin: Origin, version: str | None = None) -> User:
+    """Change username, names or gender. `version` is that of the profile which the caller has read; where it was
+    changed since, ProfileChanged. Raises InvalidInput, UsernameTaken."""
+    changes = dict(changes)
+    for field in ("first_name", "last_name"):
+        if field in changes:
+            changes[field] = _clean_name(changes[field])
+    problems: list[FieldError | None] = [*_profile_problems(changes)]
+    if "username" in changes:
+        changes["username"] = identifiers.fold_username(changes["username"])
+        if changes["username"] != user.username:
+            problems.append(identifiers.username_problem(changes["username"]))
+    if found := [problem for problem in problems if problem]:
+        raise InvalidInput(found)
+    try:
+        with transaction.atomic():
+            return _apply(user.id, changes, version, origin)
+    except IntegrityError as error:
+        if "username" in str(error):
+            raise UsernameTaken from None
+        raise
+
+
+def _apply(user_id: UUID, changes: dict[str, str], version: str | None, origin: Origin) -> User:
+    user = User.objects.select_for_update().get(id=user_id)
+    if version is not None and version != user.version:
+        raise ProfileChanged
+    changed = [field for field, value in changes.items() if getattr(user, field) != value]
+    if not changed:
+        return user
+    for field in changed:
+        setattr(user, field, changes[field])
+    if "username" in changed:
+        user.username_skeleton = identifiers.skeleton(user.username)
+    user.save_profile(*changed, *(["username_skeleton"] if "username" in changed else []))
+    audit.record(audit.Kind.PROFILE_CHANGED, user=user, origin=origin, fields=sorted(changed))
+    return user
+
+
+# --- The directory ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Page:
+    user_ids: Sequence[UUID]
+    counts: dict[str, int]  # of all active users, by gender
+    next: str | None
+
+
+def list_ids(*, viewer: User, limit: int, cursor: str | None) -> Page:
+    """Ids of the active users in the order of their sign-up, a page at a time by key, and exact counts. Raises
+    DirectoryClosed, InvalidCursor."""
+    if settings.DIRECTORY_ACCESS == "staff" and not viewer.is_staff:
+        raise DirectoryClosed
+    after = _read_cursor(cursor) if cursor else UUID(int=0)
+    with connection.cursor() as sql:
+        sql.execute(
+            "SELECT id FROM accounts_user WHERE is_active AND id > %s ORDER BY id LIMIT %s", [after, limit + 1]
+        )
+        ids = [row[0] for row in sql.fetchall()]
+    more = len(ids) > limit
+    ids = ids[:limit]
+    return Page(ids, _counts(), _cursor(ids[-1]) if more else None)
+
+
+def _counts() -> dict[str, int]:
+    found = dict(User.objects.active().values_list("gender").annotate(Count("id")))
+    return {gender: found.get(gender, 0) for gender in Gender.values}
+
+
+def _cursor(last: UUID) -> str:
+    return base64.urlsafe_b64encode(last.bytes + sealing.mac("cursor", last.bytes)[:16]).rstrip(b"=").decode()
+
+
+def _read_cursor(cursor: str) -> UUID:
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raise InvalidCursor("malformed") from None
+    if len(raw) != 32 or not sealing.is_mac("cursor", raw[:16], raw[16:]):
+        raise InvalidCursor("forged")
+    return UUID(bytes=raw[:16])
+
+
+# --- Removing -----------------------------------------------------------------------------------------------
+
+
+def remove_unproved() -> int:
+    """Accounts that never proved an address, older than UNPROVED_ACCOUNT_LIFETIME and not used for as long."""
+    before = now() - settings.UNPROVED_ACCOUNT_LIFETIME
+    stale = (
+        User.objects.filter(email_verified=False, is_staff=False, created_at__lt=before)
+        .exclude(sessions__last_used_at__gte=before)
+        .order_by("created_at")[:1000]
+    )
+    count = 0
+    for user in stale:
+        with transaction.atomic():
+            if user.picture:
+                pictures.discard(user.picture)
+            user.delete()
+        count += 1
+    return count

@@ -1,0 +1,38 @@
+"""Everything the worker can be asked to do, on one page. Each is a thin task beside its rule; here they are
+gathered, with the two that the schedule (project/celery.py) calls for everybody."""
+
+from celery import shared_task
+
+from accounts.services import audit, challenges, email_addresses, mail, passwords, pictures, rate_limits, sessions, users
+from accounts.services.email_addresses import answer_resend_requests
+from accounts.services.mail import deliver_mail
+from accounts.services.passwords import answer_reset_requests
+from accounts.services.pictures import remove_discarded_pictures
+
+__all__ = [
+    "answer_resend_requests",
+    "answer_reset_requests",
+    "deliver_mail",
+    "prune",
+    "remove_discarded_pictures",
+    "sweep",
+]
+
+
+@shared_task(name="accounts.sweep")
+def sweep() -> None:
+    """Every few seconds: whatever no bell announced, because the broker was away."""
+    passwords.answer_requests()
+    email_addresses.answer_requests()
+    mail.deliver()
+
+
+@shared_task(name="accounts.prune")
+def prune() -> None:
+    """Every hour: what has outlived its use."""
+    challenges.prune()
+    rate_limits.prune()
+    mail.prune()
+    sessions.prune()
+    users.remove_unproved()
+    audit.prune()

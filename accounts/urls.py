@@ -1,0 +1,41 @@
+"""The pages. Names that allauth links to are kept, so that its own templates and redirects find ours."""
+
+from allauth.account import views as allauth_views
+from django.urls import path, re_path
+from django.views.generic import RedirectView
+
+from accounts import views
+
+urlpatterns = [
+    path("", views.overview, name="overview"),
+    # The entrance
+    path("login/", allauth_views.login, name="account_login"),
+    path("logout/", allauth_views.logout, name="account_logout"),
+    path("inactive/", allauth_views.account_inactive, name="account_inactive"),
+    path("signup/", views.SignUpView.as_view(), name="account_signup"),
+    path("reauthenticate/", allauth_views.reauthenticate, name="account_reauthenticate"),
+    path("password/reset/", views.ForgotPasswordView.as_view(), name="account_reset_password"),
+    path("password/reset/done/", views.password_reset_done, name="account_reset_password_done"),
+    path(
+        "password/reset/key/done/",
+        allauth_views.password_reset_from_key_done,
+        name="account_reset_password_from_key_done",
+    ),
+    re_path(
+        r"^password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$",
+        views.ResetPasswordView.as_view(),
+        name="account_reset_password_from_key",
+    ),
+    path("confirm-email/", views.email_confirm, name="email_confirm"),
+    path("confirm-email/again/", views.email_resend, name="email_resend"),
+    path("confirm-email/<str:key>/", views.email_confirm_link, name="account_confirm_email"),
+    path("confirm-email/", views.email_confirm, name="account_email_verification_sent"),
+    # The account
+    path("profile/", views.profile, name="profile"),
+    path("email/", views.email, name="account_email"),
+    path("password/change/", views.ChangePasswordView.as_view(), name="account_change_password"),
+    path("password/set/", RedirectView.as_view(pattern_name="account_change_password"), name="account_set_password"),
+    path("devices/", views.session_list, name="session_list"),
+    path("devices/<uuid:session_id>/end/", views.session_end, name="session_end"),
+    path("devices/end-others/", views.session_end_others, name="session_end_others"),
+]

@@ -1,0 +1,301 @@
+"""The browser pages. allauth walks people through signing in, up and out and through the reset link; the pages
+about their account are ours. No rule stands here: a view asks a rule and chooses words and the next page."""
+
+import math
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from allauth.account import views as allauth_views
+from allauth.account.views import INTERNAL_RESET_SESSION_KEY
+from django import forms
+from django.contrib import messages
+from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth.decorators import login_required
+from django.core.files.uploadedfile import UploadedFile
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect, render
+from django.urls import reverse_lazy
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from accounts.errors import AccountError, InvalidInput, Overloaded, RateLimited, StorageUnavailable
+from accounts.forms import (
+    ChangeEmailForm,
+    ConfirmCodeForm,
+    ProfileForm,
+    ResetCodeForm,
+)
+from accounts.http import AuthenticatedRequest, log_refusal, origin
+from accounts.models import Session, User
+from accounts.services import email_addresses, passwords, pictures, sessions, users
+
+# --- Refusals -----------------------------------------------------------------------------------------------
+
+
+def show(form: forms.Form, error: AccountError, request: HttpRequest) -> None:
+    """Put a refusal beside the fields that it is about, or above the form."""
+    log_refusal(request, error)
+    if isinstance(error, InvalidInput):
+        for problem in error.errors:
+            form.add_error(problem.field if problem.field in form.fields else None, str(problem.message))
+    else:
+        form.add_error(error.field if error.field in form.fields else None, str(error.message))
+
+
+def status_of(error: AccountError | None) -> int:
+    if isinstance(error, RateLimited):
+        return HTTPStatus.TOO_MANY_REQUESTS
+    if isinstance(error, Overloaded | StorageUnavailable):
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    return HTTPStatus.OK
+
+
+def form_page(
+    request: HttpRequest,
+    template: str,
+    form: forms.Form,
+    save: Callable[[Any], HttpResponse],
+    **context: Any,
+) -> HttpResponse:
+    """Show a form, and on a valid POST do `save(cleaned_data)`; what it refuses is shown in the form."""
+    error: AccountError | None = None
+    if request.method == "POST" and form.is_valid():
+        try:
+            return save(form.cleaned_data)
+        except AccountError as refused:
+            error = refused
+            show(form, refused, request)
+    response = render(request, template, {"form": form, **context}, status=status_of(error))
+    return with_retry_after(response, error)
+
+
+def with_retry_after(response: HttpResponse, error: AccountError | None) -> HttpResponse:
+    seconds = getattr(error, "retry_after", None)
+    if seconds:
+        response["Retry-After"] = str(math.ceil(seconds))
+    return response
+
+
+class RuleFormMixin:
+    """For allauth's form views: a rule's refusal is shown in the form."""
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        try:
+            return super().form_valid(form)  # type: ignore[misc,no-any-return]
+        except AccountError as error:
+            show(form, error, self.request)  # type: ignore[attr-defined]
+            response: HttpResponse = self.form_invalid(form)  # type: ignore[attr-defined]
+            response.status_code = status_of(error)
+            return with_retry_after(response, error)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """The page was open too long, or its cookie is gone."""
+    return render(request, "403_csrf.html", status=HTTPStatus.FORBIDDEN)
+
+
+# --- The entrance -------------------------------------------------------------------------------------------
+
+
+class SignUpView(RuleFormMixin, allauth_views.SignupView):  # type: ignore[misc]
+    pass
+
+
+class ForgotPasswordView(RuleFormMixin, allauth_views.PasswordResetView):  # type: ignore[misc]
+    pass
+
+
+class ResetPasswordView(RuleFormMixin, allauth_views.PasswordResetFromKeyView):  # type: ignore[misc]
+    """The page behind the link. allauth checks the link and keeps its key out of the address; the press of the
+    button sets the password."""
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        try:
+            form.save_with(key=f"{self.kwargs['uidb36']}-{self.key}", request=self.request)
+        except AccountError as error:
+            show(form, error, self.request)
+            return with_retry_after(self.form_invalid(form), error)
+        self.request.session.pop(INTERNAL_RESET_SESSION_KEY, None)
+        return HttpResponseRedirect(self.get_success_url())
+
+
+@never_cache
+@sensitive_post_parameters("code", "new_password")
+@require_http_methods(["GET", "HEAD", "POST"])
+def password_reset_done(request: HttpRequest) -> HttpResponse:
+    """"Check your mail": the code can be typed here too."""
+    login = request.session.get("resetting")
+    if not login:
+        return redirect("account_reset_password")
+
+    def save(data: dict[str, Any]) -> HttpResponse:
+        passwords.reset_by_code(login=login, code=data["code"], new_password=data["new_password"], origin=origin(request))
+        request.session.pop("resetting", None)
+        return redirect("account_reset_password_from_key_done")
+
+    form = ResetCodeForm(request.POST or None)
+    return form_page(request, "account/password_reset_done.html", form, save, login=login)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def email_confirm(request: HttpRequest) -> HttpResponse:
+    """Type the code of the confirmation mail: signed in, or after a sign-up that waits for it."""
+    user = request.user if isinstance(request.user, User) else None
+    pending: str | None = request.session.get("confirming") or (user.email if user else None)
+    if not pending:
+        return redirect("account_email" if user else "account_login")
+
+    def save(data: dict[str, Any]) -> HttpResponse:
+        if user:
+            email_addresses.confirm_mine(user=user, code=data["code"], origin=origin(request))
+        else:
+            email_addresses.confirm(email=pending, code=data["code"], origin=origin(request))
+        request.session.pop("confirming", None)
+        messages.success(request, _("Your email address is confirmed."))
+        return redirect("overview" if user else "account_login")
+
+    form = ConfirmCodeForm(request.POST or None)
+    return form_page(request, "accounts/email_confirm.html", form, save, email=pending)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
+    """The link of the confirmation mail: a page with a button, because scanners open every link."""
+    try:
+        if request.method == "POST":
+            email_addresses.confirm_by_key(key=key, origin=origin(request))
+            messages.success(request, _("Your email address is confirmed."))
+            return redirect("overview" if request.user.is_authenticated else "account_login")
+        challenge = email_addresses.match_key(key)
+    except AccountError as error:
+        log_refusal(request, error)
+        context: dict[str, Any] = {"error": error.message}
+        return with_retry_after(render(request, "accounts/email_confirm_link.html", context, status=status_of(error)), error)
+    return render(request, "accounts/email_confirm_link.html", {"email": challenge.email, "claimant": challenge.user})
+
+
+@never_cache
+@require_POST
+def email_resend(request: HttpRequest) -> HttpResponse:
+    """Once more to the address that waits: the one in this browser's session, or the signed-in user's."""
+    user = request.user if isinstance(request.user, User) else None
+    email = request.session.get("confirming") or (user.email if user else None)
+    try:
+        if user and email and email != user.email:
+            email_addresses.send_again(user=user, email=email, origin=origin(request))
+        elif email:
+            email_addresses.resend(email=email, origin=origin(request))
+    except AccountError as error:
+        log_refusal(request, error)
+        messages.error(request, str(error.message))
+    else:
+        messages.success(request, _("If that address still waits for its proof, a new mail is on its way."))
+    return redirect("email_confirm")
+
+
+# --- The account --------------------------------------------------------------------------------------------
+
+
+@login_required
+@require_GET
+def overview(request: AuthenticatedRequest) -> HttpResponse:
+    return render(
+        request,
+        "accounts/overview.html",
+        {"devices": sessions.of(request.user), "picture": pictures.addresses(request.user).get(256)},
+    )
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def profile(request: AuthenticatedRequest) -> HttpResponse:
+    user = request.user
+    initial = {field: getattr(user, field) for field in ("first_name", "last_name", "username", "gender")}
+    form = ProfileForm(request.POST or None, request.FILES or None, initial=initial)
+
+    def save(data: dict[str, Any]) -> HttpResponse:
+        picture, removed = data.pop("picture"), data.pop("remove_picture")
+        changed = users.update_profile(user=user, changes=data, origin=origin(request))
+        if isinstance(picture, UploadedFile):
+            pictures.replace(user=changed, file=picture, origin=origin(request))  # type: ignore[arg-type]
+        elif removed:
+            pictures.remove(user=changed, origin=origin(request))
+        messages.success(request, _("Your profile is saved."))
+        return redirect("profile")
+
+    return form_page(request, "accounts/profile.html", form, save, picture=pictures.addresses(user).get(256))
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+@sensitive_post_parameters("password")
+def email(request: AuthenticatedRequest) -> HttpResponse:
+    def save(data: dict[str, Any]) -> HttpResponse:
+        email_addresses.request_change(
+            user=request.user, email=data["email"], password=data["password"], origin=origin(request)
+        )
+        request.session["confirming"] = data["email"].strip()
+        return redirect("email_confirm")
+
+    return form_page(request, "accounts/email.html", ChangeEmailForm(request.POST or None), save)
+
+
+@method_decorator(login_required, name="dispatch")
+class ChangePasswordView(RuleFormMixin, allauth_views.PasswordChangeView):  # type: ignore[misc]
+    success_url = reverse_lazy("account_change_password")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        try:
+            passwords.change(
+                user=self.request.user,
+                current_password=form.cleaned_data["current_password"],
+                new_password=form.cleaned_data["new_password"],
+                keep=self.request.session_row.id,
+                origin=origin(self.request),
+            )
+        except AccountError as error:
+            show(form, error, self.request)
+            response: HttpResponse = self.form_invalid(form)
+            response.status_code = status_of(error)
+            return with_retry_after(response, error)
+        update_session_auth_hash(self.request, self.request.user)
+        messages.success(self.request, _("Your password is changed. Your other devices are signed out."))
+        return HttpResponseRedirect(self.get_success_url())
+
+
+@login_required
+@require_GET
+def session_list(request: AuthenticatedRequest) -> HttpResponse:
+    return render(
+        request,
+        "accounts/session_list.html",
+        {"devices": sessions.of(request.user), "current": request.session_row.id, "APP": Session.Kind.APP},
+    )
+
+
+@login_required
+@require_POST
+def session_end(request: AuthenticatedRequest, session_id: UUID) -> HttpResponse:
+    try:
+        sessions.end(user=request.user, session_id=session_id, origin=origin(request))
+    except AccountError as error:
+        log_refusal(request, error)
+        messages.error(request, str(error.message))
+    else:
+        messages.success(request, _("That device is signed out."))
+    return redirect("session_list")
+
+
+@login_required
+@require_POST
+def session_end_others(request: AuthenticatedRequest) -> HttpResponse:
+    sessions.end_others(user=request.user, keep=request.session_row.id, origin=origin(request))
+    messages.success(request, _("All your other devices are signed out."))
+    return redirect("session_list")

@@ -1,0 +1,215 @@
+"""The status of each AccountError, what an app should do about it, and the one error body (RFC 9457)."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, TooManyFilesSent
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.multipartparser import MultiPartParserError
+from django.utils import translation
+from django.utils.translation import get_language_from_request, gettext_lazy as _
+from ninja import NinjaAPI
+from ninja.errors import HttpError, ValidationError
+
+from accounts import errors
+from accounts.errors import AccountError, FieldError, InvalidInput, Words
+from accounts.http import log_refusal
+
+log = logging.getLogger(__name__)
+
+
+class Action(StrEnum):
+    """What the app should do."""
+
+    RETRY = "retry"
+    REFRESH = "refresh"
+    SIGN_IN = "sign_in"
+    REAUTHENTICATE = "reauthenticate"
+    FIX_INPUT = "fix_input"
+    UPDATE_APP = "update_app"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Case:
+    status: int
+    action: Action
+
+
+CASES: dict[type[AccountError], Case] = {
+    errors.InvalidInput: Case(422, Action.FIX_INPUT),
+    errors.UsernameTaken: Case(409, Action.FIX_INPUT),
+    errors.SignUpClosed: Case(403, Action.NONE),
+    errors.InvalidCredentials: Case(401, Action.FIX_INPUT),
+    errors.WrongPassword: Case(403, Action.FIX_INPUT),
+    errors.EmailNotVerified: Case(403, Action.FIX_INPUT),
+    errors.AccountDisabled: Case(403, Action.NONE),
+    errors.InvalidCode: Case(400, Action.FIX_INPUT),
+    errors.InvalidKey: Case(400, Action.FIX_INPUT),
+    errors.InvalidToken: Case(401, Action.REFRESH),
+    errors.TokenExpired: Case(401, Action.REFRESH),
+    errors.SessionRevoked: Case(401, Action.SIGN_IN),
+    errors.RefreshExpired: Case(401, Action.SIGN_IN),
+    errors.RefreshReused: Case(401, Action.SIGN_IN),
+    errors.SessionNotFound: Case(404, Action.NONE),
+    errors.ProfileChanged: Case(412, Action.RETRY),
+    errors.DirectoryClosed: Case(403, Action.NONE),
+    errors.InvalidCursor: Case(400, Action.FIX_INPUT),
+    errors.InvalidPicture: Case(422, Action.FIX_INPUT),
+    errors.PictureTooLarge: Case(413, Action.FIX_INPUT),
+    errors.StorageUnavailable: Case(503, Action.RETRY),
+    errors.RateLimited: Case(429, Action.RETRY),
+    errors.Overloaded: Case(503, Action.RETRY),
+}
+
+
+class RequestError(AccountError):
+    """What can be wrong with a request before any rule sees it."""
+
+
+class MalformedBody(RequestError):
+    code = "malformed_body"
+    message = _("The body must be one JSON object in UTF-8.")
+
+
+class UnsupportedMediaType(RequestError):
+    code = "unsupported_media_type"
+    message = _("Send application/json (or multipart/form-data, where a file is uploaded).")
+
+
+class BodyTooLarge(RequestError):
+    code = "body_too_large"
+    message = _("The body is too large.")
+
+
+class NotFound(RequestError):
+    code = "not_found"
+    message = _("There is nothing at this address.")
+
+
+class MethodNotAllowed(RequestError):
+    code = "method_not_allowed"
+    message = _("This address does not take that method.")
+
+
+class ServerError(RequestError):
+    code = "server_error"
+    message = _("Something went wrong on our side. It has been noted; try again later.")
+
+
+CASES |= {
+    MalformedBody: Case(400, Action.FIX_INPUT),
+    UnsupportedMediaType: Case(415, Action.FIX_INPUT),
+    BodyTooLarge: Case(413, Action.FIX_INPUT),
+    NotFound: Case(404, Action.NONE),
+    MethodNotAllowed: Case(405, Action.NONE),
+    ServerError: Case(500, Action.RETRY),
+}
+
+
+def problem(request: HttpRequest, error: AccountError) -> HttpResponse:
+    """The one error body."""
+    case = CASES[type(error)]
+    with translation.override(get_language_from_request(request)):
+        body: dict[str, Any] = {
+            "type": f"{settings.PUBLIC_URL}/api/v1/docs#{error.code}",
+            "title": HTTPStatus(case.status).phrase,
+            "status": case.status,
+            "code": error.code,
+            "detail": str(error.message),
+            "request_id": getattr(request, "id", ""),
+            "action": case.action,
+        }
+        if isinstance(error, InvalidInput):
+            body["errors"] = [
+                {"field": item.field, "code": item.code, "detail": str(item.message)} for item in error.errors
+            ]
+    retry_after: int | None = getattr(error, "retry_after", None)
+    if retry_after:
+        body["retry_after"] = retry_after
+    response = JsonResponse(body, status=case.status, content_type="application/problem+json")
+    response["Cache-Control"] = "no-store"
+    if retry_after:
+        response["Retry-After"] = str(retry_after)
+    if case.status == HTTPStatus.UNAUTHORIZED:
+        response["WWW-Authenticate"] = f'Bearer error="{"invalid_request" if error.code == "invalid_credentials" else "invalid_token"}"'
+    return response
+
+
+def refuse(request: HttpRequest, error: AccountError) -> HttpResponse:
+    """The answer to a refusal, which is logged here and nowhere else."""
+    log_refusal(request, error)
+    return problem(request, error)
+
+
+def no_such_path(request: HttpRequest) -> HttpResponse:
+    return refuse(request, NotFound())
+
+
+# --- ninja's own errors in the same form --------------------------------------------------------------------
+
+# pydantic's kinds of error, in words that last.
+_KINDS: dict[str, tuple[str, Words]] = {
+    "missing": ("required", _("This field is required.")),
+    "extra_forbidden": ("unknown_field", _("There is no such field.")),
+    "string_type": ("not_a_string", _("This must be a string.")),
+    "string_too_long": ("too_long", _("This is too long.")),
+    "characters": ("invalid_characters", _("This has characters that can't be stored.")),
+    "uuid_parsing": ("not_a_uuid", _("This must be a UUID.")),
+    "int_parsing": ("not_a_number", _("This must be a whole number.")),
+    "greater_than_equal": ("out_of_range", _("This number is too small.")),
+    "less_than_equal": ("out_of_range", _("This number is too large.")),
+    "enum": ("unknown_choice", _("This is not one of the choices.")),
+    "literal_error": ("unknown_choice", _("This is not one of the choices.")),
+}
+_PLACES = {"body", "query", "path", "form", "file", "header", "data", "payload", "page"}
+
+
+def _field_errors(found: Sequence[dict[str, Any]]) -> list[FieldError]:
+    out = []
+    for item in found:
+        code, words = _KINDS.get(item["type"], ("invalid", _("This is not valid.")))
+        names = [str(part) for part in item["loc"] if str(part) not in _PLACES]
+        out.append(FieldError(".".join(names) or "body", code, words))
+    return out
+
+
+def install(api: NinjaAPI) -> None:
+    """Every error that leaves this API has the one form."""
+
+    def account_error(request: HttpRequest, error: AccountError) -> HttpResponse:
+        return refuse(request, error)
+
+    def validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
+        return refuse(request, InvalidInput(_field_errors(error.errors)))
+
+    def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+        # From StrictParser, behind ninja's own words.
+        return refuse(request, getattr(request, "body_error", None) or MalformedBody(str(error)))
+
+    def not_found(request: HttpRequest, error: Http404) -> HttpResponse:
+        return refuse(request, NotFound())
+
+    def unforeseen(request: HttpRequest, error: Exception) -> HttpResponse:
+        return server_error(request, error)
+
+    api.add_exception_handler(AccountError, account_error)
+    api.add_exception_handler(ValidationError, validation_error)
+    api.add_exception_handler(HttpError, http_error)
+    api.add_exception_handler(Http404, not_found)
+    api.add_exception_handler(Exception, unforeseen)
+
+
+def server_error(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Errors of Django's own parsing are the caller's; everything else is ours, with its traceback in the log."""
+    if isinstance(error, RequestDataTooBig | TooManyFilesSent):
+        return refuse(request, BodyTooLarge(type(error).__name__))
+    if isinstance(error, MultiPartParserError | SuspiciousOperation | UnicodeError):
+        return refuse(request, MalformedBody(type(error).__name__))
+    log.exception("unforeseen path=%s request_id=%s", request.path, getattr(request, "id", "-"))
+    return problem(request, ServerError())

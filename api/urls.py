@@ -1,0 +1,11 @@
+"""Mounts each version. A second one stands beside v1 and never in its place."""
+
+from django.urls import path, re_path
+
+from api import errors
+from api.v1 import api as v1
+
+urlpatterns = [
+    path("v1/", v1.urls),
+    re_path(r"^.*$", errors.no_such_path),
+]

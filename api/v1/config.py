@@ -1,0 +1,28 @@
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from ninja import Router
+
+from accounts.services import pictures
+from api.v1 import schemas
+from api.v1.responses import responses
+
+router = Router(tags=["config"])
+
+
+@router.get("/config", operation_id="getConfig", response=responses({200: schemas.ConfigOut}))
+def get_config(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
+    """What an app must not hard-code."""
+    response["Cache-Control"] = "public, max-age=300"
+    return {
+        "signup_open": settings.SIGNUP_OPEN,
+        "email_verification": settings.EMAIL_VERIFICATION,
+        "password": {"min_length": settings.PASSWORD_MIN_LENGTH, "max_length": settings.PASSWORD_MAX_LENGTH},
+        "picture": {
+            "max_bytes": settings.PICTURE_MAX_BYTES,
+            "max_pixels": settings.PICTURE_MAX_PIXELS,
+            "content_types": [f"image/{name.lower()}" for name in pictures.FORMATS],
+            "sizes": list(pictures.SIZES),
+        },
+    }

@@ -1,0 +1,89 @@
+from typing import Any
+
+from django.http import HttpResponse
+from django.utils.translation import gettext as _
+from ninja import Router, Status
+
+from accounts.http import AuthenticatedRequest, origin
+from accounts.models import User
+from accounts.services import email_addresses, users
+from api.security import AccessToken
+from api.v1 import schemas
+from api.v1.responses import BODY, responses
+
+router = Router(tags=["me"], auth=AccessToken())
+
+_ETAG: dict[str, Any] = {
+    "headers": {"ETag": {"description": "For If-Match of a later PATCH.", "schema": {"type": "string"}}}
+}
+
+
+def _profile(user: User, response: HttpResponse) -> dict[str, Any]:
+    response["ETag"] = f'"{user.version}"'
+    return schemas.profile(user)
+
+
+@router.get(
+    "/me",
+    operation_id="getProfile",
+    response=responses({200: schemas.ProfileOut}, 401),
+    openapi_extra={"responses": {200: _ETAG}},
+)
+def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> dict[str, Any]:
+    """The signed-in user."""
+    return _profile(request.user, response)
+
+
+@router.patch(
+    "/me",
+    operation_id="updateProfile",
+    response=responses({200: schemas.ProfileOut}, *BODY, 401, 409, 412),
+    openapi_extra={
+        "responses": {200: _ETAG},
+        "parameters": [
+            {
+                "in": "header",
+                "name": "If-Match",
+                "required": False,
+                "schema": {"type": "string"},
+                "description": "The ETag that was read: 412 where the profile was changed since.",
+            }
+        ],
+    },
+)
+def update_profile(
+    request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn
+) -> dict[str, Any]:
+    """Change username, names or gender."""
+    match = request.META.get("HTTP_IF_MATCH", "*").strip()
+    user = users.update_profile(
+        user=request.user,
+        changes=payload.model_dump(exclude_unset=True),
+        version=None if match == "*" else match.strip('"'),
+        origin=origin(request),
+    )
+    return _profile(user, response)
+
+
+@router.post(
+    "/me/email",
+    operation_id="requestEmailChange",
+    response=responses({202: schemas.AcceptedOut}, *BODY, 401, 403, 429, 503),
+)
+def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeEmailIn) -> Status[Any]:
+    """Ask for another address. It takes effect with `confirmMyEmail`."""
+    email_addresses.request_change(
+        user=request.user, email=payload.email, password=payload.password, origin=origin(request)
+    )
+    return Status(202, {"detail": _("Type the code from the mail we sent to the new address.")})
+
+
+@router.post(
+    "/me/email/confirm", operation_id="confirmMyEmail", response=responses({200: schemas.ProfileOut}, *BODY, 401, 429)
+)
+def confirm_my_email(
+    request: AuthenticatedRequest, response: HttpResponse, payload: schemas.CodeIn
+) -> dict[str, Any]:
+    """Prove the claimed or the new address. The first who proves an address holds it; other claims on it lapse."""
+    user = email_addresses.confirm_mine(user=request.user, code=payload.code, origin=origin(request))
+    return _profile(user, response)

@@ -1,0 +1,53 @@
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from ninja import Router, Status
+
+from accounts.http import AuthenticatedRequest, origin
+from accounts.services import passwords
+from api.security import AccessToken
+from api.v1 import schemas
+from api.v1.responses import BODY, responses
+
+router = Router(tags=["password"])
+
+
+@router.post(
+    "/password/forgot", operation_id="requestPasswordReset", response=responses({202: schemas.AcceptedOut}, *BODY, 429)
+)
+def request_password_reset(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
+    """Mail a code and a link to the address of this account, if there is one."""
+    passwords.request_reset(login=payload.login, origin=origin(request))
+    return Status(202, {"detail": _("If there is such an account, a mail with a code is on its way.")})
+
+
+@router.post("/password/reset", operation_id="resetPassword", response=responses({204: None}, *BODY, 429, 503))
+def reset_password(request: HttpRequest, payload: schemas.ResetPasswordIn) -> Status[None]:
+    """Set a new password with the mailed code (and the login it was asked for), or with the key of the link that
+    opened the app. Every session of that user ends."""
+    if payload.key:
+        passwords.reset_by_key(key=payload.key, new_password=payload.new_password, origin=origin(request))
+    else:
+        passwords.reset_by_code(
+            login=payload.login, code=payload.code, new_password=payload.new_password, origin=origin(request)
+        )
+    return Status(204, None)
+
+
+@router.post(
+    "/me/password",
+    operation_id="changePassword",
+    auth=AccessToken(),
+    response=responses({204: None}, *BODY, 401, 403, 429, 503),
+)
+def change_password(request: AuthenticatedRequest, payload: schemas.ChangePasswordIn) -> Status[None]:
+    """Choose another password. All other sessions end; this one goes on."""
+    passwords.change(
+        user=request.user,
+        current_password=payload.current_password,
+        new_password=payload.new_password,
+        keep=request.session_row.id,
+        origin=origin(request),
+    )
+    return Status(204, None)

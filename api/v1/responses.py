@@ -1,0 +1,31 @@
+"""Which statuses an operation declares, and the document that tells them."""
+
+from typing import Any
+
+from ninja import NinjaAPI
+from ninja.openapi.schema import OpenAPISchema
+
+from api.v1.schemas import ProblemOut
+
+# A body can be malformed, too large, of another type, or have wrong fields.
+BODY = (400, 413, 415, 422)
+
+
+def responses(success: dict[int, Any], *statuses: int) -> dict[int, Any]:
+    """What an operation can answer: its own, and problems. Any can meet 500."""
+    return {**success, **{status: ProblemOut for status in sorted({*statuses, 500})}}
+
+
+class VersionedAPI(NinjaAPI):
+    """The document says of problems what they are: application/problem+json."""
+
+    def get_openapi_schema(self, **kwargs: Any) -> OpenAPISchema:
+        schema = super().get_openapi_schema(**kwargs)
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                for status, response in operation["responses"].items():
+                    if int(status) >= 400:
+                        response["content"] = {"application/problem+json": response["content"]["application/json"]}
+        return schema
+
+

@@ -1,0 +1,249 @@
+"""The shapes of v1. What comes in is `…In`, what goes out `…Out`; none is both. Whether a value is good, the
+rules say: here only its type, and that it can be stored at all."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from ninja import Schema
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from accounts.models import Session, User
+from accounts.origin import Device
+from accounts.services import pictures, sessions
+from api.errors import Action
+
+
+def _storable(value: str) -> str:
+    if "\x00" in value:
+        raise PydanticCustomError("characters", "NUL")
+    return value
+
+
+Text = Annotated[str, Field(max_length=1000), AfterValidator(_storable)]
+Secret = Annotated[str, Field(max_length=4096, json_schema_extra={"format": "password"}), AfterValidator(_storable)]
+Short = Annotated[str, Field(max_length=100), AfterValidator(_storable)]
+
+
+class In(Schema):
+    model_config = ConfigDict(extra="forbid")
+
+
+# --- In -----------------------------------------------------------------------------------------------------
+
+
+class DeviceIn(In):
+    name: Annotated[str, Field(min_length=1, max_length=100, examples=["Ada's iPhone"]), AfterValidator(_storable)]
+    platform: Annotated[str, Field(max_length=50), AfterValidator(_storable)] = ""
+    app_version: Annotated[str, Field(max_length=50), AfterValidator(_storable)] = ""
+
+    def to_device(self) -> Device:
+        return Device(" ".join(self.name.split()), self.platform, self.app_version)
+
+
+class SignUpIn(In):
+    username: Text = Field(examples=["ada"])
+    email: Text = Field(examples=["ada@example.com"])
+    password: Secret
+    first_name: Text = ""
+    last_name: Text = ""
+    gender: Literal["female", "male", "unspecified"] = "unspecified"
+    device: DeviceIn | None = None
+
+
+class ConfirmEmailIn(In):
+    email: Text
+    code: Short = Field(examples=["48291375"])
+    device: DeviceIn | None = None
+
+
+class EmailIn(In):
+    email: Text
+
+
+class CodeIn(In):
+    code: Short = Field(examples=["48291375"])
+
+
+class SignInIn(In):
+    login: Text = Field(description="A username or an email address.")
+    password: Secret
+    device: DeviceIn | None = None
+
+
+class RefreshTokenIn(In):
+    refresh_token: Secret
+
+
+class LoginIn(In):
+    login: Text = Field(description="A username or an email address.")
+
+
+class ResetPasswordIn(In):
+    """Either `login` and `code`, or the `key` of the link."""
+
+    new_password: Secret
+    login: Text = ""
+    code: Short = ""
+    key: Text = ""
+
+
+class ProfileIn(In):
+    """Only the fields that are sent are changed."""
+
+    username: Text = ""
+    first_name: Text = ""
+    last_name: Text = ""
+    gender: Literal["female", "male", "unspecified"] = "unspecified"
+
+
+class ChangePasswordIn(In):
+    current_password: Secret
+    new_password: Secret
+
+
+class ChangeEmailIn(In):
+    email: Text
+    password: Secret
+
+
+class PageIn(In):
+    limit: int = Field(50, ge=1, le=1000)
+    cursor: Annotated[str, Field(max_length=200)] = Field("", description="`next` of the page before.")
+
+
+# --- Out ----------------------------------------------------------------------------------------------------
+
+
+class PictureOut(Schema):
+    url: str = Field(description="A signed address that works for a while; ask for the profile again when it stops.")
+    sizes: dict[str, str] = Field(description="Addresses by the length of an edge in pixels: 64, 256, 1024.")
+
+
+class ProfileOut(Schema):
+    id: UUID
+    username: str
+    email: str | None = Field(description="null after a claim on it lapsed, because somebody else proved the address.")
+    email_verified: bool
+    first_name: str
+    last_name: str
+    gender: Literal["female", "male", "unspecified"]
+    picture: PictureOut | None
+    created_at: datetime
+    updated_at: datetime
+
+
+def profile(user: User) -> dict[str, Any]:
+    signed = pictures.addresses(user)
+    return {
+        "id": user.id,
+        "username": user.username,
+        "email": user.email or None,
+        "email_verified": user.email_verified,
+        "first_name": user.first_name,
+        "last_name": user.last_name,
+        "gender": user.gender,
+        "picture": {"url": signed[256], "sizes": {str(size): url for size, url in signed.items()}} if signed else None,
+        "created_at": user.created_at,
+        "updated_at": user.updated_at,
+    }
+
+
+class TokensOut(Schema):
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int = Field(description="Seconds.")
+    refresh_token: str
+    session_id: UUID
+
+
+class SignedInOut(Schema):
+    user: ProfileOut
+    tokens: TokensOut
+
+
+def signed_in(found: sessions.SignedIn) -> dict[str, Any]:
+    return {"user": profile(found.user), "tokens": found.tokens}
+
+
+class AcceptedOut(Schema):
+    detail: str = Field(description="The same whether the account exists or not.")
+
+
+class SessionOut(Schema):
+    id: UUID
+    kind: Literal["browser", "app"]
+    name: str
+    ip: str | None
+    created_at: datetime
+    last_used_at: datetime
+    current: bool
+
+
+def session(found: Session, current: UUID) -> dict[str, Any]:
+    return {
+        "id": found.id,
+        "kind": found.kind,
+        "name": found.name,
+        "ip": found.ip,
+        "created_at": found.created_at,
+        "last_used_at": found.last_used_at,
+        "current": found.id == current,
+    }
+
+
+class SessionsOut(Schema):
+    sessions: list[SessionOut]
+    next: str | None
+
+
+class UsersOut(Schema):
+    """Ids of the active users, the oldest first, and exact counts of all of them with every page."""
+
+    user_ids: list[UUID]
+    count_female: int
+    count_male: int
+    count_unspecified: int
+    next: str | None
+
+
+class PasswordRuleOut(Schema):
+    min_length: int
+    max_length: int
+
+
+class PictureRuleOut(Schema):
+    max_bytes: int
+    max_pixels: int
+    content_types: list[str]
+    sizes: list[int]
+
+
+class ConfigOut(Schema):
+    """What an app must not hard-code."""
+
+    signup_open: bool
+    email_verification: Literal["optional", "mandatory"]
+    password: PasswordRuleOut
+    picture: PictureRuleOut
+
+
+class FieldProblemOut(Schema):
+    field: str
+    code: str
+    detail: str
+
+
+class ProblemOut(Schema):
+    """RFC 9457. `code` is stable for ever; `detail` is in the language asked for."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+    action: Action
+    errors: list[FieldProblemOut] = []
+    retry_after: int | None = Field(None, description="Seconds; with 429 and 503.")

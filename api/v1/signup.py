@@ -1,0 +1,48 @@
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from ninja import Router, Status
+
+from accounts.http import origin
+from accounts.services import email_addresses, users
+from api.v1 import schemas
+from api.v1.responses import BODY, responses
+
+router = Router(tags=["sign up"])
+
+
+@router.post(
+    "/signup",
+    operation_id="signUp",
+    response=responses({201: schemas.SignedInOut, 202: schemas.AcceptedOut}, *BODY, 403, 409, 429, 503),
+)
+def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
+    """Make an account and sign in. The address is a claim until it is proved (`confirmMyEmail`); whether somebody
+    else owns it, the answer does not tell. 202 where the address must be proved first: tokens then come with
+    `confirmEmail`."""
+    fields = payload.model_dump(exclude={"device"})
+    found = users.sign_up_app(origin=origin(request, payload.device and payload.device.to_device()), **fields)
+    if found is None:
+        return Status(202, {"detail": _("Type the code from the mail we sent you.")})
+    return Status(201, schemas.signed_in(found))
+
+
+@router.post(
+    "/email/confirm", operation_id="confirmEmail", response=responses({200: schemas.SignedInOut}, *BODY, 403, 429)
+)
+def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> dict[str, Any]:
+    """Prove the address of a sign-up with the mailed code, and sign in."""
+    where = origin(request, payload.device and payload.device.to_device())
+    return schemas.signed_in(
+        email_addresses.confirm_and_sign_in(email=payload.email, code=payload.code, origin=where)
+    )
+
+
+@router.post(
+    "/email/resend", operation_id="resendConfirmation", response=responses({202: schemas.AcceptedOut}, *BODY, 429)
+)
+def resend_confirmation(request: HttpRequest, payload: schemas.EmailIn) -> Status[Any]:
+    """Mail the code once more, if anybody waits for it."""
+    email_addresses.resend(email=payload.email, origin=origin(request))
+    return Status(202, {"detail": _("If that address waits for its proof, a new mail is on its way.")})

@@ -1,0 +1,33 @@
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Router, Status
+
+from accounts.http import origin
+from accounts.services import login, sessions
+from accounts.services.sessions import Tokens
+from api.v1 import schemas
+from api.v1.responses import BODY, responses
+
+router = Router(tags=["tokens"])
+
+
+@router.post("/token", operation_id="signIn", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429, 503))
+def sign_in(request: HttpRequest, payload: schemas.SignInIn) -> dict[str, Any]:
+    """Sign in by username or email address."""
+    where = origin(request, payload.device and payload.device.to_device())
+    return schemas.signed_in(login.sign_in(login=payload.login, password=payload.password, origin=where))
+
+
+@router.post("/token/refresh", operation_id="refreshTokens", response=responses({200: schemas.TokensOut}, *BODY, 401, 429))
+def refresh_tokens(request: HttpRequest, payload: schemas.RefreshTokenIn) -> Tokens:
+    """The one successor of this refresh token, and a new access token. Ask again with the same token as often as
+    an answer is lost: until the successor is used, and for a minute after, the answer is the same."""
+    return sessions.refresh(refresh_token=payload.refresh_token, origin=origin(request))
+
+
+@router.post("/token/revoke", operation_id="signOut", response=responses({204: None}, *BODY))
+def sign_out(request: HttpRequest, payload: schemas.RefreshTokenIn) -> Status[None]:
+    """End this token's session. 204 the second time too."""
+    sessions.sign_out(refresh_token=payload.refresh_token, origin=origin(request))
+    return Status(204, None)

@@ -1,0 +1,21 @@
+from allauth.account.decorators import secure_admin_login
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+
+from api import well_known
+from project import health
+
+admin.autodiscover()
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="overview")),
+    path("account/", include("accounts.urls")),
+    path("admin/", admin.site.urls),
+    path("api/", include("api.urls")),
+    path(".well-known/jwks.json", well_known.jwks),
+    path(".well-known/change-password", RedirectView.as_view(pattern_name="account_change_password")),
+    path("livez", health.livez),
+    path("readyz", health.readyz),
+]
