@@ -3,17 +3,24 @@ is asked here and answered by accounts/services."""
 
 from typing import Any
 
+from allauth.account import views as allauth_views
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.views import INTERNAL_RESET_SESSION_KEY
 from django import forms
 from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.decorators import login_required
 from django.db import transaction
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse, reverse_lazy
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
 
 from accounts.errors import AccountError
-from accounts.http import SESSION_ID, client_ip, log_refusal, origin
+from accounts.http import SESSION_ID, client_ip, log_refusal, origin, show, status_of, with_retry_after
 from accounts.models import Session, User
 from accounts.services import login as logins, passwords, sessions
 
@@ -76,3 +83,64 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def get_password_change_redirect_url(self, request: HttpRequest) -> str:
         return reverse("account_change_password")
+
+
+# --- allauth's views, with our rules' refusals in their forms -----------------------------------------------
+
+
+class RuleFormMixin:
+    """For allauth's form views: a rule's refusal is shown in the form."""
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        try:
+            return super().form_valid(form)  # type: ignore[misc,no-any-return]
+        except AccountError as error:
+            show(form, error, self.request)  # type: ignore[attr-defined]
+            response: HttpResponse = self.form_invalid(form)  # type: ignore[attr-defined]
+            response.status_code = status_of(error)
+            return with_retry_after(response, error)
+
+
+class SignUpView(RuleFormMixin, allauth_views.SignupView):  # type: ignore[misc]
+    pass
+
+
+class ForgotPasswordView(RuleFormMixin, allauth_views.PasswordResetView):  # type: ignore[misc]
+    pass
+
+
+class ResetPasswordView(RuleFormMixin, allauth_views.PasswordResetFromKeyView):  # type: ignore[misc]
+    """The page behind the link. allauth checks the link and keeps its key out of the address; the press of the
+    button sets the password."""
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        try:
+            form.save_with(key=f"{self.kwargs['uidb36']}-{self.key}", request=self.request)
+        except AccountError as error:
+            show(form, error, self.request)
+            return with_retry_after(self.form_invalid(form), error)
+        self.request.session.pop(INTERNAL_RESET_SESSION_KEY, None)
+        return HttpResponseRedirect(self.get_success_url())
+
+
+@method_decorator(login_required, name="dispatch")
+class ChangePasswordView(RuleFormMixin, allauth_views.PasswordChangeView):  # type: ignore[misc]
+    success_url = reverse_lazy("account_change_password")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        try:
+            passwords.change(
+                user=self.request.user,
+                current_password=form.cleaned_data["current_password"],
+                new_password=form.cleaned_data["new_password"],
+                keep=self.request.session_row.id,
+                origin=origin(self.request),
+            )
+        except AccountError as error:
+            show(form, error, self.request)
+            response: HttpResponse = self.form_invalid(form)
+            response.status_code = status_of(error)
+            return with_retry_after(response, error)
+        update_session_auth_hash(self.request, self.request.user)
+        messages.success(self.request, _("Your password is changed. Your other devices are signed out."))
+        return HttpResponseRedirect(self.get_success_url())

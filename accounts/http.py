@@ -2,16 +2,19 @@
 
 import ipaddress
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID, uuid4
 
+from django import forms
 from django.conf import settings
 from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse
 
-from accounts.errors import AccountError
+from accounts.errors import AccountError, InvalidInput, Overloaded, RateLimited, StorageUnavailable
 from accounts.models import Session, User
 from accounts.origin import Device, Origin
 from accounts.services import pictures, sessions
@@ -64,6 +67,37 @@ def log_refusal(request: HttpRequest, error: AccountError) -> None:
 # Links carry their key in the path.
 _PRIVATE_PATH = re.compile(r"^(/account/(?:password/reset/key|confirm-email)/).+")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+# --- Refusals on pages --------------------------------------------------------------------------------------
+
+
+def show(form: forms.Form, error: AccountError, request: HttpRequest) -> None:
+    """Put a refusal beside the fields that it is about, or above the form."""
+    log_refusal(request, error)
+    if isinstance(error, InvalidInput):
+        for problem in error.errors:
+            form.add_error(problem.field if problem.field in form.fields else None, str(problem.message))
+    else:
+        form.add_error(error.field if error.field in form.fields else None, str(error.message))
+
+
+def status_of(error: AccountError | None) -> int:
+    if isinstance(error, RateLimited):
+        return HTTPStatus.TOO_MANY_REQUESTS
+    if isinstance(error, Overloaded | StorageUnavailable):
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    return HTTPStatus.OK
+
+
+def with_retry_after(response: HttpResponse, error: AccountError | None) -> HttpResponse:
+    seconds = getattr(error, "retry_after", None)
+    if seconds:
+        response["Retry-After"] = str(math.ceil(seconds))
+    return response
+
+
+# --- Middleware ---------------------------------------------------------------------------------------------
 
 
 class RequestMiddleware:

@@ -4,7 +4,7 @@ from allauth.account import views as allauth_views
 from django.urls import path, re_path
 from django.views.generic import RedirectView
 
-from accounts import views
+from accounts import adapter, views
 
 urlpatterns = [
     path("", views.overview, name="overview"),
@@ -12,9 +12,9 @@ urlpatterns = [
     path("login/", allauth_views.login, name="account_login"),
     path("logout/", allauth_views.logout, name="account_logout"),
     path("inactive/", allauth_views.account_inactive, name="account_inactive"),
-    path("signup/", views.SignUpView.as_view(), name="account_signup"),
+    path("signup/", adapter.SignUpView.as_view(), name="account_signup"),
     path("reauthenticate/", allauth_views.reauthenticate, name="account_reauthenticate"),
-    path("password/reset/", views.ForgotPasswordView.as_view(), name="account_reset_password"),
+    path("password/reset/", adapter.ForgotPasswordView.as_view(), name="account_reset_password"),
     path("password/reset/done/", views.password_reset_done, name="account_reset_password_done"),
     path(
         "password/reset/key/done/",
@@ -23,7 +23,7 @@ urlpatterns = [
     ),
     re_path(
         r"^password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$",
-        views.ResetPasswordView.as_view(),
+        adapter.ResetPasswordView.as_view(),
         name="account_reset_password_from_key",
     ),
     path("confirm-email/", views.email_confirm, name="email_confirm"),
@@ -33,7 +33,7 @@ urlpatterns = [
     # The account
     path("profile/", views.profile, name="profile"),
     path("email/", views.email, name="account_email"),
-    path("password/change/", views.ChangePasswordView.as_view(), name="account_change_password"),
+    path("password/change/", adapter.ChangePasswordView.as_view(), name="account_change_password"),
     path("password/set/", RedirectView.as_view(pattern_name="account_change_password"), name="account_set_password"),
     path("devices/", views.session_list, name="session_list"),
     path("devices/<uuid:session_id>/end/", views.session_end, name="session_end"),

@@ -1,59 +1,32 @@
-"""The browser pages. allauth walks people through signing in, up and out and through the reset link; the pages
-about their account are ours. No rule stands here: a view asks a rule and chooses words and the next page."""
+"""The pages that are ours. (allauth walks people through signing in, up and out and through the reset link:
+adapter.py.) No rule stands here: a view asks a rule and chooses words and the next page."""
 
-import math
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
-from allauth.account import views as allauth_views
-from allauth.account.views import INTERNAL_RESET_SESSION_KEY
 from django import forms
 from django.contrib import messages
-from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.decorators import login_required
 from django.core.files.uploadedfile import UploadedFile
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse_lazy
-from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts.errors import AccountError, InvalidInput, Overloaded, RateLimited, StorageUnavailable
+from accounts.errors import AccountError
 from accounts.forms import (
     ChangeEmailForm,
     ConfirmCodeForm,
     ProfileForm,
     ResetCodeForm,
 )
-from accounts.http import AuthenticatedRequest, log_refusal, origin
+from accounts.http import AuthenticatedRequest, log_refusal, origin, show, status_of, with_retry_after
 from accounts.models import Session, User
 from accounts.services import email_addresses, passwords, pictures, sessions, users
-
-# --- Refusals -----------------------------------------------------------------------------------------------
-
-
-def show(form: forms.Form, error: AccountError, request: HttpRequest) -> None:
-    """Put a refusal beside the fields that it is about, or above the form."""
-    log_refusal(request, error)
-    if isinstance(error, InvalidInput):
-        for problem in error.errors:
-            form.add_error(problem.field if problem.field in form.fields else None, str(problem.message))
-    else:
-        form.add_error(error.field if error.field in form.fields else None, str(error.message))
-
-
-def status_of(error: AccountError | None) -> int:
-    if isinstance(error, RateLimited):
-        return HTTPStatus.TOO_MANY_REQUESTS
-    if isinstance(error, Overloaded | StorageUnavailable):
-        return HTTPStatus.SERVICE_UNAVAILABLE
-    return HTTPStatus.OK
-
 
 def form_page(
     request: HttpRequest,
@@ -74,54 +47,12 @@ def form_page(
     return with_retry_after(response, error)
 
 
-def with_retry_after(response: HttpResponse, error: AccountError | None) -> HttpResponse:
-    seconds = getattr(error, "retry_after", None)
-    if seconds:
-        response["Retry-After"] = str(math.ceil(seconds))
-    return response
-
-
-class RuleFormMixin:
-    """For allauth's form views: a rule's refusal is shown in the form."""
-
-    def form_valid(self, form: Any) -> HttpResponse:
-        try:
-            return super().form_valid(form)  # type: ignore[misc,no-any-return]
-        except AccountError as error:
-            show(form, error, self.request)  # type: ignore[attr-defined]
-            response: HttpResponse = self.form_invalid(form)  # type: ignore[attr-defined]
-            response.status_code = status_of(error)
-            return with_retry_after(response, error)
-
-
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The page was open too long, or its cookie is gone."""
     return render(request, "403_csrf.html", status=HTTPStatus.FORBIDDEN)
 
 
 # --- The entrance -------------------------------------------------------------------------------------------
-
-
-class SignUpView(RuleFormMixin, allauth_views.SignupView):  # type: ignore[misc]
-    pass
-
-
-class ForgotPasswordView(RuleFormMixin, allauth_views.PasswordResetView):  # type: ignore[misc]
-    pass
-
-
-class ResetPasswordView(RuleFormMixin, allauth_views.PasswordResetFromKeyView):  # type: ignore[misc]
-    """The page behind the link. allauth checks the link and keeps its key out of the address; the press of the
-    button sets the password."""
-
-    def form_valid(self, form: Any) -> HttpResponse:
-        try:
-            form.save_with(key=f"{self.kwargs['uidb36']}-{self.key}", request=self.request)
-        except AccountError as error:
-            show(form, error, self.request)
-            return with_retry_after(self.form_invalid(form), error)
-        self.request.session.pop(INTERNAL_RESET_SESSION_KEY, None)
-        return HttpResponseRedirect(self.get_success_url())
 
 
 @never_cache
@@ -245,29 +176,6 @@ def email(request: AuthenticatedRequest) -> HttpResponse:
         return redirect("email_confirm")
 
     return form_page(request, "accounts/email.html", ChangeEmailForm(request.POST or None), save)
-
-
-@method_decorator(login_required, name="dispatch")
-class ChangePasswordView(RuleFormMixin, allauth_views.PasswordChangeView):  # type: ignore[misc]
-    success_url = reverse_lazy("account_change_password")
-
-    def form_valid(self, form: Any) -> HttpResponse:
-        try:
-            passwords.change(
-                user=self.request.user,
-                current_password=form.cleaned_data["current_password"],
-                new_password=form.cleaned_data["new_password"],
-                keep=self.request.session_row.id,
-                origin=origin(self.request),
-            )
-        except AccountError as error:
-            show(form, error, self.request)
-            response: HttpResponse = self.form_invalid(form)
-            response.status_code = status_of(error)
-            return with_retry_after(response, error)
-        update_session_auth_hash(self.request, self.request.user)
-        messages.success(self.request, _("Your password is changed. Your other devices are signed out."))
-        return HttpResponseRedirect(self.get_success_url())
 
 
 @login_required

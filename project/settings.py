@@ -44,7 +44,6 @@ TRUSTED_PROXY_COUNT = env.number(
     "TRUSTED_PROXY_COUNT", 0, "Proxies of yours in front that add to X-Forwarded-For. 0: that header is not read."
 )
 SITE_NAME = env.text("SITE_NAME", "Crew", "The name on pages and in mails.")
-ACCENT_COLOR = env.text("ACCENT_COLOR", "", "One CSS colour for buttons and links, such as #1d569f. Empty: as shipped.")
 
 ROOT_URLCONF = "project.urls"
 WSGI_APPLICATION = "project.wsgi.application"
@@ -52,6 +51,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 APPEND_SLASH = True
 
 INSTALLED_APPS = [
+    "project",  # for its commands
     "accounts",
     "django.contrib.admin",
     "django.contrib.auth",

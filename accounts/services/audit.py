@@ -12,7 +12,8 @@ from accounts.origin import Origin
 
 class Kind(StrEnum):
     USER_SIGNED_UP = "user.signed_up"
-    LOGIN_SUCCEEDED = "login.succeeded"
+    USER_DISABLED = "user.disabled"
+    USER_ENABLED = "user.enabled"
     LOGIN_FAILED = "login.failed"
     SESSION_STARTED = "session.started"
     SESSION_ENDED = "session.ended"

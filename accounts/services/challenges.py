@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import F
 from django.utils.timezone import now
 
 from accounts.errors import InvalidCode, InvalidKey
@@ -76,7 +77,9 @@ def match_code(kind: Challenge.Kind, code: str, *, user_id: UUID | None = None, 
     """The open challenge of this user, or of anybody who claims this address, that the code belongs to. It is
     not closed yet: `close` does that. Raises InvalidCode."""
     whose = "user_id = %(whose)s" if email is None else "email = %(whose)s"
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
+        if email is not None:
+            hold(email)
         cursor.execute(
             _SPEND.format(whose=whose),
             {
@@ -91,21 +94,22 @@ def match_code(kind: Challenge.Kind, code: str, *, user_id: UUID | None = None, 
     for challenge in Challenge.objects.filter(id__in=tried).select_related("user"):
         assert challenge.code_mac is not None
         if sealing.is_mac("challenge code", challenge.id.bytes + given, bytes(challenge.code_mac)):
-            _refund([id for id in tried if id != challenge.id])
+            for other in tried:  # a right code is no wrong guess at those of others who claim the address
+                if other != challenge.id:
+                    refund(other)
             return challenge
     raise InvalidCode("no open challenge" if not tried else "wrong code")
 
 
-def _refund(ids: list[UUID]) -> None:
-    """A right code is no wrong guess at the codes of others who claim the same address."""
-    if ids:
-        with connection.cursor() as cursor:
-            cursor.execute("UPDATE accounts_challenge SET attempts = attempts - 1 WHERE id = ANY(%s)", [ids])
-
-
-def keep_alive(challenge: Challenge) -> None:
+def refund(challenge_id: UUID) -> None:
     """The code was right and something else was refused: the try is given back."""
-    _refund([challenge.id])
+    Challenge.objects.filter(id=challenge_id).update(attempts=F("attempts") - 1)
+
+
+def hold(email: str) -> None:
+    """Until the end of the transaction, others who do something about this address wait here."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [email])
 
 
 def match_key(kind: Challenge.Kind, key: str) -> Challenge:

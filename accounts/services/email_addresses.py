@@ -5,7 +5,7 @@ from uuid import UUID
 
 from celery import shared_task
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
 from accounts.errors import FieldError, InvalidCode, InvalidInput, RateLimited
@@ -125,22 +125,16 @@ def _use(challenge: Challenge, origin: Origin) -> User:
     user = challenge.user
     assert user is not None
     with transaction.atomic():
-        _hold(challenge.email)
+        challenges.hold(challenge.email)
         challenges.close(challenge)
         prove(user, challenge.email, origin=origin)
     return user
 
 
-def _hold(email: str) -> None:
-    """Of several who prove one address at once, the others wait here and then find their claim lapsed."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [email])
-
-
 def prove(user: User, email: str, *, origin: Origin) -> None:
     """The user has shown to read this address's mail: it is theirs, other claims on it lapse. In a transaction.
     Raises InvalidCode where somebody else has proved it first."""
-    _hold(email)
+    challenges.hold(email)
     if User.objects.filter(email=email, email_verified=True).exclude(id=user.id).exists():
         raise InvalidCode("somebody else proved the address first")
     user.refresh_from_db()

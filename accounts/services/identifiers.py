@@ -24,7 +24,12 @@ RESERVED = frozenset(
 
 def fold_username(username: str) -> str:
     """The one spelling that is kept and looked up: NFKC, lower case, no spaces around."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username.strip()).casefold()).strip()
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _storable(username)).casefold()).strip()
+
+
+def _storable(text: str) -> str:
+    """Without what Postgres can't be asked for (NUL, lone surrogates); such a name is simply nobody's."""
+    return text.strip().replace("\x00", "\ufffd").encode(errors="replace").decode()
 
 
 def username_problem(username: str) -> FieldError | None:
@@ -100,7 +105,7 @@ _LOCAL_PART = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+\Z")
 
 
 def fold_email(email: str) -> str:
-    return email.strip().lower()
+    return _storable(email).lower()
 
 
 def email_problem(email: str) -> FieldError | None:

@@ -149,7 +149,12 @@ def match_reset_code(*, login: str, code: str, origin: Origin) -> Challenge:
 
 def reset_by_code(*, login: str, code: str, new_password: str, origin: Origin) -> User:
     """Set a new password with the code of the mail. Raises InvalidCode, InvalidInput (the code stays good), RateLimited."""
-    return _reset(match_reset_code(login=login, code=code, origin=origin), new_password, origin)
+    challenge = match_reset_code(login=login, code=code, origin=origin)
+    try:
+        return _reset(challenge, new_password, origin)
+    except InvalidInput:
+        challenges.refund(challenge.id)
+        raise
 
 
 def match_reset_key(key: str) -> Challenge:
@@ -166,11 +171,7 @@ def reset_by_key(*, key: str, new_password: str, origin: Origin) -> User:
 def _reset(challenge: Challenge, new_password: str, origin: Origin) -> User:
     user = challenge.user
     assert user is not None
-    try:
-        require_good(new_password, user, field="new_password")
-    except InvalidInput:
-        challenges.keep_alive(challenge)
-        raise
+    require_good(new_password, user, field="new_password")
     with transaction.atomic():
         challenges.close(challenge)
         # Reading the mail proves the address as well, if it is still the one that the account has.

@@ -32,7 +32,7 @@ class Limit:
     seconds: int
 
 
-_DEFAULTS = (
+DEFAULTS = (
     Limit("login_per_ip", 100, 300),
     Limit("signup_per_ip", 50, 3600),
     Limit("code_per_ip", 100, 600),
@@ -51,7 +51,7 @@ _DEFAULTS = (
 @lru_cache(maxsize=1)
 def limits() -> dict[str, Limit]:
     """The list, with the operator's own numbers (RATE_LIMITS) put in."""
-    found = {limit.name: limit for limit in _DEFAULTS}
+    found = {limit.name: limit for limit in DEFAULTS}
     for item in settings.RATE_LIMITS:
         try:
             name, numbers = item.split("=")

@@ -23,7 +23,18 @@ from accounts.errors import (
 )
 from accounts.models import Gender, User
 from accounts.origin import Origin
-from accounts.services import audit, email_addresses, hashing, identifiers, login, passwords, pictures, rate_limits, sealing
+from accounts.services import (
+    audit,
+    email_addresses,
+    hashing,
+    identifiers,
+    login,
+    passwords,
+    pictures,
+    rate_limits,
+    sealing,
+    sessions,
+)
 from accounts.services.sessions import SignedIn
 
 NAME_MAX_LENGTH = 80
@@ -104,6 +115,37 @@ def _profile_problems(values: dict[str, str]) -> list[FieldError]:
     if "gender" in values and values["gender"] not in Gender.values:
         found.append(FieldError("gender", "gender_invalid", _("Choose female, male or unspecified.")))
     return found
+
+
+def make_staff(*, username: str, email: str, password: str) -> User:
+    """An account with every right, made by an operator at a terminal, who vouches for the address."""
+    username, email = identifiers.fold_username(username), identifiers.fold_email(email)
+    problems = [identifiers.email_problem(email), passwords.problem(password, username=username, email=email)]
+    if found := [problem for problem in problems if problem]:
+        raise InvalidInput(found)
+    try:
+        with transaction.atomic():
+            return User.objects.create(
+                username=username,
+                username_skeleton=identifiers.skeleton(username),
+                email=email,
+                email_verified=True,
+                password=hashing.hashed(password),
+                is_staff=True,
+                is_superuser=True,
+            )
+    except IntegrityError:
+        raise UsernameTaken("the username or the address is taken") from None
+
+
+def set_active(*, user: User, active: bool, origin: Origin) -> None:
+    """Switch an account off, which ends every session at once, or on again."""
+    with transaction.atomic():
+        User.objects.filter(id=user.id).update(is_active=active)
+        user.is_active = active
+        if not active:
+            sessions.end_others(user=user, keep=None, origin=origin)
+        audit.record(audit.Kind.USER_ENABLED if active else audit.Kind.USER_DISABLED, user=user, origin=origin)
 
 
 # --- The profile --------------------------------------------------------------------------------------------

@@ -1,0 +1,14 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from accounts.services import email_addresses, mail, passwords
+
+
+class Command(BaseCommand):
+    help = "Sends whatever mail is due, without the broker or a worker (for cron, or while they are away)."
+
+    def handle(self, **_: Any) -> None:
+        passwords.answer_requests()
+        email_addresses.answer_requests()
+        self.stdout.write(f"{mail.deliver()} sent")

@@ -1,0 +1,120 @@
+"""Writes what is said twice from where it stands once: .env.example, the reference pages and the API's contract."""
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Iterable
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.services import audit, mail, rate_limits
+from api import errors
+from api.v1 import api as v1
+from project import env
+
+_WRITTEN = "Written by `make contract` from {}; change it there.\n"
+
+
+class Command(BaseCommand):
+    help = "Writes .env.example, docs/reference/*.md and api/v1/openapi.json; --check only says whether they are fresh."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--check", action="store_true")
+
+    def handle(self, *, check: bool, **_: Any) -> None:
+        stale = []
+        for name, text in pages().items():
+            path = settings.BASE_DIR / name
+            if path.exists() and path.read_text() == text:
+                continue
+            stale.append(name)
+            if not check:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+        if check and stale:
+            raise CommandError(f"not what the code says: {', '.join(stale)}. Run `make contract` and look at the change.")
+        self.stdout.write(f"{'stale' if check else 'wrote'}: {', '.join(stale)}" if stale else "all fresh")
+
+
+def pages() -> dict[str, str]:
+    """{path: text} of everything that is written from the code."""
+    return {
+        ".env.example": _env_example(),
+        "docs/reference/settings.md": _settings(),
+        "docs/reference/errors.md": _errors(),
+        "docs/reference/events.md": _events(),
+        "docs/reference/limits.md": _limits(),
+        "api/v1/openapi.json": json.dumps(v1.get_openapi_schema(path_prefix="/api/v1/"), indent=2, default=str) + "\n",
+    }
+
+
+def _example(setting: env.Setting) -> str:
+    # Some defaults are made of others (paths, host names): what this machine made of them is nobody's business.
+    return _made_of_others.get(setting.name, setting.default or "")
+
+
+_made_of_others = {"ALLOWED_HOSTS": "", "EMAIL_FROM": "", "STATIC_ROOT": ""}
+
+
+def _env_example() -> str:
+    lines = ["# Every setting. " + _WRITTEN.format("project/settings.py"), "# A secret may also stand in a file: NAME_FILE=/path.\n"]
+    for setting in env.asked.values():
+        lines.append(f"\n# {setting.help}\n")
+        needed = setting.default is None
+        lines.append(f"{'' if needed else '# '}{setting.name}={_example(setting)}\n")
+    return "".join(lines)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
+    def line(cells: Iterable[object]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |\n"
+
+    return line(head) + line("---" for _ in head) + "".join(line(row) for row in rows)
+
+
+def _page(title: str, source: str, *parts: str) -> str:
+    return f"# {title}\n\n{_WRITTEN.format(source)}\n" + "\n".join(parts)
+
+
+def _settings() -> str:
+    rows = [
+        (
+            f"`{setting.name}`",
+            "**needed**" if setting.default is None else f"`{_example(setting)}`" if _example(setting) else "",
+            setting.help + (" May stand in a file: `" + setting.name + "_FILE`." if setting.secret else ""),
+        )
+        for setting in env.asked.values()
+    ]
+    return _page("Settings", "`project/settings.py`", _table(("name", "default", "what it is"), rows))
+
+
+def _errors() -> str:
+    rows = [
+        (f"<a id='{kind.code}'></a>`{kind.code}`", case.status, f"`{case.action}`", _words(kind))
+        for kind, case in sorted(errors.CASES.items(), key=lambda pair: pair[0].code)
+    ]
+    actions = (
+        "`action` is what an app should do: `retry` later (after `retry_after` seconds where that is given), `refresh` "
+        "its tokens, ask for a new `sign_in`, let the person `fix_input`, or `none`.\n"
+        "\nSign the person out only on `refresh_expired`, `refresh_reused` and `session_revoked`, never on a 5xx, a "
+        "time-out or `rate_limited`.\n"
+    )
+    fields = _table(("code in `errors[]`", "sentence"), sorted({(f"`{code}`", words) for code, words in errors._KINDS.values()}))
+    return _page("Errors", "`accounts/errors.py` and `api/errors.py`", actions, _table(("code", "status", "action", "sentence"), rows), fields)
+
+
+def _words(kind: type[Any]) -> str:
+    return str(kind(60).message if kind.code == "rate_limited" else kind.message)
+
+
+def _events() -> str:
+    return _page("Events of the security log", "`accounts/services/audit.py`", _table(("kind",), ((f"`{kind}`",) for kind in audit.Kind)))
+
+
+def _limits() -> str:
+    rows = ((f"`{limit.name}`", limit.amount, limit.seconds) for limit in rate_limits.DEFAULTS)
+    mails = _table(("mail", "sent as"), ((f"`{name}`", "code, before the notices" if name in mail.CODES else "notice") for name in mail.Message))
+    words = "Other numbers: `RATE_LIMITS=login_per_ip=100/300,…` (tries/seconds).\n"
+    return _page("Limits and mails", "`accounts/services/rate_limits.py` and `mail.py`", words, _table(("limit", "tries", "seconds"), rows), mails)

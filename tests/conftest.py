@@ -1,0 +1,199 @@
+"""The cast and the two faces. Everything real: Postgres, Valkey, S3 and SMTP are those that `make test` starts."""
+
+import io
+import json
+import random
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.core.handlers.base import BaseHandler
+from django.test import Client
+from django.test.client import ClientHandler
+from PIL import Image
+from post_office.models import Email
+
+from accounts.models import Gender, Session, User
+from accounts.origin import Device, Origin
+from accounts.services import access_tokens, hashing, identifiers, sessions, signing_keys
+from accounts.services.sessions import Tokens
+from project.wsgi import ApiMiddleware
+
+PASSWORD = "plum tractor lagoon"
+
+
+def random_ip() -> str:
+    return ".".join(["10", *(str(random.randrange(256)) for _ in range(3))])
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    """What a process remembers between requests must not leak from test to test."""
+    signing_keys.forget()
+    access_tokens._verify.cache_clear()
+
+
+@pytest.fixture
+def origin() -> Origin:
+    """A phone at an address of its own, so that no test uses up another's tries."""
+    return Origin(ip=random_ip(), user_agent="Crew/1.0 CFNetwork", device=Device("Ada's iPhone", "iOS 20", "1.0"))
+
+
+def make_user(username: str, *, verified: bool = True, **fields: Any) -> User:
+    return User.objects.create(
+        username=username,
+        username_skeleton=identifiers.skeleton(username),
+        email=f"{username}@example.com",
+        email_verified=verified,
+        password=hashing.hashed(PASSWORD),
+        **fields,
+    )
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    """Staff, with a proved address."""
+    return make_user("alice", is_staff=True, is_superuser=True, gender=Gender.FEMALE, first_name="Alice")
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    """Somebody with a proved address, who may do nothing to Alice."""
+    return make_user("bob", gender=Gender.MALE)
+
+
+@pytest.fixture
+def carol(db: None) -> User:
+    """Somebody who never proved her address."""
+    return make_user("carol", verified=False)
+
+
+@pytest.fixture
+def phone(alice: User, origin: Origin) -> Session:
+    """Alice's phone, signed in."""
+    return sessions.begin(user=alice, kind=Session.Kind.APP, origin=origin)
+
+
+@pytest.fixture
+def tokens(phone: Session) -> Tokens:
+    return sessions.tokens(phone)
+
+
+# --- The API ------------------------------------------------------------------------------------------------
+
+
+class ApiHandler(ApiMiddleware, ClientHandler, BaseHandler):
+    """The API's own chain of middleware, as in project/wsgi.py."""
+
+
+class Api:
+    """A mobile app: JSON in and out under /api/v1."""
+
+    def __init__(self) -> None:
+        self.client = Client(SERVER_NAME="localhost", raise_request_exception=False)
+        self.client.handler = ApiHandler()
+        self.ip = random_ip()
+        self.token = ""
+
+    def __call__(
+        self, method: str, path: str, body: Any = None, *, token: str | None = None, **extra: Any
+    ) -> Any:
+        bearer = self.token if token is None else token
+        if bearer:
+            extra["HTTP_AUTHORIZATION"] = f"Bearer {bearer}"
+        if body is not None and "content_type" not in extra:
+            extra["content_type"] = "application/json"
+            body = body if isinstance(body, str | bytes) else json.dumps(body)
+        extra.setdefault("REMOTE_ADDR", self.ip)
+        return self.client.generic(method, path if path.startswith("/.") else f"/api/v1{path}", body or b"", **extra)
+
+    def get(self, path: str, **extra: Any) -> Any:
+        return self("GET", path, **extra)
+
+    def post(self, path: str, body: Any = None, **extra: Any) -> Any:
+        return self("POST", path, {} if body is None else body, **extra)
+
+    def upload(self, content: bytes, name: str = "me.png", content_type: str = "image/png", **extra: Any) -> Any:
+        boundary = "frontier"
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+            f"Content-Type: {content_type}\r\n\r\n"
+        )
+        body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
+        extra.setdefault("content_type", f"multipart/form-data; boundary={boundary}")
+        return self("PUT", "/me/picture", body, **extra)
+
+
+@pytest.fixture
+def api(db: None) -> Api:
+    return Api()
+
+
+@pytest.fixture
+def alices_api(api: Api, tokens: Tokens) -> Api:
+    api.token = tokens.access_token
+    return api
+
+
+# --- Pages --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def page(db: None) -> Client:
+    """A browser without JavaScript."""
+    return Client(SERVER_NAME="localhost", REMOTE_ADDR=random_ip())
+
+
+@pytest.fixture
+def alices_page(page: Client, alice: User) -> Client:
+    answer = page.post("/account/login/", {"login": "alice", "password": PASSWORD})
+    assert answer.status_code == 302, answer.content
+    return page
+
+
+# --- Mail and pictures --------------------------------------------------------------------------------------
+
+
+class Mailbox:
+    """The mails that were queued in this test, the newest last."""
+
+    def all(self, to: str | None = None) -> list[Email]:
+        found = list(Email.objects.order_by("id"))
+        return [mail for mail in found if to is None or to in mail.to]
+
+    def last(self, to: str | None = None) -> Email:
+        found = self.all(to)
+        assert found, f"no mail to {to or 'anybody'}"
+        return found[-1]
+
+    def code(self, to: str | None = None) -> str:
+        found = re.search(r"#(\d{8})\s*$", self.last(to).message)
+        assert found, self.last(to).message
+        return found[1]
+
+    def link(self, to: str | None = None) -> str:
+        """The path of the link."""
+        found = re.search(r"https?://[^/\s]+(/account/\S+-\S+/)", self.last(to).message)
+        assert found, self.last(to).message
+        return found[1]
+
+    def key(self, to: str | None = None) -> str:
+        return self.link(to).rstrip("/").rpartition("/")[2]
+
+
+@pytest.fixture
+def mailbox(db: None) -> Mailbox:
+    return Mailbox()
+
+
+def picture(size: tuple[int, int] = (600, 400), kind: str = "PNG", mode: str = "RGB", **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.radial_gradient("L").resize(size).convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.fixture
+def commits(django_capture_on_commit_callbacks: Any) -> Iterator[Callable[..., Any]]:
+    """Runs what waits for the commit, which a test's transaction never reaches."""
+    yield django_capture_on_commit_callbacks

@@ -1,0 +1,239 @@
+import pytest
+from pytest_django import Settings
+
+from accounts.errors import EmailNotVerified, InvalidCode, InvalidInput, InvalidKey, RateLimited, WrongPassword  # noqa: F401
+from accounts.models import Challenge, Event, User
+from accounts.origin import Origin
+from accounts.services import email_addresses, users
+from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
+from tests.threads import each_at_once
+
+SHARED = "shared@example.com"
+
+
+def sign_up(username: str, email: str = SHARED) -> User:
+    return users.sign_up(
+        username=username, email=email, password=PASSWORD, origin=Origin(ip=random_ip(), user_agent="test")
+    )
+
+
+def code_of(user: User, mailbox: Mailbox) -> str:
+    """The code in the mail that names this user."""
+    for number, mail in enumerate(mailbox.all()):
+        if user.username in mail.message:
+            return mailbox.all()[number].message.strip()[-8:]
+    raise AssertionError(user.username)
+
+
+def test_the_code_proves_the_claim(origin: Origin, mailbox: Mailbox, db: None) -> None:
+    user = sign_up("ada")
+    assert not user.email_verified
+    assert email_addresses.confirm_mine(user=user, code=mailbox.code(SHARED), origin=origin).email_verified
+    user.refresh_from_db()
+    assert user.email_verified
+    assert Event.objects.filter(user=user, kind="email.confirmed").count() == 1
+
+
+def test_the_link_proves_it_after_any_number_of_looks_and_once(origin: Origin, mailbox: Mailbox, db: None) -> None:
+    user = sign_up("ada")
+    key, code = mailbox.key(SHARED), mailbox.code(SHARED)
+    for _ in range(3):
+        assert email_addresses.match_key(key).user == user
+    user.refresh_from_db()
+    assert not user.email_verified
+    assert email_addresses.confirm_by_key(key=key, origin=origin).email_verified
+    with pytest.raises(InvalidKey):
+        email_addresses.confirm_by_key(key=key, origin=origin)
+    with pytest.raises(InvalidCode):
+        email_addresses.confirm_mine(user=user, code=code, origin=origin)
+
+
+def test_bob_cannot_prove_with_adas_code(bob: User, origin: Origin, mailbox: Mailbox) -> None:
+    sign_up("ada")
+    with pytest.raises(InvalidCode):
+        email_addresses.confirm_mine(user=bob, code=mailbox.code(SHARED), origin=origin)
+
+
+def test_the_first_of_several_to_prove_an_address_holds_it_and_the_others_lapse(
+    origin: Origin, mailbox: Mailbox, db: None
+) -> None:
+    ada, eve = sign_up("ada"), sign_up("eve")
+    eves = code_of(eve, mailbox)
+    email_addresses.confirm_mine(user=ada, code=code_of(ada, mailbox), origin=origin)
+    eve.refresh_from_db()
+    assert (eve.email, eve.email_verified) == ("", False)
+    assert Event.objects.filter(user=eve, kind="email.claim_lapsed").count() == 1
+    with pytest.raises(InvalidCode):
+        email_addresses.confirm_mine(user=eve, code=eves, origin=origin)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_eight_who_prove_one_address_at_once_one_holds_it(origin: Origin, mailbox: Mailbox) -> None:
+    people = [sign_up(f"person{letter}") for letter in "abcdefgh"]
+    works = [
+        lambda user=user, code=code_of(user, mailbox): email_addresses.confirm_mine(  # type: ignore[misc]
+            user=user, code=code, origin=origin
+        )
+        for user in people
+    ]
+    found = each_at_once(works)
+    assert sorted(type(item).__name__ for item in found) == ["InvalidCode"] * 7 + ["User"]
+    assert User.objects.filter(email=SHARED, email_verified=True).count() == 1
+    assert User.objects.filter(email="").count() == 7
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_eight_who_confirm_unsigned_at_once_one_holds_it(origin: Origin, mailbox: Mailbox) -> None:
+    people = [sign_up(f"person{letter}") for letter in "abcdefgh"]
+    works = [
+        lambda code=code_of(user, mailbox): email_addresses.confirm(  # type: ignore[misc]
+            email=SHARED, code=code, origin=origin
+        )
+        for user in people
+    ]
+    found = each_at_once(works)
+    assert sorted(type(item).__name__ for item in found) == ["InvalidCode"] * 7 + ["User"]
+
+
+def test_a_right_code_of_one_claim_is_no_wrong_guess_at_another(origin: Origin, mailbox: Mailbox, db: None) -> None:
+    people = [sign_up(f"person{letter}") for letter in "abc"]
+    email_addresses.confirm(email=SHARED, code=code_of(people[1], mailbox), origin=origin)
+    assert set(Challenge.objects.exclude(user=people[1]).values_list("attempts", flat=True)) == {0}
+
+
+def test_a_sign_up_with_a_taken_address_mails_its_owner_and_never_a_code(alice: User, mailbox: Mailbox) -> None:
+    user = sign_up("mallory", alice.email)
+    [mail] = mailbox.all()
+    assert mail.to == [alice.email]
+    assert "alice" in mail.message
+    assert not Challenge.objects.filter(user=user).exists()
+    assert (user.email, user.email_verified) == (alice.email, False)
+
+
+def test_resend_mails_those_who_wait_and_nobody_else(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    user = sign_up("ada")
+    old = mailbox.code(SHARED)
+    for email in (SHARED.upper(), alice.email, "nobody@example.com", "", "nonsense"):
+        email_addresses.resend(email=email, origin=origin)
+    assert email_addresses.answer_requests() == 5
+    assert len(mailbox.all()) == 2
+    with pytest.raises(InvalidCode):
+        email_addresses.confirm_mine(user=user, code=old, origin=origin)
+    email_addresses.confirm_mine(user=user, code=mailbox.code(SHARED), origin=origin)
+
+
+def test_a_mail_box_is_not_flooded(origin: Origin, mailbox: Mailbox, db: None) -> None:
+    sign_up("ada")
+    for _ in range(15):
+        email_addresses.resend(email=SHARED, origin=origin)
+        email_addresses.answer_requests()
+    assert len(mailbox.all(SHARED)) == 10
+
+
+def test_confirm_signs_in_where_proof_is_mandatory(
+    origin: Origin, mailbox: Mailbox, settings: Settings, db: None
+) -> None:
+    settings.EMAIL_VERIFICATION = "mandatory"
+    user = sign_up("ada")
+    found = email_addresses.confirm_and_sign_in(email="SHARED@example.com", code=mailbox.code(), origin=origin)
+    assert found.user == user
+    assert user.sessions.count() == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("code", ["", "1", "00000000", "x" * 100, "4829 1375", "١٢٣٤٥٦٧٨"])
+def test_a_wrong_code_is_refused(code: str, origin: Origin, mailbox: Mailbox, db: None) -> None:
+    user = sign_up("ada")
+    with pytest.raises(InvalidCode):
+        email_addresses.confirm_mine(user=user, code=code, origin=origin)
+
+
+# --- Changing -----------------------------------------------------------------------------------------------
+
+
+def change(user: User, email: str, origin: Origin, password: str = PASSWORD) -> None:
+    email_addresses.request_change(user=user, email=email, password=password, origin=origin)
+
+
+def test_a_change_takes_effect_when_the_new_address_is_proved(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    change(alice, " New@Example.com ", origin)
+    alice.refresh_from_db()
+    assert alice.email == "alice@example.com"
+    email_addresses.confirm_mine(user=alice, code=mailbox.code("new@example.com"), origin=origin)
+    alice.refresh_from_db()
+    assert (alice.email, alice.email_verified) == ("new@example.com", True)
+    assert "new@example.com" in mailbox.last("alice@example.com").message
+    assert Event.objects.filter(user=alice, kind="email.changed").count() == 1
+
+
+def test_a_change_wants_the_password(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    with pytest.raises(WrongPassword):
+        change(alice, "new@example.com", origin, password="wrong")
+    assert mailbox.all() == []
+
+
+@pytest.mark.parametrize(
+    "email", ["", "x", "a@b", "a b@example.com", '"a,b"@example.com', "a@example.com\nBcc: b@example.com", "a@" + "x" * 250 + ".com"]
+)
+def test_a_change_to_what_is_no_address_is_refused(email: str, alice: User, origin: Origin) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        change(alice, email, origin)
+    assert refused.value.errors[0].field == "email"
+
+
+def test_a_change_to_the_same_address_is_refused(alice: User, origin: Origin) -> None:
+    with pytest.raises(InvalidInput):
+        change(alice, "ALICE@example.com", origin)
+
+
+def test_a_change_to_a_taken_address_is_not_told_and_mails_its_owner(
+    alice: User, bob: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    change(bob, alice.email, origin)
+    [mail] = mailbox.all()
+    assert mail.to == [alice.email]
+    with pytest.raises(InvalidCode):
+        email_addresses.confirm_mine(user=bob, code="12345678", origin=origin)
+    bob.refresh_from_db()
+    assert bob.email == "bob@example.com"
+
+
+def test_after_a_lapsed_claim_another_address_takes_its_place_at_once(
+    carol: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    User.objects.filter(id=carol.id).update(email="")
+    carol.refresh_from_db()
+    change(carol, "fresh@example.com", origin)
+    carol.refresh_from_db()
+    assert (carol.email, carol.email_verified) == ("fresh@example.com", False)
+    email_addresses.confirm_mine(user=carol, code=mailbox.code("fresh@example.com"), origin=origin)
+
+
+def test_proving_an_address_that_somebody_proved_meanwhile_is_refused(
+    alice: User, bob: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    change(alice, SHARED, origin)
+    alices = mailbox.code(SHARED)
+    change(bob, SHARED, origin)
+    email_addresses.confirm_mine(user=bob, code=mailbox.code(SHARED), origin=origin)
+    with pytest.raises(InvalidCode):
+        email_addresses.confirm_mine(user=alice, code=alices, origin=origin)
+    alice.refresh_from_db()
+    assert (alice.email, alice.email_verified) == ("alice@example.com", True)
+
+
+def test_changes_are_limited(alice: User, origin: Origin) -> None:
+    for number in range(10):
+        change(alice, f"n{number}@example.com", origin)
+    with pytest.raises(RateLimited):
+        change(alice, "n11@example.com", origin)
+
+
+def test_send_again_reaches_the_new_address_only_while_it_is_asked_for(
+    alice: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    email_addresses.send_again(user=alice, email="new@example.com", origin=origin)
+    assert mailbox.all() == []
+    change(alice, "new@example.com", origin)
+    email_addresses.send_again(user=alice, email="new@example.com", origin=origin)
+    assert len(mailbox.all("new@example.com")) == 2
+    make_user("else")

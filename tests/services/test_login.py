@@ -1,0 +1,153 @@
+import pytest
+from pytest_django import Settings
+
+from accounts.errors import (
+    AccountDisabled,
+    EmailNotVerified,
+    InvalidCredentials,
+    RateLimited,
+    WrongPassword,
+)
+from accounts.models import Event, Session, User
+from accounts.origin import Origin
+from accounts.services import hashing, login
+from tests.conftest import PASSWORD, make_user
+from tests.threads import at_once
+
+
+@pytest.mark.parametrize("name", ["alice", "ALICE", " alice ", "ａｌｉｃｅ", "alice@example.com", "Alice@Example.COM"])
+def test_every_spelling_of_username_and_address_signs_in(name: str, alice: User, origin: Origin) -> None:
+    found = login.sign_in(login=name, password=PASSWORD, origin=origin)
+    assert found.user == alice
+    session = Session.objects.get(id=found.tokens.session_id)
+    assert (session.user, session.kind, session.name) == (alice, "app", "Ada's iPhone")
+
+
+@pytest.mark.parametrize("name", ["nobody", "nobody@example.com", "", "@", "alice\x00", "alice'--", "a" * 5000])
+def test_an_unknown_name_is_a_wrong_pair(name: str, alice: User, origin: Origin) -> None:
+    with pytest.raises(InvalidCredentials):
+        login.check(login=name, password=PASSWORD, origin=origin)
+
+
+@pytest.mark.parametrize("password", ["", "wrong", PASSWORD.upper(), PASSWORD + " ", "x" * 100_000])
+def test_a_wrong_password_is_refused_and_stands_in_the_log(password: str, alice: User, origin: Origin) -> None:
+    with pytest.raises(InvalidCredentials):
+        login.check(login="alice", password=password, origin=origin)
+    assert Event.objects.filter(user=alice, kind="login.failed", ip=origin.ip).count() == 1
+
+
+def test_the_same_letters_from_another_keyboard_are_the_same_password(alice: User, origin: Origin) -> None:
+    User.objects.filter(id=alice.id).update(password=hashing.hashed("cafe\u0301 crème brûlée"))
+    assert login.check(login="alice", password="caf\u00e9 crème brûlée", origin=origin) == alice
+
+
+def test_a_disabled_user_is_told_so_only_after_the_right_password(alice: User, origin: Origin) -> None:
+    User.objects.filter(id=alice.id).update(is_active=False)
+    with pytest.raises(InvalidCredentials):
+        login.check(login="alice", password="wrong", origin=origin)
+    with pytest.raises(AccountDisabled):
+        login.check(login="alice", password=PASSWORD, origin=origin)
+
+
+def test_an_unproved_address_is_refused_only_where_proof_is_mandatory(
+    carol: User, origin: Origin, settings: Settings
+) -> None:
+    assert login.check(login="carol", password=PASSWORD, origin=origin) == carol
+    settings.EMAIL_VERIFICATION = "mandatory"
+    with pytest.raises(InvalidCredentials):
+        login.check(login="carol", password="wrong", origin=origin)
+    with pytest.raises(EmailNotVerified):
+        login.check(login="carol", password=PASSWORD, origin=origin)
+
+
+def test_an_address_means_who_proved_it_else_the_oldest_claim(db: None, origin: Origin) -> None:
+    first, second, third = (make_user(name, verified=False) for name in ("first", "second", "third"))
+    User.objects.update(email="shared@example.com")
+    assert login.find("Shared@example.com") == first
+    User.objects.filter(id=third.id).update(email_verified=True)
+    assert login.find("shared@example.com") == third
+    assert login.find("second") == second
+
+
+def test_ten_wrong_passwords_use_up_every_spelling_and_door(alice: User, origin: Origin) -> None:
+    for number in range(10):
+        name = "alice" if number % 2 else "alice@example.com"
+        with pytest.raises(InvalidCredentials):
+            login.check(login=name, password="wrong", origin=origin)
+    # Even the right password is not looked at now, and the answer does not tell that the two names are one person.
+    with pytest.raises(InvalidCredentials) as refused:
+        login.check(login="alice@example.com", password=PASSWORD, origin=origin)
+    assert refused.value.reason == "tries used up"
+    with pytest.raises(RateLimited):
+        login.confirm_password(user=alice, password=PASSWORD, origin=origin)
+
+
+@pytest.mark.parametrize("name", ["alice", "nobody"])
+def test_ten_wrong_tries_at_one_name_are_told_alike_for_known_and_unknown(
+    name: str, alice: User, origin: Origin
+) -> None:
+    for _ in range(10):
+        with pytest.raises(InvalidCredentials):
+            login.check(login=name, password="wrong", origin=origin)
+    with pytest.raises(RateLimited) as refused:
+        login.check(login=name, password=PASSWORD, origin=origin)
+    assert 0 < refused.value.retry_after <= 901
+
+
+def test_right_passwords_use_up_nothing_and_give_nothing_back(alice: User, origin: Origin) -> None:
+    for _ in range(9):
+        with pytest.raises(InvalidCredentials):
+            login.check(login="alice", password="wrong", origin=origin)
+    for _ in range(5):
+        login.check(login="alice", password=PASSWORD, origin=origin)
+    with pytest.raises(InvalidCredentials):
+        login.check(login="alice", password="wrong", origin=origin)
+    with pytest.raises(RateLimited):
+        login.check(login="alice", password="wrong", origin=origin)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_sixty_guesses_at_once_ten_are_compared(alice: User, origin: Origin) -> None:
+    found = at_once(60, lambda: login.check(login="alice", password="wrong", origin=origin))
+    kinds = [type(item).__name__ for item in found]
+    assert kinds.count("InvalidCredentials") == 10, kinds
+    assert kinds.count("RateLimited") == 50
+    assert Event.objects.filter(kind="login.failed").count() == 10
+
+
+def test_one_hash_on_every_path(alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes: list[str] = []
+    for name in ("encode", "verify"):
+        original = getattr(hashing.Argon2id.__mro__[1], name)
+        monkeypatch.setattr(
+            hashing.Argon2id,
+            name,
+            lambda self, *args, _original=original, _name=name: hashes.append(_name) or _original(self, *args),
+        )
+    for name, password in (("alice", PASSWORD), ("alice", "wrong"), ("nobody", "wrong"), ("no@example.com", "x" * 999)):
+        hashes.clear()
+        try:
+            login.check(login=name, password=password, origin=origin)
+        except InvalidCredentials:
+            pass
+        assert len(hashes) == 1, (name, hashes)
+
+
+def test_confirming_with_a_wrong_password_is_refused(alice: User, origin: Origin) -> None:
+    login.confirm_password(user=alice, password=PASSWORD, origin=origin)
+    with pytest.raises(WrongPassword):
+        login.confirm_password(user=alice, password="wrong", origin=origin)
+
+
+def test_a_crowd_at_one_network_address_is_stopped(alice: User, origin: Origin, settings: Settings) -> None:
+    from accounts.services import rate_limits
+
+    settings.RATE_LIMITS = ["login_per_ip=3/300"]
+    rate_limits.limits.cache_clear()
+    try:
+        for _ in range(3):
+            login.check(login="alice", password=PASSWORD, origin=origin)
+        with pytest.raises(RateLimited):
+            login.check(login="alice", password=PASSWORD, origin=origin)
+    finally:
+        rate_limits.limits.cache_clear()

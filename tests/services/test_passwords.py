@@ -1,0 +1,279 @@
+from datetime import timedelta
+
+import pytest
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from accounts.errors import InvalidCode, InvalidCredentials, InvalidInput, InvalidKey, RateLimited, WrongPassword
+from accounts.models import Challenge, Event, Session, User
+from accounts.origin import Origin
+from accounts.services import challenges, login, passwords, sessions
+from tests.conftest import PASSWORD, Mailbox, make_user
+from tests.threads import at_once
+
+NEW = "another lagoon tractor"
+
+
+def ask(name: str, origin: Origin) -> None:
+    passwords.request_reset(login=name, origin=origin)
+    passwords.answer_requests()
+
+
+def reset(name: str, code: str, origin: Origin, new: str = NEW) -> User:
+    return passwords.reset_by_code(login=name, code=code, new_password=new, origin=origin)
+
+
+# --- Changing -----------------------------------------------------------------------------------------------
+
+
+def test_change_ends_every_other_session_voids_open_codes_and_tells_the_owner(
+    alice: User, phone: Session, origin: Origin, mailbox: Mailbox
+) -> None:
+    other = sessions.begin(user=alice, kind=Session.Kind.BROWSER, origin=origin)
+    ask("alice", origin)
+    code = mailbox.code()
+    passwords.change(user=alice, current_password=PASSWORD, new_password=NEW, keep=phone.id, origin=origin)
+    assert sessions.of(alice) == [phone]
+    other.refresh_from_db()
+    assert other.ended_at is not None
+    assert "password" in mailbox.last("alice@example.com").subject.lower()
+    assert Event.objects.filter(user=alice, kind="password.changed").count() == 1
+    with pytest.raises(InvalidCode):
+        reset("alice", code, origin)
+    assert login.check(login="alice", password=NEW, origin=origin) == alice
+    with pytest.raises(InvalidCredentials):
+        login.check(login="alice", password=PASSWORD, origin=origin)
+
+
+def test_change_refuses_a_wrong_current_password_and_names_the_field(alice: User, origin: Origin) -> None:
+    with pytest.raises(WrongPassword) as refused:
+        passwords.change(user=alice, current_password="wrong", new_password=NEW, keep=None, origin=origin)
+    assert refused.value.field == "current_password"
+    assert login.check(login="alice", password=PASSWORD, origin=origin) == alice
+
+
+@pytest.mark.parametrize(
+    ("password", "code"),
+    [
+        ("short", "password_too_short"),
+        ("elevenchars", "password_too_short"),
+        ("x" * 129, "password_too_long"),
+        ("q1w2e3r4t5y6", "password_too_common"),
+        ("alice@example.com", "password_too_similar"),
+    ],
+)
+def test_change_refuses_a_bad_new_one(password: str, code: str, alice: User, origin: Origin) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        passwords.change(user=alice, current_password=PASSWORD, new_password=password, keep=None, origin=origin)
+    assert [(error.field, error.code) for error in refused.value.errors] == [("new_password", code)]
+    assert login.check(login="alice", password=PASSWORD, origin=origin) == alice
+
+
+@pytest.mark.parametrize("password", ["twelve chars", "x" * 127 + "y", "ключ от квартиры", "🐎🔋📎🎈" * 3])
+def test_long_enough_is_good_enough(password: str) -> None:
+    assert passwords.problem(password) is None
+
+
+# --- Forgetting ---------------------------------------------------------------------------------------------
+
+
+def test_the_mail_has_a_code_and_a_link_and_the_code_resets(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    sessions.begin(user=alice, kind=Session.Kind.APP, origin=origin)
+    ask("alice@example.com", origin)
+    code = mailbox.code("alice@example.com")
+    assert code not in mailbox.last().subject
+    assert origin.ip and origin.ip in mailbox.last().message
+    assert reset("alice", f"{code[:4]}-{code[4:]}", origin) == alice
+    assert sessions.of(alice) == []
+    assert login.check(login="alice", password=NEW, origin=origin) == alice
+    assert Event.objects.filter(user=alice, kind="password.reset").count() == 1
+
+
+def test_the_link_resets_and_shuts_the_door_of_the_code(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    ask("alice", origin)
+    key, code = mailbox.key(), mailbox.code()
+    for _ in range(3):  # looking changes nothing
+        assert passwords.match_reset_key(key).user == alice
+    passwords.reset_by_key(key=key, new_password=NEW, origin=origin)
+    with pytest.raises(InvalidKey):
+        passwords.reset_by_key(key=key, new_password=NEW + "!", origin=origin)
+    with pytest.raises(InvalidCode):
+        reset("alice", code, origin)
+
+
+def test_the_code_shuts_the_door_of_the_link(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    ask("alice", origin)
+    key = mailbox.key()
+    reset("alice", mailbox.code(), origin)
+    with pytest.raises(InvalidKey):
+        passwords.match_reset_key(key)
+
+
+def test_a_newer_request_voids_the_older(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    ask("alice", origin)
+    key, code = mailbox.key(), mailbox.code()
+    ask("alice@example.com", origin)
+    with pytest.raises(InvalidKey):
+        passwords.match_reset_key(key)
+    with pytest.raises(InvalidCode):
+        reset("alice", code, origin)
+    reset("alice", mailbox.code(), origin)
+
+
+def test_a_code_lives_ten_minutes_and_a_link_an_hour(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    ask("alice", origin)
+    challenge = Challenge.objects.get()
+    assert challenge.answered_at is not None
+
+    def age(**delta: float) -> None:
+        Challenge.objects.update(answered_at=challenge.answered_at - timedelta(**delta))  # type: ignore[operator]
+
+    age(minutes=11)
+    with pytest.raises(InvalidCode):
+        reset("alice", mailbox.code(), origin)
+    age(minutes=59)
+    passwords.match_reset_key(mailbox.key())
+    age(minutes=61)
+    with pytest.raises(InvalidKey):
+        passwords.match_reset_key(mailbox.key())
+
+
+def test_a_weak_new_password_keeps_code_and_link_alive(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    ask("alice", origin)
+    for _ in range(8):
+        with pytest.raises(InvalidInput):
+            reset("alice", mailbox.code(), origin, new="short")
+        with pytest.raises(InvalidInput):
+            passwords.reset_by_key(key=mailbox.key(), new_password="short", origin=origin)
+    reset("alice", mailbox.code(), origin)
+
+
+def test_a_weak_password_with_a_wrong_code_tells_nothing(alice: User, origin: Origin) -> None:
+    ask("alice", origin)
+    for name in ("alice", "nobody"):
+        with pytest.raises(InvalidCode):
+            reset(name, "00000000", origin, new="short")
+
+
+def test_five_wrong_codes_shut_the_code_but_not_the_link(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    ask("alice", origin)
+    wrong = f"{(int(mailbox.code()) + 1) % 10**8:08}"
+    for _ in range(5):
+        with pytest.raises(InvalidCode):
+            reset("alice", wrong, origin)
+    with pytest.raises(InvalidCode):
+        reset("alice", mailbox.code(), origin)
+    passwords.reset_by_key(key=mailbox.key(), new_password=NEW, origin=origin)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_sixty_guesses_at_a_code_at_once_five_are_compared(
+    alice: User, origin: Origin, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask("alice", origin)
+    compared: list[bytes] = []
+    original = challenges.sealing.is_mac
+    monkeypatch.setattr(
+        challenges.sealing, "is_mac", lambda purpose, *args: compared.append(b"") or original(purpose, *args)
+    )
+    wrong = f"{(int(mailbox.code()) + 1) % 10**8:08}"
+    found = at_once(60, lambda: reset("alice", wrong, origin))
+    assert {type(item) for item in found} == {InvalidCode}
+    assert len(compared) == 5
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_uses_of_one_code_at_once_one_gets_through(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    ask("alice", origin)
+    code = mailbox.code()
+    found = at_once(5, lambda: reset("alice", code, origin))
+    assert sum(isinstance(item, User) for item in found) == 1
+    assert {type(item) for item in found} == {User, InvalidCode}
+
+
+def test_twenty_wrong_codes_a_day_shut_the_door_of_the_code_for_good(
+    alice: User, origin: Origin, mailbox: Mailbox, settings: Settings
+) -> None:
+    for number in range(20):
+        if number % 5 == 0:
+            ask("alice" if number else "ALICE", origin)
+        with pytest.raises(InvalidCode):
+            reset("alice", "not it", origin)
+    passwords.request_reset(login="alice@example.com", origin=origin)
+    passwords.answer_requests()
+    with pytest.raises(InvalidCode) as refused:
+        reset("alice", mailbox.code(), origin)
+    assert "locked" in refused.value.reason
+    passwords.reset_by_key(key=mailbox.key(), new_password=NEW, origin=origin)
+
+
+@pytest.mark.parametrize("name", ["nobody", "nobody@example.com", "", "{{a|b}}@x", "a\r\nBcc: b@example.com"])
+def test_an_unknown_name_is_answered_alike_and_gets_no_mail(name: str, alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    ask(name, origin)
+    assert mailbox.all() == []
+    assert not Challenge.objects.exists()
+    with pytest.raises(InvalidCode):
+        reset(name, "12345678", origin)
+
+
+def test_nobody_who_is_disabled_or_has_no_address_gets_a_mail(
+    alice: User, bob: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    User.objects.filter(id=alice.id).update(is_active=False)
+    User.objects.filter(id=bob.id).update(email="", email_verified=False)
+    ask("alice", origin)
+    ask("bob", origin)
+    assert mailbox.all() == []
+
+
+@pytest.mark.parametrize("name", ["alice", "nobody"])
+def test_asking_too_often_is_refused_alike_for_known_and_unknown(name: str, alice: User, origin: Origin) -> None:
+    for _ in range(5):
+        passwords.request_reset(login=name, origin=origin)
+    with pytest.raises(RateLimited):
+        passwords.request_reset(login=name.upper(), origin=origin)
+
+
+def test_asking_costs_the_same_queries_for_known_and_unknown(
+    alice: User, origin: Origin, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    for name in ("alice", "nobody", "alice@example.com", "nobody@example.com"):
+        with django_assert_num_queries(4):  # the budget, the row, and their savepoint
+            passwords.request_reset(login=name, origin=origin)
+
+
+def test_bobs_code_does_not_open_alices_account(alice: User, bob: User, origin: Origin, mailbox: Mailbox) -> None:
+    ask("alice", origin)
+    ask("bob", origin)
+    with pytest.raises(InvalidCode):
+        reset("alice", mailbox.code("bob@example.com"), origin)
+    key = mailbox.key("bob@example.com")
+    alices = mailbox.key("alice@example.com")
+    with pytest.raises(InvalidKey):
+        passwords.match_reset_key(alices.partition("-")[0] + "-" + key.partition("-")[2])
+
+
+@pytest.mark.parametrize("key", ["", "x", "-", "00000000000000000000000000000000-x", "é-é", "a" * 5000])
+def test_a_forged_key_is_refused(key: str, alice: User, origin: Origin) -> None:
+    with pytest.raises(InvalidKey):
+        passwords.reset_by_key(key=key, new_password=NEW, origin=origin)
+
+
+def test_a_reset_proves_the_address_and_other_claims_lapse(carol: User, origin: Origin, mailbox: Mailbox) -> None:
+    rival = make_user("rival", verified=False)
+    User.objects.filter(id=rival.id).update(email=carol.email)
+    ask("carol", origin)
+    reset("carol", mailbox.code(), origin)
+    carol.refresh_from_db()
+    rival.refresh_from_db()
+    assert carol.email_verified
+    assert (rival.email, rival.email_verified) == ("", False)
+
+
+def test_a_reset_by_a_mail_to_an_earlier_address_does_not_prove_the_present_one(
+    carol: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    ask("carol", origin)
+    User.objects.filter(id=carol.id).update(email="other@example.com")
+    reset("carol", mailbox.code(), origin)
+    carol.refresh_from_db()
+    assert not carol.email_verified

@@ -1,0 +1,252 @@
+"""Refresh tokens: one successor whatever happens, and a copy is noticed."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from pytest_django import Settings
+from django.utils.timezone import now
+
+from accounts.errors import RefreshExpired, RefreshReused, SessionNotFound, SessionRevoked
+from accounts.models import Event, Session, User
+from accounts.origin import Origin
+from accounts.services import access_tokens, sessions
+from accounts.services.sessions import Tokens
+from tests.conftest import Mailbox
+from tests.threads import at_once
+
+
+class Clock:
+    """Moves the time that the rules see."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.by = timedelta()
+        monkeypatch.setattr(sessions, "now", lambda: now() + self.by)
+
+    def forward(self, **delta: float) -> None:
+        self.by += timedelta(**delta)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    yield Clock(monkeypatch)
+
+
+def refresh(tokens: Tokens, origin: Origin) -> Tokens:
+    return sessions.refresh(refresh_token=tokens.refresh_token, origin=origin)
+
+
+def use(tokens: Tokens) -> None:
+    sessions.authenticate(access_tokens.verify(tokens.access_token))
+
+
+def test_a_lost_answer_can_be_asked_for_again_an_hour_later(tokens: Tokens, origin: Origin, clock: Clock) -> None:
+    first = refresh(tokens, origin)
+    clock.forward(hours=1)
+    assert refresh(tokens, origin).refresh_token == first.refresh_token
+
+
+def test_the_old_token_answers_for_a_minute_after_its_successor_was_used_by_access_token(
+    tokens: Tokens, origin: Origin, clock: Clock
+) -> None:
+    successor = refresh(tokens, origin)
+    use(successor)
+    clock.forward(seconds=59)
+    assert refresh(tokens, origin).refresh_token == successor.refresh_token
+    clock.forward(seconds=2)
+    with pytest.raises(RefreshReused):
+        refresh(tokens, origin)
+
+
+def test_the_old_token_answers_for_a_minute_after_its_successor_was_used_to_refresh(
+    tokens: Tokens, origin: Origin, clock: Clock
+) -> None:
+    successor = refresh(tokens, origin)
+    third = refresh(successor, origin)
+    clock.forward(seconds=59)
+    assert refresh(tokens, origin).refresh_token == successor.refresh_token
+    assert refresh(successor, origin).refresh_token == third.refresh_token
+    clock.forward(seconds=2)
+    with pytest.raises(RefreshReused):
+        refresh(tokens, origin)
+
+
+def test_each_of_a_quick_row_of_refreshes_keeps_its_own_minute(tokens: Tokens, origin: Origin, clock: Clock) -> None:
+    row = [tokens]
+    for _ in range(5):
+        row.append(refresh(row[-1], origin))
+        clock.forward(seconds=20)
+    # Now 100 s have passed since row[1] was made; row[1] was first used 80 s ago, row[2] 60 s, row[3] 40 s ago.
+    clock.forward(seconds=-1)
+    assert refresh(row[2], origin).refresh_token == row[3].refresh_token
+    with pytest.raises(RefreshReused):
+        refresh(row[0], origin)
+
+
+def test_a_successor_first_used_long_ago_by_access_token_is_not_made_young_by_refreshing(
+    tokens: Tokens, origin: Origin, clock: Clock
+) -> None:
+    successor = refresh(tokens, origin)
+    use(successor)
+    clock.forward(minutes=10)
+    refresh(successor, origin)
+    with pytest.raises(RefreshReused):
+        refresh(tokens, origin)
+
+
+def test_reuse_ends_the_session_tells_the_owner_and_spares_the_others(
+    alice: User, phone: Session, tokens: Tokens, origin: Origin, clock: Clock, mailbox: Mailbox
+) -> None:
+    other = sessions.begin(user=alice, kind=Session.Kind.APP, origin=origin)
+    latest = refresh(refresh(tokens, origin), origin)
+    clock.forward(minutes=2)
+    for _ in range(2):  # a second time it is simply gone, and told only once
+        with pytest.raises((RefreshReused, SessionRevoked)):
+            refresh(tokens, origin)
+    with pytest.raises(SessionRevoked):
+        refresh(latest, origin)
+    with pytest.raises(SessionRevoked):
+        use(latest)
+    assert list(alice.sessions.open()) == [other]
+    assert Event.objects.filter(user=alice, kind="session.reused", session=phone).count() == 1
+    assert len(mailbox.all("alice@example.com")) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_fifty_refreshes_at_once_give_one_successor(tokens: Tokens, origin: Origin) -> None:
+    for _ in range(5):
+        found = at_once(50, lambda: refresh(tokens, origin).refresh_token)
+        assert len(set(found)) == 1
+        assert isinstance(found[0], str)
+        tokens = Tokens("", 0, found[0], tokens.session_id)
+    row = Session.objects.get(id=tokens.session_id)
+    assert row.generation == 5
+    assert row.ended_at is None
+
+
+def test_refreshing_adds_no_row(tokens: Tokens, origin: Origin) -> None:
+    def count() -> tuple[int, int]:
+        return Session.objects.count(), Event.objects.count()
+
+    before = count()
+    for _ in range(10):
+        tokens = refresh(tokens, origin)
+    assert count() == before
+
+
+def test_an_unused_session_ends_after_its_idle_lifetime(tokens: Tokens, origin: Origin, clock: Clock) -> None:
+    clock.forward(days=31)
+    with pytest.raises(RefreshExpired):
+        refresh(tokens, origin)
+
+
+def test_a_used_session_ends_after_its_absolute_lifetime(tokens: Tokens, origin: Origin, clock: Clock) -> None:
+    for _ in range(8):
+        clock.forward(days=22)
+        tokens = refresh(tokens, origin)
+    clock.forward(days=5)
+    with pytest.raises(RefreshExpired):
+        refresh(tokens, origin)
+
+
+@pytest.mark.parametrize("spoil", [lambda t: t[:-2] + "AA", lambda t: "x", lambda t: "", lambda t: t + "é", lambda t: t[8:]])
+def test_a_forged_token_is_refused(tokens: Tokens, origin: Origin, spoil: object) -> None:
+    with pytest.raises(SessionRevoked):
+        sessions.refresh(refresh_token=spoil(tokens.refresh_token), origin=origin)  # type: ignore[operator]
+
+
+def test_a_changed_secret_key_with_a_fallback_signs_nobody_out(
+    tokens: Tokens, origin: Origin, settings: Settings
+) -> None:
+    old = settings.SECRET_KEY
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another" * 10, [old]
+    newer = refresh(tokens, origin)
+    use(newer)
+    settings.SECRET_KEY_FALLBACKS = []
+    refresh(newer, origin)
+    with pytest.raises(SessionRevoked):
+        refresh(tokens, origin)
+
+
+@pytest.mark.parametrize("how", ["disabled", "deleted", "ended"])
+def test_a_user_or_session_that_is_gone_is_refused_at_once(
+    how: str, alice: User, phone: Session, tokens: Tokens, origin: Origin
+) -> None:
+    if how == "disabled":
+        User.objects.filter(id=alice.id).update(is_active=False)
+    elif how == "deleted":
+        alice.delete()
+    else:
+        sessions.end(user=alice, session_id=phone.id, origin=origin)
+    with pytest.raises(SessionRevoked):
+        use(tokens)
+    with pytest.raises(SessionRevoked):
+        refresh(tokens, origin)
+
+
+def test_the_access_token_of_a_later_generation_than_the_row_is_refused(phone: Session, tokens: Tokens) -> None:
+    later = sessions.tokens(phone, generation=7)
+    with pytest.raises(Exception, match="invalid_token"):
+        use(later)
+
+
+def test_last_use_is_written_at_most_once_a_minute(phone: Session, tokens: Tokens, clock: Clock) -> None:
+    use(tokens)
+    first = Session.objects.get(id=phone.id).last_used_at
+    clock.forward(seconds=50)
+    use(tokens)
+    assert Session.objects.get(id=phone.id).last_used_at == first
+    clock.forward(seconds=20)
+    use(tokens)
+    assert Session.objects.get(id=phone.id).last_used_at > first
+
+
+def test_end_refuses_a_device_of_someone_else(bob: User, phone: Session, origin: Origin) -> None:
+    with pytest.raises(SessionNotFound):
+        sessions.end(user=bob, session_id=phone.id, origin=origin)
+    phone.refresh_from_db()
+    assert phone.ended_at is None
+
+
+def test_end_refuses_one_that_ended_and_one_that_never_was(alice: User, phone: Session, origin: Origin) -> None:
+    sessions.end(user=alice, session_id=phone.id, origin=origin)
+    for session_id in (phone.id, uuid4()):
+        with pytest.raises(SessionNotFound):
+            sessions.end(user=alice, session_id=session_id, origin=origin)
+    assert Event.objects.filter(user=alice, kind="session.ended").count() == 1
+
+
+def test_end_others_keeps_this_one_and_those_of_others(alice: User, bob: User, phone: Session, origin: Origin) -> None:
+    sessions.begin(user=alice, kind=Session.Kind.BROWSER, origin=origin)
+    sessions.begin(user=bob, kind=Session.Kind.APP, origin=origin)
+    assert sessions.end_others(user=alice, keep=phone.id, origin=origin) == 1
+    assert sessions.end_others(user=alice, keep=phone.id, origin=origin) == 0
+    assert sessions.of(alice) == [phone]
+    assert len(sessions.of(bob)) == 1
+
+
+def test_sign_out_ends_the_session_and_is_quiet_the_second_time(
+    phone: Session, tokens: Tokens, origin: Origin
+) -> None:
+    for token in (tokens.refresh_token, tokens.refresh_token, "nonsense"):
+        sessions.sign_out(refresh_token=token, origin=origin)
+    phone.refresh_from_db()
+    assert phone.ended_at is not None
+
+
+def test_a_browsers_row_is_found_only_by_its_own_user(alice: User, bob: User, origin: Origin, clock: Clock) -> None:
+    row = sessions.begin(user=alice, kind=Session.Kind.BROWSER, origin=origin)
+    assert sessions.browser(row.id, bob.id) is None
+    assert sessions.browser(row.id, alice.id) == row
+    clock.forward(minutes=2)
+    sessions.browser(row.id, alice.id)
+    assert Session.objects.get(id=row.id).last_used_at > row.last_used_at
+    clock.forward(days=40)
+    assert sessions.browser(row.id, alice.id) is None
+
+
+def test_prune_forgets_only_what_ended_long_ago(phone: Session, clock: Clock) -> None:
+    assert sessions.prune() == 0
+    clock.forward(days=30 + 181)
+    assert sessions.prune() == 1
