@@ -102,7 +102,13 @@ class RuleFormMixin:
 
 
 class SignUpView(RuleFormMixin, allauth_views.SignupView):  # type: ignore[misc]
-    pass
+    def get_success_url(self) -> str | None:
+        """First the code of the mail; where somebody was on the way to is kept for after that."""
+        wanted: str | None = super().get_success_url()
+        if self.request.method != "POST":
+            return wanted
+        self.request.session["after_confirming"] = wanted
+        return reverse("email_confirm")
 
 
 class ForgotPasswordView(RuleFormMixin, allauth_views.PasswordResetView):  # type: ignore[misc]

@@ -89,7 +89,7 @@ def email_confirm(request: HttpRequest) -> HttpResponse:
             email_addresses.confirm(email=pending, code=data["code"], origin=origin(request))
         request.session.pop("confirming", None)
         messages.success(request, _("Your email address is confirmed."))
-        return redirect("overview" if user else "account_login")
+        return redirect(request.session.pop("after_confirming", None) or ("overview" if user else "account_login"))
 
     form = ConfirmCodeForm(request.POST or None)
     return form_page(request, "accounts/email_confirm.html", form, save, email=pending)

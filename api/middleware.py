@@ -1,6 +1,6 @@
 """The API's own middleware: its answers keep their form whatever happens around ninja."""
 
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 
 from accounts.http import GetResponse
 from api import errors
@@ -23,19 +23,21 @@ class ProblemMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.method == "HEAD":
+            request.method = "GET"  # RFC 9110: wherever GET is answered; the server leaves the body out
         response = self.get_response(request)
-        if request.path.startswith("/api/") and not response.headers.get("Content-Type", "").startswith(
-            ("application/problem+json", "application/json", "text/html")
-        ):
+        if response.status_code >= 400 and response.headers.get("Content-Type") != "application/problem+json":
             response = self._in_form(request, response)
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
         return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse:
-        return errors.server_error(request, error)
+        return errors.refuse(request, errors.NotFound()) if isinstance(error, Http404) else errors.server_error(request, error)
 
     def _in_form(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        if not request.path.startswith("/api/"):
+            return response
         if response.status_code == 405:
             answer = errors.refuse(request, errors.MethodNotAllowed())
             answer["Allow"] = response.headers.get("Allow", "")

@@ -1,0 +1,121 @@
+"""The main job in a real browser, and the same recovery by an app."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.conftest import PASSWORD, picture
+from tests.e2e.conftest import Service, eventually
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM, reason="no chromium here: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[True, False], ids=["with JavaScript", "without JavaScript"])
+def window(request: pytest.FixtureRequest, chromium: Browser, service: Service) -> Iterator[Page]:
+    context = chromium.new_context(java_script_enabled=request.param, base_url=service.url)
+    page = context.new_page()
+    page.set_default_timeout(8000)
+    page.set_default_navigation_timeout(8000)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    yield page
+    context.close()
+    assert said == []  # neither an error of ours nor a violation of the content security policy
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("main").get_by_role("button", name=name, exact=True).click()
+
+
+def sign_in(page: Page, login: str, password: str) -> None:
+    page.goto("/account/login/")
+    page.get_by_label("Username or email").fill(login)
+    page.get_by_label("Password", exact=True).fill(password)
+    press(page, "Sign in")
+
+
+def sign_out(page: Page) -> None:
+    page.get_by_role("button", name="Sign out", exact=True).first.click()
+    if "/logout/" in page.url:
+        press(page, "Sign out")
+
+
+def test_sign_up_confirm_sign_in_forget_and_recover(window: Page, service: Service, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    page = window
+    name = "grace" if "with JavaScript" in request.node.name else "heidi"
+    address = f"{name}@example.com"
+    (tmp_path / "me.jpg").write_bytes(picture(kind="JPEG"))
+
+    page.goto("/")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+    page.get_by_role("link", name="Create").first.click()
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Email").fill(address)
+    page.get_by_label("Password", exact=True).fill("short")
+    press(page, "Create account")
+    expect(page).to_have_title(re.compile("^Error: "))
+    expect(page.get_by_label("Username")).to_have_value(name)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_label("Picture").set_input_files(tmp_path / "me.jpg")
+    page.get_by_label("First name").fill(name.title())
+    press(page, "Create account")
+
+    code = service.code(address, "onfirm")
+    page.get_by_label("Code").fill(f"{code[:4]} {code[4:]}")
+    press(page, "Confirm email address")
+    expect(page.get_by_text("Your email address is confirmed.")).to_be_visible()
+    shown = page.locator("main img").first
+    expect(shown).to_be_visible()
+    assert page.request.get(str(shown.get_attribute("src"))).ok
+
+    sign_out(page)
+    for login in (name.upper(), address):
+        sign_in(page, login, PASSWORD)
+        expect(page).to_have_url(f"{service.url}/account/")
+        sign_out(page)
+
+    page.goto("/account/login/")
+    page.get_by_role("link", name="Forgot").click()
+    page.get_by_label("Username or email").fill(address)
+    page.get_by_role("main").get_by_role("button").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Check your mail")
+    page.goto(service.link(address, "Choose a new"))
+    page.get_by_label("New password").fill("another lagoon tractor")
+    press(page, "Choose a new password")
+    sign_in(page, name, "another lagoon tractor")
+    expect(page).to_have_url(f"{service.url}/account/")
+
+    # An app does the same with the code.
+    eventually(lambda: any("was changed" in mail["Subject"] for mail in service.letters(address)))
+    before = len(service.letters(address))
+    assert service.post("/password/forgot", {"login": name}).status_code == 202
+    eventually(lambda: len(service.letters(address)) > before)
+    code = service.code(address, "Choose a new")
+    reset = {"login": name, "code": code, "new_password": "third lagoon tractor"}
+    answer = service.post("/password/reset", reset)
+    assert answer.status_code == 204, answer.text
+    page.goto("/account/")  # that ended the browser's session too
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+    assert service.post("/token", {"login": address, "password": "third lagoon tractor"}).status_code == 200
