@@ -22,14 +22,17 @@ from django.utils.translation import gettext as _
 from accounts.errors import AccountError
 from accounts.http import SESSION_ID, client_ip, log_refusal, origin, show, status_of, with_retry_after
 from accounts.models import Session, User
-from accounts.services import login as logins, passwords, sessions
+from accounts.services import login as logins
+from accounts.services import passwords, sessions
 
 
 class Backend(ModelBackend):
     """Remembers who is signed in and what staff may do. It signs nobody in: a check of the password alone would
     walk past everything else that services/login.py decides."""
 
-    def authenticate(self, request: HttpRequest | None, **_: Any) -> None:
+    def authenticate(
+        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **_: Any
+    ) -> None:
         return None
 
 
@@ -76,7 +79,9 @@ class AccountAdapter(DefaultAccountAdapter):
         return password
 
     def set_password(self, user: AbstractBaseUser, password: str) -> None:
-        raise NotImplementedError("passwords are set by accounts.services.passwords, which ends sessions and tells the owner")
+        raise NotImplementedError(
+            "passwords are set by accounts.services.passwords, which ends sessions and tells the owner"
+        )
 
     def get_client_ip(self, request: HttpRequest) -> str:
         return client_ip(request.META) or "0.0.0.0"  # noqa: S104 - "unknown" in allauth's own words
@@ -101,7 +106,7 @@ class RuleFormMixin:
             return with_retry_after(response, error)
 
 
-class SignUpView(RuleFormMixin, allauth_views.SignupView):  # type: ignore[misc]
+class SignUpView(RuleFormMixin, allauth_views.SignupView):
     def get_success_url(self) -> str | None:
         """First the code of the mail; where somebody was on the way to is kept for after that."""
         wanted: str | None = super().get_success_url()
@@ -111,11 +116,11 @@ class SignUpView(RuleFormMixin, allauth_views.SignupView):  # type: ignore[misc]
         return reverse("email_confirm")
 
 
-class ForgotPasswordView(RuleFormMixin, allauth_views.PasswordResetView):  # type: ignore[misc]
+class ForgotPasswordView(RuleFormMixin, allauth_views.PasswordResetView):
     pass
 
 
-class ResetPasswordView(RuleFormMixin, allauth_views.PasswordResetFromKeyView):  # type: ignore[misc]
+class ResetPasswordView(RuleFormMixin, allauth_views.PasswordResetFromKeyView):
     """The page behind the link. allauth checks the link and keeps its key out of the address; the press of the
     button sets the password."""
 
@@ -130,7 +135,7 @@ class ResetPasswordView(RuleFormMixin, allauth_views.PasswordResetFromKeyView): 
 
 
 @method_decorator(login_required, name="dispatch")
-class ChangePasswordView(RuleFormMixin, allauth_views.PasswordChangeView):  # type: ignore[misc]
+class ChangePasswordView(RuleFormMixin, allauth_views.PasswordChangeView):
     success_url = reverse_lazy("account_change_password")
 
     def form_valid(self, form: Any) -> HttpResponse:

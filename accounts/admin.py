@@ -77,6 +77,16 @@ class MailAdmin(ReadOnly):
 
     list_display = ("id", "to", "subject", "status", "created", "number_of_retries")
     list_filter = ("status",)
-    fields = ("id", "to", "subject", "status", "priority", "created", "scheduled_time", "expires_at", "number_of_retries")
+    fields = (
+        "id",
+        "to",
+        "subject",
+        "status",
+        "priority",
+        "created",
+        "scheduled_time",
+        "expires_at",
+        "number_of_retries",
+    )
     ordering = ("-id",)
     show_full_result_count = False

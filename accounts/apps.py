@@ -5,4 +5,4 @@ class AccountsConfig(AppConfig):
     name = "accounts"
 
     def ready(self) -> None:
-        from accounts import checks  # noqa: F401 - registers the system checks
+        from accounts import checks  # noqa: F401, PLC0415 - registers the system checks, once the models are there

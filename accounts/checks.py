@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as Caution
 from django.core.exceptions import ImproperlyConfigured
 
 from accounts.services import rate_limits
@@ -23,7 +24,7 @@ def addresses_are_public(app_configs: object, **_: object) -> Sequence[CheckMess
     found: list[CheckMessage] = []
     if not settings.HTTPS:
         found.append(
-            Warning(
+            Caution(
                 "PUBLIC_URL is not https: cookies and tokens travel in the clear.",
                 hint="Put a TLS proxy in front and set PUBLIC_URL=https://…",
                 id="accounts.W001",
@@ -31,14 +32,12 @@ def addresses_are_public(app_configs: object, **_: object) -> Sequence[CheckMess
         )
     if settings.HTTPS and settings.TRUSTED_PROXY_COUNT == 0:
         found.append(
-            Warning(
+            Caution(
                 "PUBLIC_URL is https, yet no proxy is trusted: everybody would share the proxy's network address.",
                 hint="Set TRUSTED_PROXY_COUNT to the number of proxies in front of this service.",
                 id="accounts.W002",
             )
         )
     if len(settings.SECRET_KEY) < 50:
-        found.append(
-            Error("SECRET_KEY is short.", hint="Use at least 50 random characters.", id="accounts.E002")
-        )
+        found.append(Error("SECRET_KEY is short.", hint="Use at least 50 random characters.", id="accounts.E002"))
     return found

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy as _, ngettext
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 Words = str | Promise
 
@@ -168,10 +169,14 @@ class RateLimited(AccountError):
     def message(self) -> str:  # type: ignore[override]
         if self.retry_after < 90:
             count = self.retry_after
-            words = ngettext("Too many tries. Try again in %(n)d second.", "Too many tries. Try again in %(n)d seconds.", count)
+            words = ngettext(
+                "Too many tries. Try again in %(n)d second.", "Too many tries. Try again in %(n)d seconds.", count
+            )
         else:
             count = -(-self.retry_after // 60)
-            words = ngettext("Too many tries. Try again in %(n)d minute.", "Too many tries. Try again in %(n)d minutes.", count)
+            words = ngettext(
+                "Too many tries. Try again in %(n)d minute.", "Too many tries. Try again in %(n)d minutes.", count
+            )
         return words % {"n": count}
 
 

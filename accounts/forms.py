@@ -6,7 +6,6 @@ from typing import Any
 from allauth.account import forms as allauth_forms
 from django import forms
 from django.conf import settings
-from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
@@ -15,7 +14,7 @@ from accounts.errors import AccountError
 from accounts.http import origin
 from accounts.models import Gender, User
 from accounts.services import passwords, users
-from accounts.services.identifiers import EMAIL_MAX_LENGTH, MAX_LENGTH as USERNAME_MAX_LENGTH
+from accounts.services.identifiers import EMAIL_MAX_LENGTH
 
 PASSWORD_HELP = _("At least 12 characters. Three random words are easy to remember and hard to guess.")
 
@@ -23,7 +22,9 @@ PASSWORD_HELP = _("At least 12 characters. Three random words are easy to rememb
 class Text(forms.CharField):
     """One line, without a length of its own: the rules name theirs. The cap only keeps absurd input out."""
 
-    def __init__(self, *, label: Any, autocomplete: str = "", help_text: Any = "", required: bool = True, **attrs: Any) -> None:
+    def __init__(
+        self, *, label: Any, autocomplete: str = "", help_text: Any = "", required: bool = True, **attrs: Any
+    ) -> None:
         attrs = {name.replace("_", "-"): value for name, value in attrs.items()}
         super().__init__(
             label=label,
@@ -44,10 +45,14 @@ class Email(forms.CharField):
 
 
 class Password(forms.CharField):
-    def __init__(self, *, label: Any = _("Password"), new: bool = False) -> None:
+    def __init__(self, *, label: Any = None, new: bool = False) -> None:
         attrs = {"autocomplete": "new-password" if new else "current-password"}
         super().__init__(
-            label=label, strip=False, max_length=4096, help_text=PASSWORD_HELP if new else "", widget=forms.PasswordInput(attrs=attrs)
+            label=label or _("Password"),
+            strip=False,
+            max_length=4096,
+            help_text=PASSWORD_HELP if new else "",
+            widget=forms.PasswordInput(attrs=attrs),
         )
         self.widget.attrs.pop("maxlength", None)
 
@@ -75,7 +80,11 @@ class LoginForm(allauth_forms.LoginForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["login"] = Text(
-            label=_("Username or email"), autocomplete="username webauthn", autocapitalize="none", spellcheck="false", autofocus=True
+            label=_("Username or email"),
+            autocomplete="username webauthn",
+            autocapitalize="none",
+            spellcheck="false",
+            autofocus=True,
         )
         self.fields["password"] = Password()
         self.fields["remember"].label = _("Keep me signed in")
@@ -85,7 +94,9 @@ class LoginForm(allauth_forms.LoginForm):
 class SignUpForm(forms.Form):
     by_passkey = False  # read by allauth's view
 
-    username = Text(label=_("Username"), autocomplete="username", autocapitalize="none", spellcheck="false", autofocus=True)
+    username = Text(
+        label=_("Username"), autocomplete="username", autocapitalize="none", spellcheck="false", autofocus=True
+    )
     email = Email()
     password = Password(new=True)
     picture = Picture()
@@ -108,7 +119,9 @@ class SignUpForm(forms.Form):
 
 class ForgotPasswordForm(forms.Form):
     # allauth's view reads cleaned_data["email"]; a username does as well.
-    email = Text(label=_("Username or email"), autocomplete="username", autocapitalize="none", spellcheck="false", autofocus=True)
+    email = Text(
+        label=_("Username or email"), autocomplete="username", autocapitalize="none", spellcheck="false", autofocus=True
+    )
 
     def save(self, request: HttpRequest, **_: Any) -> str:
         login: str = self.cleaned_data["email"]
@@ -180,8 +193,3 @@ class ProfileForm(forms.Form):
         help_text=_("People you know may find you by it."),
     )  # fmt: skip
     gender = forms.ChoiceField(label=_("Gender"), choices=Gender.choices, widget=forms.RadioSelect)
-
-    @property
-    def uploaded(self) -> UploadedFile | None:
-        file = self.cleaned_data["picture"]
-        return file if isinstance(file, UploadedFile) else None

@@ -47,9 +47,7 @@ def client_ip(meta: Mapping[str, Any]) -> str | None:
 
 
 def origin(request: HttpRequest, device: Device | None = None) -> Origin:
-    return Origin(
-        ip=client_ip(request.META), user_agent=request.META.get("HTTP_USER_AGENT", "")[:500], device=device
-    )
+    return Origin(ip=client_ip(request.META), user_agent=request.META.get("HTTP_USER_AGENT", "")[:500], device=device)
 
 
 def log_refusal(request: HttpRequest, error: AccountError) -> None:
@@ -146,13 +144,12 @@ class BrowserSessionMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if SESSION_ID in request.session or request.session.get("_auth_user_id"):
-            if request.user.is_authenticated:
-                row = sessions.browser(_uuid(request.session.get(SESSION_ID)), request.user.pk)
-                if row is None:
-                    logout(request)
-                else:
-                    request.session_row = row  # type: ignore[attr-defined]
+        if request.user.is_authenticated:
+            row = sessions.browser(_uuid(request.session.get(SESSION_ID)), request.user.pk)
+            if row is None:
+                logout(request)
+            else:
+                request.session_row = row  # type: ignore[attr-defined]
         return self.get_response(request)
 
 

@@ -2,13 +2,12 @@
 
 import os
 import time
-from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
-from django.contrib.auth.base_user import AbstractBaseUser
-from django.contrib.auth.models import PermissionsMixin, UserManager as DjangoUserManager
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q, QuerySet
@@ -42,12 +41,6 @@ class UserQuerySet(QuerySet["User"]):
         return self.filter(email=email).order_by("-email_verified", "id")
 
 
-class UserManager(DjangoUserManager.from_queryset(UserQuerySet)):  # type: ignore[misc]
-    def get_by_natural_key(self, username: str | None) -> "User":
-        user: User = self.get(username=(username or "").lower())
-        return user
-
-
 class User(AbstractBaseUser, PermissionsMixin):
     """A person. Username and address are kept in lower case; an address is a claim until it is proved, and an
     account whose claim lapsed has none ("")."""
@@ -61,14 +54,15 @@ class User(AbstractBaseUser, PermissionsMixin):
     first_name = models.CharField(_("first name"), max_length=80, blank=True)
     last_name = models.CharField(_("last name"), max_length=80, blank=True)
     gender = models.CharField(_("gender"), max_length=11, choices=Gender, default=Gender.UNSPECIFIED)
-    picture = models.CharField(max_length=64, blank=True, editable=False, help_text="The key of the objects, see pictures.py")
+    picture = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="The key of the objects, see pictures.py"
+    )
     is_active = models.BooleanField(_("active"), default=True)
     is_staff = models.BooleanField(_("staff"), default=False)
     created_at = models.DateTimeField(default=now, editable=False)
     updated_at = models.DateTimeField(default=now, editable=False)
 
-    objects: ClassVar[UserManager] = UserManager()
-    sessions: "models.Manager[Session]"
+    objects = BaseUserManager.from_queryset(UserQuerySet)()
 
     USERNAME_FIELD = "username"
     EMAIL_FIELD = "email"
@@ -138,7 +132,7 @@ class Session(models.Model):
     generation_used_at = models.DateTimeField(null=True)
     earlier_used_at = ArrayField(models.DateTimeField(), default=list)
 
-    objects: ClassVar[models.Manager["Session"]] = SessionQuerySet.as_manager()  # type: ignore[assignment]
+    objects = SessionQuerySet.as_manager()
 
     class Meta:
         indexes = [models.Index("user", condition=Q(ended_at=None), name="session_open_of_user")]
@@ -191,7 +185,7 @@ class Challenge(models.Model):
     ip = models.GenericIPAddressField(null=True)
     device = models.CharField(max_length=200, blank=True)
 
-    objects: ClassVar[models.Manager["Challenge"]] = ChallengeQuerySet.as_manager()  # type: ignore[assignment]
+    objects = ChallengeQuerySet.as_manager()
 
     class Meta:
         indexes = [
@@ -270,5 +264,3 @@ class DiscardedPicture(models.Model):
 
     def __str__(self) -> str:
         return self.key
-
-

@@ -3,7 +3,16 @@ gathered, with the two that the schedule (project/celery.py) calls for everybody
 
 from celery import shared_task
 
-from accounts.services import audit, challenges, email_addresses, mail, passwords, pictures, rate_limits, sessions, users
+from accounts.services import (
+    audit,
+    challenges,
+    email_addresses,
+    mail,
+    passwords,
+    rate_limits,
+    sessions,
+    users,
+)
 from accounts.services.email_addresses import answer_resend_requests
 from accounts.services.mail import deliver_mail
 from accounts.services.passwords import answer_reset_requests

@@ -9,7 +9,6 @@ from uuid import UUID
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
@@ -27,6 +26,7 @@ from accounts.forms import (
 from accounts.http import AuthenticatedRequest, log_refusal, origin, show, status_of, with_retry_after
 from accounts.models import Session, User
 from accounts.services import email_addresses, passwords, pictures, sessions, users
+
 
 def form_page(
     request: HttpRequest,
@@ -59,13 +59,15 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 @sensitive_post_parameters("code", "new_password")
 @require_http_methods(["GET", "HEAD", "POST"])
 def password_reset_done(request: HttpRequest) -> HttpResponse:
-    """"Check your mail": the code can be typed here too."""
+    """ "Check your mail": the code can be typed here too."""
     login = request.session.get("resetting")
     if not login:
         return redirect("account_reset_password")
 
     def save(data: dict[str, Any]) -> HttpResponse:
-        passwords.reset_by_code(login=login, code=data["code"], new_password=data["new_password"], origin=origin(request))
+        passwords.reset_by_code(
+            login=login, code=data["code"], new_password=data["new_password"], origin=origin(request)
+        )
         request.session.pop("resetting", None)
         return redirect("account_reset_password_from_key_done")
 
@@ -108,7 +110,9 @@ def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
     except AccountError as error:
         log_refusal(request, error)
         context: dict[str, Any] = {"error": error.message}
-        return with_retry_after(render(request, "accounts/email_confirm_link.html", context, status=status_of(error)), error)
+        return with_retry_after(
+            render(request, "accounts/email_confirm_link.html", context, status=status_of(error)), error
+        )
     return render(request, "accounts/email_confirm_link.html", {"email": challenge.email, "claimant": challenge.user})
 
 
@@ -154,8 +158,8 @@ def profile(request: AuthenticatedRequest) -> HttpResponse:
     def save(data: dict[str, Any]) -> HttpResponse:
         picture, removed = data.pop("picture"), data.pop("remove_picture")
         changed = users.update_profile(user=user, changes=data, origin=origin(request))
-        if isinstance(picture, UploadedFile):
-            pictures.replace(user=changed, file=picture, origin=origin(request))  # type: ignore[arg-type]
+        if picture:
+            pictures.replace(user=changed, file=picture, origin=origin(request))
         elif removed:
             pictures.remove(user=changed, origin=origin(request))
         messages.success(request, _("Your profile is saved."))

@@ -1,7 +1,7 @@
 """The status of each AccountError, what an app should do about it, and the one error body (RFC 9457)."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
@@ -12,7 +12,8 @@ from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, TooMa
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.multipartparser import MultiPartParserError
 from django.utils import translation
-from django.utils.translation import get_language_from_request, gettext_lazy as _
+from django.utils.translation import get_language_from_request
+from django.utils.translation import gettext_lazy as _
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
@@ -137,7 +138,9 @@ def problem(request: HttpRequest, error: AccountError) -> HttpResponse:
     if retry_after:
         response["Retry-After"] = str(retry_after)
     if case.status == HTTPStatus.UNAUTHORIZED:
-        response["WWW-Authenticate"] = f'Bearer error="{"invalid_request" if error.code == "invalid_credentials" else "invalid_token"}"'
+        response["WWW-Authenticate"] = (
+            f'Bearer error="{"invalid_request" if error.code == "invalid_credentials" else "invalid_token"}"'
+        )
     return response
 
 
@@ -154,11 +157,12 @@ def no_such_path(request: HttpRequest) -> HttpResponse:
 # --- ninja's own errors in the same form --------------------------------------------------------------------
 
 # pydantic's kinds of error, in words that last.
-_KINDS: dict[str, tuple[str, Words]] = {
+KINDS: dict[str, tuple[str, Words]] = {
     "missing": ("required", _("This field is required.")),
     "extra_forbidden": ("unknown_field", _("There is no such field.")),
     "string_type": ("not_a_string", _("This must be a string.")),
     "string_too_long": ("too_long", _("This is too long.")),
+    "string_unicode": ("invalid_characters", _("This has characters that can't be stored.")),
     "characters": ("invalid_characters", _("This has characters that can't be stored.")),
     "uuid_parsing": ("not_a_uuid", _("This must be a UUID.")),
     "int_parsing": ("not_a_number", _("This must be a whole number.")),
@@ -173,7 +177,7 @@ _PLACES = {"body", "query", "path", "form", "file", "header", "data", "payload",
 def _field_errors(found: Sequence[dict[str, Any]]) -> list[FieldError]:
     out = []
     for item in found:
-        code, words = _KINDS.get(item["type"], ("invalid", _("This is not valid.")))
+        code, words = KINDS.get(item["type"], ("invalid", _("This is not valid.")))
         names = [str(part) for part in item["loc"] if str(part) not in _PLACES]
         out.append(FieldError(".".join(names) or "body", code, words))
     return out
@@ -195,14 +199,15 @@ def install(api: NinjaAPI) -> None:
     def not_found(request: HttpRequest, error: Http404) -> HttpResponse:
         return refuse(request, NotFound())
 
-    def unforeseen(request: HttpRequest, error: Exception) -> HttpResponse:
-        return server_error(request, error)
-
-    api.add_exception_handler(AccountError, account_error)
-    api.add_exception_handler(ValidationError, validation_error)
-    api.add_exception_handler(HttpError, http_error)
-    api.add_exception_handler(Http404, not_found)
-    api.add_exception_handler(Exception, unforeseen)
+    handlers: dict[type[Exception], Callable[[HttpRequest, Any], HttpResponse]] = {
+        AccountError: account_error,
+        ValidationError: validation_error,
+        HttpError: http_error,
+        Http404: not_found,
+        Exception: server_error,
+    }
+    for kind, handler in handlers.items():
+        api.add_exception_handler(kind, handler)
 
 
 def server_error(request: HttpRequest, error: Exception) -> HttpResponse:

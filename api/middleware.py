@@ -33,7 +33,11 @@ class ProblemMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse:
-        return errors.refuse(request, errors.NotFound()) if isinstance(error, Http404) else errors.server_error(request, error)
+        return (
+            errors.refuse(request, errors.NotFound())
+            if isinstance(error, Http404)
+            else errors.server_error(request, error)
+        )
 
     def _in_form(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         if not request.path.startswith("/api/"):

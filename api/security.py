@@ -11,7 +11,7 @@ from accounts.services import access_tokens, sessions
 class AccessToken(AuthBase):
     openapi_type: str = "http"
     openapi_scheme: str = "bearer"
-    openapi_bearerFormat: str = "JWT"
+    openapi_bearerFormat: str = "JWT"  # noqa: N815 - the word of OpenAPI
 
     def __call__(self, request: HttpRequest) -> User:
         scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")

@@ -14,7 +14,7 @@ app.autodiscover_tasks(["accounts"])
 
 @app.on_after_finalize.connect
 def _schedule(sender: Celery, **_: object) -> None:
-    from django.conf import settings
+    from django.conf import settings  # noqa: PLC0415 - not before Celery has set Django up
 
     sweep = float(settings.SWEEP_INTERVAL)
     # A sweep that waited longer than the next one is worth nothing.

@@ -7,7 +7,7 @@
 
 A server is not started when the environment already names one: DATABASE_URL, REDIS_URL, S3_ENDPOINT_URL, EMAIL_URL.
 Commands get these names and whatever else of the settings was missing. They also get INBOX_URL (the web inbox) and
-INBOX_IMAP_URL, from which `received()` reads the mails.
+INBOX_IMAP_URL, from which `received()` reads the mails. EMBEDDED_DATA names another folder than .data/.
 
 A test that must take a server away starts its own, on ports of its own:
 
@@ -57,7 +57,7 @@ from mirakuru.exceptions import ExecutorError, ProcessFinishedWithError
 from port_for import ephemeral
 
 BASE = Path(__file__).resolve().parent.parent
-DATA = BASE / ".data"
+DATA = Path(os.environ.get("EMBEDDED_DATA") or BASE / ".data")
 # The last line of what `seed` said.
 SIGN_IN = DATA / "sign_in"
 HOST = "127.0.0.1"
@@ -545,8 +545,7 @@ class Stack:
             for server in self.servers:
                 server.start()
                 say(f"  {server.name:<12} {time.monotonic() - began:5.1f} s   {server.url.rpartition('@')[2]}")
-                for name, value in server.environment.items():
-                    self._provide(name, value)
+                self.provided |= server.environment
         except BaseException:
             self.__exit__()
             raise
@@ -676,6 +675,7 @@ def run() -> int:
         if stack.is_ours("DATABASE_URL") and _nobody_yet(stack.environment["DATABASE_URL"]):
             with SIGN_IN.open("w") as sign_in:
                 stack.manage("seed", stdout=sign_in)
+        os.environ[MARK] = stack.environment[MARK]
         processes = Processes()
         for name, arguments in commands(stack).items():
             command = f"exec {shlex.join([sys.executable, *arguments])}"
@@ -720,6 +720,8 @@ class Processes(honcho.manager.Manager):
     """Web, worker and beat under one roof: when one ends, all end."""
 
     def __init__(self) -> None:
+        # Started anew and not forked, honcho's helpers carry the mark (run), and a later run can sweep them.
+        multiprocessing.set_start_method("spawn", force=True)
         super().__init__()
         self.first_to_end: str | None = None
         self._write = self._printer.write
@@ -734,7 +736,7 @@ class Processes(honcho.manager.Manager):
     def terminate(self) -> None:
         # Left to itself honcho waits for ever when none of them obeys.
         signal.signal(signal.SIGALRM, lambda *_: self.kill())
-        signal.alarm(10)
+        signal.alarm(6)
         super().terminate()
 
 

@@ -19,9 +19,9 @@ class Setting:
 asked: dict[str, Setting] = {}
 
 
-def text(name: str, default: str | None, help: str, *, secret: bool = False) -> str:
+def text(name: str, default: str | None, about: str, *, secret: bool = False) -> str:
     """The value of NAME. A secret may also stand in a file, whose path is in NAME_FILE."""
-    asked[name] = Setting(name, default, help, secret)
+    asked[name] = Setting(name, default, about, secret)
     value = os.environ.get(name)
     path = os.environ.get(f"{name}_FILE") if secret else None
     if value is None and path:
@@ -29,12 +29,12 @@ def text(name: str, default: str | None, help: str, *, secret: bool = False) -> 
     if value is None:
         value = default
     if value is None:
-        raise ImproperlyConfigured(f"{name} is not set. {help}")
+        raise ImproperlyConfigured(f"{name} is not set. {about}")
     return value
 
 
-def flag(name: str, default: bool, help: str) -> bool:
-    value = text(name, "1" if default else "0", help).strip().lower()
+def flag(name: str, default: bool, about: str) -> bool:
+    value = text(name, "1" if default else "0", about).strip().lower()
     if value in {"1", "true", "yes", "on"}:
         return True
     if value in {"0", "false", "no", "off", ""}:
@@ -42,21 +42,21 @@ def flag(name: str, default: bool, help: str) -> bool:
     raise ImproperlyConfigured(f"{name} must be 1 or 0, not {value!r}.")
 
 
-def number(name: str, default: int, help: str) -> int:
-    value = text(name, str(default), help)
+def number(name: str, default: int, about: str) -> int:
+    value = text(name, str(default), about)
     try:
         return int(value)
     except ValueError:
         raise ImproperlyConfigured(f"{name} must be a whole number, not {value!r}.") from None
 
 
-def choice(name: str, default: str, options: tuple[str, ...], help: str) -> str:
-    value = text(name, default, help)
+def choice(name: str, default: str, options: tuple[str, ...], about: str) -> str:
+    value = text(name, default, about)
     if value not in options:
         raise ImproperlyConfigured(f"{name} must be one of {', '.join(options)}, not {value!r}.")
     return value
 
 
-def items(name: str, default: str | None, help: str, *, secret: bool = False) -> list[str]:
+def items(name: str, default: str | None, about: str, *, secret: bool = False) -> list[str]:
     """Words divided by commas."""
-    return [item.strip() for item in text(name, default, help, secret=secret).split(",") if item.strip()]
+    return [item.strip() for item in text(name, default, about, secret=secret).split(",") if item.strip()]

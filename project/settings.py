@@ -154,7 +154,9 @@ EMAIL_USE_SSL = _mail.scheme == "smtps"
 EMAIL_USE_TLS = _mail_options.get("tls", ["0"])[0] in {"1", "true"}
 EMAIL_TIMEOUT = env.number("EMAIL_TIMEOUT", 15, "Seconds before an SMTP server that does not answer is given up on.")
 DEFAULT_FROM_EMAIL = env.text(
-    "EMAIL_FROM", f"{SITE_NAME} <no-reply@{_public.hostname}>", "The sender of every mail. Default: no-reply at PUBLIC_URL."
+    "EMAIL_FROM",
+    f"{SITE_NAME} <no-reply@{_public.hostname}>",
+    "The sender of every mail. Default: no-reply at PUBLIC_URL.",
 )
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 MAIL_RETENTION = timedelta(days=env.number("MAIL_RETENTION_DAYS", 30, "Days that the record of a mail is kept."))
@@ -229,7 +231,9 @@ ARGON2_MEMORY_KIB = env.number("ARGON2_MEMORY_KIB", 19 * 1024, "Memory of one Ar
 ARGON2_TIME_COST = env.number("ARGON2_TIME_COST", 2, "Passes of one Argon2id hash.")
 ARGON2_PARALLELISM = env.number("ARGON2_PARALLELISM", 1, "Lanes of one Argon2id hash.")
 PASSWORD_HASH_CONCURRENCY = env.number(
-    "PASSWORD_HASH_CONCURRENCY", 2, "Hashes at a time in one process. The others wait, so that no crowd eats the memory."
+    "PASSWORD_HASH_CONCURRENCY",
+    2,
+    "Hashes at a time in one process. The others wait, so that no crowd eats the memory.",
 )
 PASSWORD_HASH_WAIT = env.number("PASSWORD_HASH_WAIT", 3, "Seconds of waiting for that before 503 and Retry-After.")
 PASSWORD_HASHERS = ["accounts.services.hashing.Argon2id", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
@@ -237,7 +241,9 @@ PASSWORD_HASHERS = ["accounts.services.hashing.Argon2id", "django.contrib.auth.h
 ACCESS_TOKEN_LIFETIME = timedelta(seconds=env.number("ACCESS_TOKEN_LIFETIME", 900, "Seconds an access token works."))
 ACCESS_TOKEN_AUDIENCE = env.text("ACCESS_TOKEN_AUDIENCE", "api", "The aud claim of access tokens.")
 REFRESH_IDLE_LIFETIME = timedelta(days=env.number("REFRESH_IDLE_DAYS", 30, "Days after which an unused session ends."))
-REFRESH_ABSOLUTE_LIFETIME = timedelta(days=env.number("REFRESH_ABSOLUTE_DAYS", 180, "Days after which any session ends."))
+REFRESH_ABSOLUTE_LIFETIME = timedelta(
+    days=env.number("REFRESH_ABSOLUTE_DAYS", 180, "Days after which any session ends.")
+)
 CODE_LIFETIME = timedelta(minutes=10)
 LINK_LIFETIME = timedelta(hours=1)
 RATE_LIMITS = env.items(
@@ -306,7 +312,9 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STATIC_ROOT = env.text("STATIC_ROOT", str(BASE_DIR / "staticroot"), "Where collectstatic puts files for the web server.")
+STATIC_ROOT = env.text(
+    "STATIC_ROOT", str(BASE_DIR / "staticroot"), "Where collectstatic puts files for the web server."
+)
 
 LOGGING = {
     "version": 1,

@@ -4,7 +4,6 @@ import io
 import json
 import random
 import re
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -96,9 +95,7 @@ class Api:
         self.ip = random_ip()
         self.token = ""
 
-    def __call__(
-        self, method: str, path: str, body: Any = None, *, token: str | None = None, **extra: Any
-    ) -> Any:
+    def __call__(self, method: str, path: str, body: Any = None, *, token: str | None = None, **extra: Any) -> Any:
         bearer = self.token if token is None else token
         if bearer:
             extra["HTTP_AUTHORIZATION"] = f"Bearer {bearer}"
@@ -191,9 +188,3 @@ def picture(size: tuple[int, int] = (600, 400), kind: str = "PNG", mode: str = "
     file = io.BytesIO()
     Image.radial_gradient("L").resize(size).convert(mode).save(file, kind, **options)
     return file.getvalue()
-
-
-@pytest.fixture
-def commits(django_capture_on_commit_callbacks: Any) -> Iterator[Callable[..., Any]]:
-    """Runs what waits for the commit, which a test's transaction never reaches."""
-    yield django_capture_on_commit_callbacks

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Sequence
-
 from typing import TypeVar
 
 from django.db import connection

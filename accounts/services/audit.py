@@ -31,7 +31,12 @@ class Kind(StrEnum):
 
 
 def record(
-    kind: Kind, *, user: User | UUID, origin: Origin, session: Session | UUID | None = None, **data: str | int | list[str]
+    kind: Kind,
+    *,
+    user: User | UUID,
+    origin: Origin,
+    session: Session | UUID | None = None,
+    **data: str | int | list[str],
 ) -> None:
     """`data` holds names and counts, never a secret and never an address's text."""
     Event.objects.create(

@@ -48,9 +48,7 @@ def issue(kind: Challenge.Kind, *, user: User, email: str, origin: Origin) -> Se
     """A new pair for this user; earlier ones of the kind are closed. In the caller's transaction, with the mail."""
     Challenge.objects.open().filter(kind=kind, user=user).close()
     code, key = f"{secrets.randbelow(10**8):08}", secrets.token_urlsafe(32)
-    challenge = Challenge(
-        kind=kind, user=user, email=email, answered_at=now(), ip=origin.ip, device=origin.label[:200]
-    )
+    challenge = Challenge(kind=kind, user=user, email=email, answered_at=now(), ip=origin.ip, device=origin.label[:200])
     challenge.code_mac = _code_mac(challenge.id, code)
     challenge.key_mac = sealing.mac("challenge key", key.encode())
     challenge.save(force_insert=True)
@@ -62,7 +60,7 @@ def _code_mac(challenge_id: UUID, code: str) -> bytes:
 
 
 def normalise_code(code: str) -> str:
-    """"4829 1375" and "4829-1375" are what the mail says, however it was typed."""
+    """ "4829 1375" and "4829-1375" are what the mail says, however it was typed."""
     return "".join(character for character in code if character not in " -\u00a0\u2009\u202f")
 
 

@@ -11,7 +11,8 @@ from django.utils.translation import gettext_lazy as _
 from accounts.errors import FieldError, InvalidCode, InvalidInput, RateLimited
 from accounts.models import Challenge, User
 from accounts.origin import Origin
-from accounts.services import audit, challenges, identifiers, login as logins, mail, rate_limits, worker
+from accounts.services import audit, challenges, identifiers, mail, rate_limits, worker
+from accounts.services import login as logins
 from accounts.services.sessions import SignedIn
 
 # --- Asking for a proof -------------------------------------------------------------------------------------

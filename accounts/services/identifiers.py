@@ -17,8 +17,10 @@ MAX_LENGTH = 30
 _PUNCTUATION = frozenset("._-")
 # Names of the service itself. Somebody who is called "support" could ask people for their codes.
 RESERVED = frozenset(
-    "admin administrator root system support help security abuse postmaster hostmaster webmaster info account "
-    "accounts api login signin signup logout me null undefined anonymous moderator staff official".split()
+    """
+    abuse account accounts admin administrator anonymous api help hostmaster info login logout me moderator null
+    official postmaster root security signin signup staff support system undefined webmaster
+    """.split()  # noqa: SIM905 - a list of words reads best as words
 )
 
 
@@ -37,7 +39,9 @@ def username_problem(username: str) -> FieldError | None:
     if not MIN_LENGTH <= len(username) <= MAX_LENGTH:
         return _username_error("username_length", _("A username has 3 to 30 characters."))
     if not all(_is_letter_or_digit(character) or character in _PUNCTUATION for character in username):
-        return _username_error("username_characters", _("A username is made of letters, digits, dots, hyphens and underscores."))
+        return _username_error(
+            "username_characters", _("A username is made of letters, digits, dots, hyphens and underscores.")
+        )
     if username[0] in _PUNCTUATION or username[-1] in _PUNCTUATION:
         return _username_error("username_characters", _("A username begins and ends with a letter or a digit."))
     if len(_scripts(username)) > 1:
@@ -68,7 +72,7 @@ def _scripts(username: str) -> set[str]:
 
 def skeleton(username: str) -> str:
     """Equal for names that a person can't tell apart (after UTS 39): every character is replaced by the first of
-    its look-alikes. "pаypal" with a Cyrillic а, "paypa1" and "paypal" have one skeleton."""
+    its look-alikes. "paypa1" and "paypal" have one skeleton, and so has the latter with a Cyrillic a."""
     decomposed = unicodedata.normalize("NFD", username)
     return unicodedata.normalize("NFD", "".join(_prototype(character) for character in decomposed))[:120]
 
@@ -89,7 +93,7 @@ def _prototype(character: str) -> str:
 
 
 # In lower case these are one in many typefaces; dots and strokes between letters are easily overlooked.
-_BY_HAND = {"0": "o", "1": "l", "ı": "i", ".": "_", "-": "_"}
+_BY_HAND = {"0": "o", "1": "l", "\N{LATIN SMALL LETTER DOTLESS I}": "i", ".": "_", "-": "_"}
 
 
 @lru_cache(maxsize=1)
@@ -116,7 +120,7 @@ def email_problem(email: str) -> FieldError | None:
         pass
     else:
         local, _at, domain = email.rpartition("@")
-        if len(email) <= EMAIL_MAX_LENGTH and _LOCAL_PART.match(local) and domain.isascii():
+        if len(email) <= EMAIL_MAX_LENGTH and _LOCAL_PART.match(local) and domain.isascii() and domain[0] != "[":
             return None
     return FieldError("email", "email_invalid", _("Enter an email address, such as name@example.com."))
 

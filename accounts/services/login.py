@@ -1,10 +1,19 @@
 """Who may sign in. A right password is not enough: whether the account is switched off or still waits for the
 proof of its address is decided here too, for both faces."""
 
+from uuid import UUID
+
 from django.conf import settings
 from django.db import transaction
 
-from accounts.errors import AccountDisabled, EmailNotVerified, InvalidCredentials, RateLimited, WrongPassword
+from accounts.errors import (
+    AccountDisabled,
+    EmailNotVerified,
+    InvalidCredentials,
+    Overloaded,
+    RateLimited,
+    WrongPassword,
+)
 from accounts.models import Session, User
 from accounts.origin import Origin
 from accounts.services import audit, hashing, identifiers, rate_limits, sessions
@@ -29,15 +38,25 @@ def check(*, login: str, password: str, origin: Origin) -> User:
     user = find(login)
     # An account whose tries are used up under another of its names answers like a wrong password: a 429 here
     # would tell that the two names are one person.
-    left = rate_limits.spend("wrong_password_per_account", user.id if user else folded).allowed
-    right = hashing.matches(user if left else None, password)
+    account = user.id if user else folded
+    left = rate_limits.spend("wrong_password_per_account", account).allowed
+    try:
+        right = hashing.matches(user if left else None, password)
+    except Overloaded:  # nothing was compared, so nothing is spent
+        _give_back(folded, account if left else None)
+        raise
     if user is None or not right:
         _note_failure(user, origin)
         raise InvalidCredentials("unknown name" if user is None else "wrong password" if left else "tries used up")
-    rate_limits.refund("wrong_password_per_login", folded)
-    rate_limits.refund("wrong_password_per_account", user.id)
+    _give_back(folded, account)
     admit(user)
     return user
+
+
+def _give_back(login: str, account: UUID | str | None) -> None:
+    rate_limits.refund("wrong_password_per_login", login)
+    if account is not None:
+        rate_limits.refund("wrong_password_per_account", account)
 
 
 def _note_failure(user: User | None, origin: Origin) -> None:
@@ -72,7 +91,12 @@ def confirm_password(*, user: User, password: str, origin: Origin) -> None:
     if not spent.allowed:
         raise RateLimited(spent.retry_after, reason="wrong_password_per_account")
     full = User.objects.get(id=user.id)
-    if not hashing.matches(full, password):
+    try:
+        right = hashing.matches(full, password)
+    except Overloaded:
+        rate_limits.refund("wrong_password_per_account", user.id)
+        raise
+    if not right:
         _note_failure(full, origin)
         raise WrongPassword
     rate_limits.refund("wrong_password_per_account", user.id)

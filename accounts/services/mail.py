@@ -69,9 +69,7 @@ def send(
     _queue(mail, priority=PRIORITY.high if message in CODES else PRIORITY.medium, expires_at=expires_at)
 
 
-def render(
-    message: Message, *, user: User, origin: Origin, to: str, context: dict[str, Any]
-) -> tuple[str, str, str]:
+def render(message: Message, *, user: User, origin: Origin, to: str, context: dict[str, Any]) -> tuple[str, str, str]:
     """Subject, text part and HTML part."""
     words = {
         "site_name": settings.SITE_NAME,
@@ -237,8 +235,8 @@ def _note(mail: Email, error: Exception) -> None:
 def prune() -> int:
     """Blank what can no longer be sent, and forget the records of old mails."""
     at = now()
-    Email.objects.filter(status__in=[STATUS.queued, STATUS.requeued], expires_at__lte=at, scheduled_time__lte=at).update(
-        status=STATUS.failed, message="", html_message="", context=None
-    )
+    Email.objects.filter(
+        status__in=[STATUS.queued, STATUS.requeued], expires_at__lte=at, scheduled_time__lte=at
+    ).update(status=STATUS.failed, message="", html_message="", context=None)
     count, _ = Email.objects.filter(created__lt=at - settings.MAIL_RETENTION).delete()
-    return count
+    return int(count)

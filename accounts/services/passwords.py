@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
-from accounts.errors import FieldError, InvalidCode, InvalidInput, WrongPassword
+from accounts.errors import FieldError, InvalidCode, InvalidInput, Overloaded, WrongPassword
 from accounts.models import Challenge, User
 from accounts.origin import Origin
 from accounts.services import (
@@ -19,11 +19,13 @@ from accounts.services import (
     email_addresses,
     hashing,
     identifiers,
-    login as logins,
     mail,
     rate_limits,
     sessions,
     worker,
+)
+from accounts.services import (
+    login as logins,
 )
 
 # --- The rule for new ones ----------------------------------------------------------------------------------
@@ -58,20 +60,21 @@ def require_good(password: str, user: User, *, field: str) -> None:
 
 
 def change(*, user: User, current_password: str, new_password: str, keep: UUID | None, origin: Origin) -> None:
-    """A signed-in user chooses another; every session but `keep` ends. Raises WrongPassword, InvalidInput, RateLimited."""
+    """A signed-in user chooses another; every session but `keep` ends.
+
+    Raises WrongPassword, InvalidInput, RateLimited."""
     try:
         logins.confirm_password(user=user, password=current_password, origin=origin)
     except WrongPassword as error:
         error.field = "current_password"
         raise
     require_good(new_password, user, field="new_password")
-    _set(user, new_password, keep=keep, origin=origin, kind=audit.Kind.PASSWORD_CHANGED)
+    _set(user, hashing.hashed(new_password), keep=keep, origin=origin, kind=audit.Kind.PASSWORD_CHANGED)
 
 
-def _set(user: User, new_password: str, *, keep: UUID | None, origin: Origin, kind: audit.Kind) -> None:
+def _set(user: User, encoded: str, *, keep: UUID | None, origin: Origin, kind: audit.Kind) -> None:
     """What follows every new password: the other sessions end, every open code and link is void, the event is
     written and the owner told."""
-    encoded = hashing.hashed(new_password)
     with transaction.atomic():
         User.objects.filter(id=user.id).update(password=encoded, updated_at=now())
         user.password = encoded
@@ -148,11 +151,13 @@ def match_reset_code(*, login: str, code: str, origin: Origin) -> Challenge:
 
 
 def reset_by_code(*, login: str, code: str, new_password: str, origin: Origin) -> User:
-    """Set a new password with the code of the mail. Raises InvalidCode, InvalidInput (the code stays good), RateLimited."""
+    """Set a new password with the code of the mail.
+
+    Raises InvalidCode, InvalidInput (the code stays good), RateLimited."""
     challenge = match_reset_code(login=login, code=code, origin=origin)
     try:
         return _reset(challenge, new_password, origin)
-    except InvalidInput:
+    except (InvalidInput, Overloaded):
         challenges.refund(challenge.id)
         raise
 
@@ -163,7 +168,9 @@ def match_reset_key(key: str) -> Challenge:
 
 
 def reset_by_key(*, key: str, new_password: str, origin: Origin) -> User:
-    """Set a new password with the key of the link. Raises InvalidKey, InvalidInput (the link stays good), RateLimited."""
+    """Set a new password with the key of the link.
+
+    Raises InvalidKey, InvalidInput (the link stays good), RateLimited."""
     rate_limits.count_address("code_per_ip", origin=origin)
     return _reset(match_reset_key(key), new_password, origin)
 
@@ -172,10 +179,11 @@ def _reset(challenge: Challenge, new_password: str, origin: Origin) -> User:
     user = challenge.user
     assert user is not None
     require_good(new_password, user, field="new_password")
+    encoded = hashing.hashed(new_password)
     with transaction.atomic():
         challenges.close(challenge)
         # Reading the mail proves the address as well, if it is still the one that the account has.
         if not user.email_verified and user.email == challenge.email:
             email_addresses.prove(user, challenge.email, origin=origin)
-        _set(user, new_password, keep=None, origin=origin, kind=audit.Kind.PASSWORD_RESET)
+        _set(user, encoded, keep=None, origin=origin, kind=audit.Kind.PASSWORD_RESET)
     return user

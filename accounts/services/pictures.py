@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 SIZES = (64, 256, 1024)
 FORMATS = ("JPEG", "PNG", "WEBP")
-CONTENT_TYPE = "image/webp"
 UPLOAD_TIME = timedelta(minutes=10)  # after which an upload that showed no picture is cleared away
 
 # --- Making -------------------------------------------------------------------------------------------------
@@ -158,13 +157,15 @@ def discard(key: str) -> None:
     worker.tell(remove_discarded_pictures)
 
 
+class _WebP(ContentFile):  # type: ignore[type-arg]
+    content_type = "image/webp"  # read by django-storages
+
+
 def _store(key: str, encoded: dict[int, bytes]) -> None:
     storage = storages["default"]
     try:
         for size, content in encoded.items():
-            file = ContentFile(content)
-            file.content_type = CONTENT_TYPE  # type: ignore[attr-defined] - read by django-storages
-            storage.save(path(key, size), file)
+            storage.save(path(key, size), _WebP(content))
     except (BotoCoreError, ClientError, OSError) as error:
         raise StorageUnavailable(type(error).__name__) from error
 
@@ -179,7 +180,9 @@ def remove_discarded() -> int:
     count = 0
     for row in DiscardedPicture.objects.filter(remove_at__lte=now())[:500]:
         with transaction.atomic():
-            mine = DiscardedPicture.objects.select_for_update(skip_locked=True).filter(key=row.key, remove_at__lte=now())
+            mine = DiscardedPicture.objects.select_for_update(skip_locked=True).filter(
+                key=row.key, remove_at__lte=now()
+            )
             if not mine.exists():
                 continue
             if not User.objects.filter(picture=row.key).exists():

@@ -56,7 +56,7 @@ def limits() -> dict[str, Limit]:
         try:
             name, numbers = item.split("=")
             amount, seconds = numbers.split("/")
-            found[name] = replace(found[name], amount=int(amount), seconds=int(seconds))
+            found[name] = replace(found[name], amount=max(1, int(amount)), seconds=max(1, int(seconds)))
         except (ValueError, KeyError):
             raise ImproperlyConfigured(f"RATE_LIMITS: {item!r} is not name=tries/seconds with a known name.") from None
     return found

@@ -14,7 +14,9 @@ from django.conf import settings
 
 @lru_cache(maxsize=64)
 def _key(secret: str, purpose: str) -> bytes:
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=f"user-service {purpose}".encode()).derive(secret.encode())
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=f"user-service {purpose}".encode()).derive(
+        secret.encode()
+    )
 
 
 def _secrets() -> list[str]:

@@ -227,7 +227,8 @@ def end(*, user: User, session_id: UUID, origin: Origin) -> None:
 def end_others(*, user: User, keep: UUID | None, origin: Origin) -> int:
     """Sign out every device but one (None: every device). The number of those that were open."""
     with transaction.atomic():
-        ended = user.sessions.open().exclude(id=keep).update(ended_at=now())
+        others = user.sessions.open().exclude(id=keep) if keep else user.sessions.open()
+        ended = others.update(ended_at=now())
         if ended:
             audit.record(audit.Kind.SESSION_ENDED, user=user, origin=origin, count=ended)
     return ended

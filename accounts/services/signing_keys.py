@@ -41,7 +41,7 @@ _ring: Ring | None = None
 
 def ring(*, fresh: bool = False) -> Ring:
     """The keys as last read; `fresh` reads them again (at most once a second), for a kid that is not known."""
-    global _ring
+    global _ring  # noqa: PLW0603 - one for the process
     age = time.monotonic() - _ring.read_at if _ring else float("inf")
     if _ring is None or age > (1.0 if fresh else REREAD_AFTER):
         with _lock:
@@ -51,7 +51,7 @@ def ring(*, fresh: bool = False) -> Ring:
 
 def forget() -> None:
     """For tests, and for a process that was told of new keys."""
-    global _ring
+    global _ring  # noqa: PLW0603 - one for the process
     _ring = None
 
 

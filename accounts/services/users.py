@@ -207,9 +207,7 @@ def list_ids(*, viewer: User, limit: int, cursor: str | None) -> Page:
         raise DirectoryClosed
     after = _read_cursor(cursor) if cursor else UUID(int=0)
     with connection.cursor() as sql:
-        sql.execute(
-            "SELECT id FROM accounts_user WHERE is_active AND id > %s ORDER BY id LIMIT %s", [after, limit + 1]
-        )
+        sql.execute("SELECT id FROM accounts_user WHERE is_active AND id > %s ORDER BY id LIMIT %s", [after, limit + 1])
         ids = [row[0] for row in sql.fetchall()]
     more = len(ids) > limit
     ids = ids[:limit]

@@ -20,11 +20,11 @@ def tell(task: "Task[[], object]") -> None:
 
 
 def _ring(task: "Task[[], object]") -> None:
-    global _away_until
+    global _away_until  # noqa: PLW0603 - one for the process
     if time.monotonic() < _away_until:
         return
     try:
         task.apply_async(retry=False)
-    except Exception as error:  # kombu lets many kinds through; none of them may turn a committed change into an error
+    except Exception as error:  # noqa: BLE001 - kombu lets many kinds through; none of them may turn a committed change into an error
         _away_until = time.monotonic() + PAUSE
         log.warning("the worker could not be told of %s (%s); the sweep will find it", task.name, type(error).__name__)

@@ -51,9 +51,7 @@ def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> dict[s
         ],
     },
 )
-def update_profile(
-    request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn
-) -> dict[str, Any]:
+def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> dict[str, Any]:
     """Change username, names or gender."""
     match = request.META.get("HTTP_IF_MATCH", "*").strip()
     user = users.update_profile(
@@ -81,9 +79,7 @@ def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeE
 @router.post(
     "/me/email/confirm", operation_id="confirmMyEmail", response=responses({200: schemas.ProfileOut}, *BODY, 401, 429)
 )
-def confirm_my_email(
-    request: AuthenticatedRequest, response: HttpResponse, payload: schemas.CodeIn
-) -> dict[str, Any]:
+def confirm_my_email(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.CodeIn) -> dict[str, Any]:
     """Prove the claimed or the new address. The first who proves an address holds it; other claims on it lapse."""
     user = email_addresses.confirm_mine(user=request.user, code=payload.code, origin=origin(request))
     return _profile(user, response)

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
@@ -31,7 +31,7 @@ _FILE = {
 _ENVELOPE = 16 * 1024  # bytes of multipart around the file
 
 
-def _read_file(request: AuthenticatedRequest) -> UploadedFile:
+def _read_file(request: AuthenticatedRequest) -> BinaryIO:
     """The uploaded file. Read here and not by ninja, which would take the upload of anybody before it looks who
     sends it."""
     if request.content_type != "multipart/form-data":
@@ -42,7 +42,7 @@ def _read_file(request: AuthenticatedRequest) -> UploadedFile:
     file = files.get("file")
     if not isinstance(file, UploadedFile):
         raise InvalidInput([FieldError("file", "required", "This field is required.")])
-    return file
+    return cast("BinaryIO", file)
 
 
 @router.put(
@@ -53,7 +53,7 @@ def _read_file(request: AuthenticatedRequest) -> UploadedFile:
 )
 def put_picture(request: AuthenticatedRequest) -> dict[str, Any]:
     """Set the profile picture: JPEG, PNG or WebP. It comes out square, in three sizes, without EXIF or GPS."""
-    user = pictures.replace(user=request.user, file=_read_file(request), origin=origin(request))  # type: ignore[arg-type]
+    user = pictures.replace(user=request.user, file=_read_file(request), origin=origin(request))
     return schemas.profile(user)
 
 

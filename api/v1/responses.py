@@ -13,7 +13,7 @@ BODY = (400, 413, 415, 422)
 
 def responses(success: dict[int, Any], *statuses: int) -> dict[int, Any]:
     """What an operation can answer: its own, and problems. Any can meet 500."""
-    return {**success, **{status: ProblemOut for status in sorted({*statuses, 500})}}
+    return {**success, **dict.fromkeys(sorted({*statuses, 500}), ProblemOut)}
 
 
 class VersionedAPI(NinjaAPI):
@@ -27,5 +27,3 @@ class VersionedAPI(NinjaAPI):
                     if int(status) >= 400:
                         response["content"] = {"application/problem+json": response["content"]["application/json"]}
         return schema
-
-

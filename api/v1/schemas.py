@@ -38,8 +38,9 @@ class DeviceIn(In):
     platform: Annotated[str, Field(max_length=50), AfterValidator(_storable)] = ""
     app_version: Annotated[str, Field(max_length=50), AfterValidator(_storable)] = ""
 
-    def to_device(self) -> Device:
-        return Device(" ".join(self.name.split()), self.platform, self.app_version)
+
+def device(given: DeviceIn | None) -> Device | None:
+    return Device(" ".join(given.name.split()), given.platform, given.app_version) if given else None
 
 
 class SignUpIn(In):

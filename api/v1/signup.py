@@ -22,7 +22,7 @@ def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
     else owns it, the answer does not tell. 202 where the address must be proved first: tokens then come with
     `confirmEmail`."""
     fields = payload.model_dump(exclude={"device"})
-    found = users.sign_up_app(origin=origin(request, payload.device and payload.device.to_device()), **fields)
+    found = users.sign_up_app(origin=origin(request, schemas.device(payload.device)), **fields)
     if found is None:
         return Status(202, {"detail": _("Type the code from the mail we sent you.")})
     return Status(201, schemas.signed_in(found))
@@ -33,10 +33,8 @@ def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
 )
 def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> dict[str, Any]:
     """Prove the address of a sign-up with the mailed code, and sign in."""
-    where = origin(request, payload.device and payload.device.to_device())
-    return schemas.signed_in(
-        email_addresses.confirm_and_sign_in(email=payload.email, code=payload.code, origin=where)
-    )
+    where = origin(request, schemas.device(payload.device))
+    return schemas.signed_in(email_addresses.confirm_and_sign_in(email=payload.email, code=payload.code, origin=where))
 
 
 @router.post(

@@ -15,11 +15,13 @@ router = Router(tags=["tokens"])
 @router.post("/token", operation_id="signIn", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429, 503))
 def sign_in(request: HttpRequest, payload: schemas.SignInIn) -> dict[str, Any]:
     """Sign in by username or email address."""
-    where = origin(request, payload.device and payload.device.to_device())
+    where = origin(request, schemas.device(payload.device))
     return schemas.signed_in(login.sign_in(login=payload.login, password=payload.password, origin=where))
 
 
-@router.post("/token/refresh", operation_id="refreshTokens", response=responses({200: schemas.TokensOut}, *BODY, 401, 429))
+@router.post(
+    "/token/refresh", operation_id="refreshTokens", response=responses({200: schemas.TokensOut}, *BODY, 401, 429)
+)
 def refresh_tokens(request: HttpRequest, payload: schemas.RefreshTokenIn) -> Tokens:
     """The one successor of this refresh token, and a new access token. Ask again with the same token as often as
     an answer is lost: until the successor is used, and for a minute after, the answer is the same."""

@@ -20,11 +20,10 @@ import requests
 
 from project.embedded import BASE, Mail, Valkey, free_ports
 
-
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], within: float = 15.0) -> T:
+def eventually(look: Callable[[], T | None], within: float = 15.0) -> T:
     """What `look` returns, as soon as that is true."""
     deadline = time.monotonic() + within
     while True:
@@ -89,18 +88,24 @@ class Service:
         self.manage("collectstatic", "--noinput", "--verbosity=0")
         self.run_web()
         self.run_worker("worker")
-        self.run("beat", "celery", "-A", "project", "beat", "--loglevel", "WARNING", "--pidfile=", "--schedule", str(self.folder / "beat"))
+        schedule = str(self.folder / "beat")
+        self.run(
+            "beat", "celery", "-A", "project", "beat", "--loglevel", "WARNING", "--pidfile=", "--schedule", schedule
+        )
         eventually(self.ready, within=30)
 
     def run_web(self) -> None:
         self.run(
             "web", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port), "--no-ws",
             "--workers", "1", "--blocking-threads", "4", "--log-level", "warning",
-            "--static-path-route", "/static", "--static-path-mount", os.environ["STATIC_ROOT"], "project.wsgi:application",
+            "--static-path-route", "/static", "--static-path-mount", os.environ["STATIC_ROOT"],
+            "project.wsgi:application",
         )  # fmt: skip
 
     def run_worker(self, name: str) -> None:
-        self.run(name, "celery", "-A", "project", "worker", "--concurrency", "1", "--loglevel", "WARNING", "-n", f"{name}@%h")
+        self.run(
+            name, "celery", "-A", "project", "worker", "--concurrency", "1", "--loglevel", "WARNING", "-n", f"{name}@%h"
+        )
 
     def run(self, name: str, *module: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -130,7 +135,7 @@ class Service:
 
     # --- What people see ---
 
-    def post(self, path: str, body: dict[str, object], token: str = "") -> requests.Response:
+    def post(self, path: str, body: dict[str, str], token: str = "") -> requests.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return requests.post(f"{self.url}/api/v1{path}", json=body, headers=headers, timeout=10)
 

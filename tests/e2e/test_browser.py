@@ -62,7 +62,9 @@ def sign_out(page: Page) -> None:
         press(page, "Sign out")
 
 
-def test_sign_up_confirm_sign_in_forget_and_recover(window: Page, service: Service, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_sign_up_confirm_sign_in_forget_and_recover(
+    window: Page, service: Service, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     page = window
     name = "grace" if "with JavaScript" in request.node.name else "heidi"
     address = f"{name}@example.com"

@@ -1,12 +1,11 @@
 """Refresh tokens: one successor whatever happens, and a copy is noticed."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from pytest_django import Settings
 from django.utils.timezone import now
+from pytest_django import Settings
 
 from accounts.errors import RefreshExpired, RefreshReused, SessionNotFound, SessionRevoked
 from accounts.models import Event, Session, User
@@ -29,8 +28,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
-    yield Clock(monkeypatch)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
 
 
 def refresh(tokens: Tokens, origin: Origin) -> Tokens:
@@ -150,7 +149,9 @@ def test_a_used_session_ends_after_its_absolute_lifetime(tokens: Tokens, origin:
         refresh(tokens, origin)
 
 
-@pytest.mark.parametrize("spoil", [lambda t: t[:-2] + "AA", lambda t: "x", lambda t: "", lambda t: t + "é", lambda t: t[8:]])
+@pytest.mark.parametrize(
+    "spoil", [lambda t: t[:-2] + "AA", lambda _: "x", lambda _: "", lambda t: t + "é", lambda t: t[8:]]
+)
 def test_a_forged_token_is_refused(tokens: Tokens, origin: Origin, spoil: object) -> None:
     with pytest.raises(SessionRevoked):
         sessions.refresh(refresh_token=spoil(tokens.refresh_token), origin=origin)  # type: ignore[operator]
@@ -226,9 +227,7 @@ def test_end_others_keeps_this_one_and_those_of_others(alice: User, bob: User, p
     assert len(sessions.of(bob)) == 1
 
 
-def test_sign_out_ends_the_session_and_is_quiet_the_second_time(
-    phone: Session, tokens: Tokens, origin: Origin
-) -> None:
+def test_sign_out_ends_the_session_and_is_quiet_the_second_time(phone: Session, tokens: Tokens, origin: Origin) -> None:
     for token in (tokens.refresh_token, tokens.refresh_token, "nonsense"):
         sessions.sign_out(refresh_token=token, origin=origin)
     phone.refresh_from_db()

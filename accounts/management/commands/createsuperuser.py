@@ -17,7 +17,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--username", required=True)
         parser.add_argument("--email", required=True)
-        parser.add_argument("--noinput", action="store_true", help="take the password from DJANGO_SUPERUSER_PASSWORD only")
+        parser.add_argument(
+            "--noinput", action="store_true", help="take the password from DJANGO_SUPERUSER_PASSWORD only"
+        )
 
     def handle(self, *, username: str, email: str, noinput: bool, **_: Any) -> None:
         password = os.environ.get("DJANGO_SUPERUSER_PASSWORD", "")

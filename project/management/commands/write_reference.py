@@ -34,7 +34,9 @@ class Command(BaseCommand):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text)
         if check and stale:
-            raise CommandError(f"not what the code says: {', '.join(stale)}. Run `make contract` and look at the change.")
+            raise CommandError(
+                f"not what the code says: {', '.join(stale)}. Run `make contract` and look at the change."
+            )
         self.stdout.write(f"{'stale' if check else 'wrote'}: {', '.join(stale)}" if stale else "all fresh")
 
 
@@ -59,7 +61,10 @@ _made_of_others = {"ALLOWED_HOSTS": "", "EMAIL_FROM": "", "STATIC_ROOT": ""}
 
 
 def _env_example() -> str:
-    lines = ["# Every setting. " + _WRITTEN.format("project/settings.py"), "# A secret may also stand in a file: NAME_FILE=/path.\n"]
+    lines = [
+        "# Every setting. " + _WRITTEN.format("project/settings.py"),
+        "# A secret may also stand in a file: NAME_FILE=/path.\n",
+    ]
     for setting in env.asked.values():
         lines.append(f"\n# {setting.help}\n")
         needed = setting.default is None
@@ -101,8 +106,16 @@ def _errors() -> str:
         "\nSign the person out only on `refresh_expired`, `refresh_reused` and `session_revoked`, never on a 5xx, a "
         "time-out or `rate_limited`.\n"
     )
-    fields = _table(("code in `errors[]`", "sentence"), sorted({(f"`{code}`", words) for code, words in errors._KINDS.values()}))
-    return _page("Errors", "`accounts/errors.py` and `api/errors.py`", actions, _table(("code", "status", "action", "sentence"), rows), fields)
+    fields = _table(
+        ("code in `errors[]`", "sentence"), sorted({(f"`{code}`", words) for code, words in errors.KINDS.values()})
+    )
+    return _page(
+        "Errors",
+        "`accounts/errors.py` and `api/errors.py`",
+        actions,
+        _table(("code", "status", "action", "sentence"), rows),
+        fields,
+    )
 
 
 def _words(kind: type[Any]) -> str:
@@ -110,11 +123,24 @@ def _words(kind: type[Any]) -> str:
 
 
 def _events() -> str:
-    return _page("Events of the security log", "`accounts/services/audit.py`", _table(("kind",), ((f"`{kind}`",) for kind in audit.Kind)))
+    return _page(
+        "Events of the security log",
+        "`accounts/services/audit.py`",
+        _table(("kind",), ((f"`{kind}`",) for kind in audit.Kind)),
+    )
 
 
 def _limits() -> str:
     rows = ((f"`{limit.name}`", limit.amount, limit.seconds) for limit in rate_limits.DEFAULTS)
-    mails = _table(("mail", "sent as"), ((f"`{name}`", "code, before the notices" if name in mail.CODES else "notice") for name in mail.Message))
+    mails = _table(
+        ("mail", "sent as"),
+        ((f"`{name}`", "code, before the notices" if name in mail.CODES else "notice") for name in mail.Message),
+    )
     words = "Other numbers: `RATE_LIMITS=login_per_ip=100/300,…` (tries/seconds).\n"
-    return _page("Limits and mails", "`accounts/services/rate_limits.py` and `mail.py`", words, _table(("limit", "tries", "seconds"), rows), mails)
+    return _page(
+        "Limits and mails",
+        "`accounts/services/rate_limits.py` and `mail.py`",
+        words,
+        _table(("limit", "tries", "seconds"), rows),
+        mails,
+    )
