@@ -605,7 +605,7 @@ def sweep(folder: Path) -> None:
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
+        time.sleep(0.2)  # a process loses its mark a moment before its ports
 
 
 def say(text: str) -> None:

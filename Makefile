@@ -1,0 +1,78 @@
+# The one entry, for people and for CI: `make help`.
+PYTHON ?= python3
+ARGS ?=
+PY := .venv/bin/python
+EXPORT = ../bin/uv export --quiet --python python --no-emit-project --no-annotate --no-header
+
+# Production-like values for the checks that only read the settings; no server is asked.
+PRODUCTION = DJANGO_SETTINGS_MODULE=project.settings DEBUG=0 SECRET_KEY="$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(64))')" \
+	PUBLIC_URL=https://accounts.example.com DATABASE_URL=postgres://nobody:none@127.0.0.1:9/none \
+	REDIS_URL=redis://127.0.0.1:9/0 EMAIL_URL=smtp://127.0.0.1:9 S3_ENDPOINT_URL=http://127.0.0.1:9 \
+	S3_ACCESS_KEY_ID=none S3_SECRET_ACCESS_KEY=none TRUSTED_PROXY_COUNT=1
+CHECKS = check-format check-types check-imports check-templates check-django check-requirements check-docker
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fix contract seed bench requirements $(CHECKS)
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 20
+
+run: .venv/.synced ## the service with everything it needs; Ctrl-C stops it, data stays in .data/
+	@$(PY) -m project.embedded run
+
+test: .venv/.synced ## all tests on real servers; ARGS="-k sessions" for some
+	@$(PY) -m project.embedded test $(ARGS)
+
+check: .venv/.synced ## everything that needs no server: style, types, imports, settings, contract, Docker files
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(CHECKS)
+
+fix: .venv/.synced ## put style right where a tool can
+	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format . ; $(PY) -m djlint --reformat --quiet templates
+
+contract: .venv/.synced ## write openapi.json, .env.example and docs anew from the code
+	@$(PRODUCTION) $(PY) manage.py write_reference
+
+seed: .venv/.synced ## alice, bob and 1,000 others, with pictures
+	@$(PY) -m project.embedded shell $(PY) manage.py seed --count 1000
+
+bench: .venv/.synced ## measure on fresh servers; ARGS names one script of tests/bench
+	@$(PY) -m project.embedded fresh $(PY) -m tests.bench $(ARGS)
+
+requirements: .venv/.synced ## write requirements*.txt anew from pyproject.toml
+	@mkdir -p .venv/export && cp pyproject.toml .venv/export/ && cd .venv/export && rm -f uv.lock \
+		&& $(EXPORT) --no-dev > ../../requirements.txt && $(EXPORT) > ../../requirements-dev.txt
+
+check-format:
+	@$(PY) -m ruff check --quiet . && $(PY) -m ruff format --check --quiet .
+
+check-types:
+	@$(PY) -m mypy --no-error-summary
+
+check-imports:
+	@.venv/bin/lint-imports --no-cache > .venv/imports.log || { cat .venv/imports.log; false; }
+
+check-templates:
+	@$(PY) -m djlint --check --lint templates > .venv/templates.log 2>&1 || { cat .venv/templates.log; false; }
+
+check-django:
+	@$(PRODUCTION) $(PY) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	@$(PRODUCTION) $(PY) manage.py check --deploy --fail-level WARNING
+	@$(PRODUCTION) $(PY) manage.py write_reference --check
+
+check-requirements:
+	@mkdir -p .venv/export && cp pyproject.toml .venv/export/ && cd .venv/export && rm -f uv.lock \
+		&& $(EXPORT) --no-dev | diff -q - ../../requirements.txt && $(EXPORT) | diff -q - ../../requirements-dev.txt \
+		|| { echo "requirements*.txt are not what pyproject.toml says: make requirements"; false; }
+
+check-docker:
+	@.venv/bin/docker-compose config --quiet
+	@.venv/bin/hadolint Dockerfile
+
+.venv/.synced: requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "This needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt > .venv/uv.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
+	@.venv/bin/uv pip sync --quiet --python $(PY) --require-hashes requirements-dev.txt
+	@touch $@

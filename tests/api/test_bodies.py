@@ -1,0 +1,211 @@
+"""Bad input. A clear 4xx in the one form for whatever a body may be, and nothing half-written."""
+
+import json
+from typing import Any
+
+import pytest
+
+from accounts.models import Challenge, Event, User
+from tests.api.conftest import contract, problem, sign_up_body, wrong_fields
+from tests.conftest import Api
+
+# Every operation that takes JSON, with a body whose shape is right.
+BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "signUp": ("POST", "/signup", sign_up_body(first_name="Ada", last_name="L", gender="female", device={"name": "x"})),
+    "confirmEmail": ("POST", "/email/confirm", {"email": "ada@example.com", "code": "12345678", "device": {"name": "x"}}),
+    "resendConfirmation": ("POST", "/email/resend", {"email": "ada@example.com"}),
+    "signIn": ("POST", "/token", {"login": "ada", "password": "plum", "device": {"name": "x"}}),
+    "refreshTokens": ("POST", "/token/refresh", {"refresh_token": "abc"}),
+    "signOut": ("POST", "/token/revoke", {"refresh_token": "abc"}),
+    "requestPasswordReset": ("POST", "/password/forgot", {"login": "ada"}),
+    "resetPassword": ("POST", "/password/reset", {"login": "ada", "code": "12345678", "new_password": "x", "key": ""}),
+    "updateProfile": ("PATCH", "/me", {"username": "ada", "first_name": "A", "last_name": "B", "gender": "male"}),
+    "changePassword": ("POST", "/me/password", {"current_password": "x", "new_password": "y"}),
+    "requestEmailChange": ("POST", "/me/email", {"email": "new@example.com", "password": "x"}),
+    "confirmMyEmail": ("POST", "/me/email/confirm", {"code": "12345678"}),
+}
+OPTIONAL = {"first_name", "last_name", "gender", "device", "key"} | {"login", "code"}
+each_operation = pytest.mark.parametrize("operation", BODIES)
+
+
+def send(api: Api, operation: str, body: Any, **extra: Any) -> Any:
+    method, path, _ = BODIES[operation]
+    return api(method, path, body, **extra)
+
+
+def good(operation: str) -> dict[str, Any]:
+    return dict(BODIES[operation][2])
+
+
+def test_this_list_names_every_operation_that_takes_json() -> None:
+    takes_json = {
+        operation["operationId"]
+        for operation in contract().operations.values()
+        if "application/json" in operation.get("requestBody", {}).get("content", {})
+    }
+    assert takes_json == set(BODIES)
+
+
+@each_operation
+def test_an_unknown_field_is_refused_by_name(alices_api: Api, operation: str) -> None:
+    found = wrong_fields(send(alices_api, operation, {**good(operation), "is_staff": True, "id": 1}))
+    assert found == {"is_staff": "unknown_field", "id": "unknown_field"}
+
+
+@each_operation
+def test_what_is_no_json_is_refused(alices_api: Api, operation: str) -> None:
+    for body in (
+        b"{", b"}", b'{"a"}', b"{'a': 1}", b'{"a": 1,}', b"a=1&b=2", b"<a/>", b" ", b"\x00", b'{"a": "\x01"}', b'{"a": 01}',
+        b'{"a": NaN}', b'{"a": Infinity}', b'{"a": -Infinity}', b'{"a": 1} {"b": 2}',
+        b"\xff\xfe", b'{"a": "\xff"}', b'{"\xc3": 1}', b'{"a": "\xed\xa0\x80"}', '{"a": 1}'.encode("utf-16"), b"\xef\xbb\xbf{}",
+        b"[" * 100_00, b'{"a":' * 10_000,
+        b"[]", b"[{}]", b'"text"', b"1", b"1.5", b"true", b"null", b"1e999", b"9" * 5000,
+    ):  # fmt: skip
+        problem(send(alices_api, operation, body), 400, "malformed_body", "fix_input")
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"username":', b'{"device":'])
+def test_json_that_is_too_deep_is_refused(api: Api, settings: Any, opening: bytes) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10_000_000
+    problem(send(api, "signUp", opening * 100_000), 400, "malformed_body")
+    closing = {b"[": b"]", b'{"a":': b"}", b'{"username":': b"}", b'{"device":': b"}"}[opening]
+    answer = send(api, "signUp", opening * 900 + b"1" + closing * 900)
+    assert answer.status_code in {400, 422}
+
+
+@each_operation
+def test_a_huge_body_is_refused(alices_api: Api, operation: str, settings: Any) -> None:
+    body = b'{"a": "' + b"a" * settings.DATA_UPLOAD_MAX_MEMORY_SIZE + b'"}'
+    problem(send(alices_api, operation, body), 413, "body_too_large", "fix_input")
+
+
+def test_a_body_as_large_as_allowed_is_read(api: Api, settings: Any) -> None:
+    head, tail = b'{"login": "', b'"}'
+    body = head + b"a" * (settings.DATA_UPLOAD_MAX_MEMORY_SIZE - len(head) - len(tail)) + tail
+    assert wrong_fields(send(api, "requestPasswordReset", body)) == {"login": "too_long"}
+
+
+@each_operation
+def test_another_content_type_is_refused(alices_api: Api, operation: str) -> None:
+    body = json.dumps(good(operation))
+    for content_type in (
+        "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/xml",
+        "application/jsonp", "text/json", "garbage", "",
+    ):  # fmt: skip
+        answer = send(alices_api, operation, body, content_type=content_type)
+        problem(answer, 415, "unsupported_media_type", "fix_input")
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON"])
+def test_json_may_name_its_letters(api: Api, content_type: str) -> None:
+    assert send(api, "signOut", '{"refresh_token": "x"}', content_type=content_type).status_code == 204
+
+
+@each_operation
+def test_an_empty_body_is_refused(alices_api: Api, operation: str) -> None:
+    if operation == "updateProfile":
+        pytest.skip("every field may be left out there")
+    method, path, _ = BODIES[operation]
+    for content_type in ("application/json", "text/plain", ""):
+        assert wrong_fields(alices_api(method, path, CONTENT_TYPE=content_type))
+
+
+@each_operation
+def test_every_missing_field_is_named_at_once(alices_api: Api, operation: str) -> None:
+    required = set(good(operation)) - OPTIONAL
+    if operation in {"signIn", "requestPasswordReset"}:
+        required.add("login")
+    if operation in {"confirmEmail", "confirmMyEmail"}:
+        required.add("code")
+    if operation == "updateProfile":
+        required = set()
+    answer = send(alices_api, operation, {})
+    if required:
+        assert wrong_fields(answer) == dict.fromkeys(required, "required")
+    else:
+        assert answer.status_code == 200
+
+
+def text_fields() -> list[tuple[str, str]]:
+    return [
+        (operation, name)
+        for operation, (_, _, body) in BODIES.items()
+        for name, value in body.items()
+        if isinstance(value, str)
+    ]
+
+
+each_field = pytest.mark.parametrize(("operation", "name"), text_fields())
+
+
+@each_field
+def test_a_value_of_another_type_is_refused_by_name(alices_api: Api, operation: str, name: str) -> None:
+    for value in (None, 1, 1.5, True, [], ["a"], {}, {"a": 1}, -(10**400)):
+        found = wrong_fields(send(alices_api, operation, {**good(operation), name: value}))
+        assert set(found) == {name}
+        assert found[name] in {"not_a_string", "unknown_choice"}
+
+
+@each_field
+def test_nul_and_lone_surrogates_are_refused_by_name(alices_api: Api, operation: str, name: str) -> None:
+    for value in ("\x00", "ada\x00", "\ud800", "ada\udfff", "\udc00\ud800"):
+        found = wrong_fields(send(alices_api, operation, {**good(operation), name: value}))
+        assert set(found) == {name}, value
+
+
+def test_nul_and_lone_surrogates_have_one_code(api: Api) -> None:
+    for value in ("\x00", "\ud800"):
+        assert wrong_fields(send(api, "signOut", {"refresh_token": value})) == {"refresh_token": "invalid_characters"}
+
+
+@each_field
+def test_a_value_that_is_absurdly_long_is_refused_by_name(alices_api: Api, operation: str, name: str) -> None:
+    found = wrong_fields(send(alices_api, operation, {**good(operation), name: "a" * 5000}))
+    assert set(found) == {name}
+    assert found[name] in {"too_long", "unknown_choice"}
+
+
+@each_field
+def test_strange_characters_are_no_error_of_ours(alices_api: Api, operation: str, name: str) -> None:
+    strange = (
+        "", " ", "\n", "\t\r\n", "\x7f", "\x1b[31m", "\u200b", "\u202e", "\ufeff", "\U0001f408", "\uffff", "%s", "%00", "{{x}}", "{% x %}",
+        "';--", "\\", "<b>", "a" * 255, "@", "a@", "@b", "a@b", "é", "ß", "İ", "ﬀ", "١٢٣٤٥٦٧٨", "../..", "=?utf-8?q?x?=", "\u0345",
+    )  # fmt: skip
+    for value in strange:
+        answer = send(alices_api, operation, {**good(operation), name: value})
+        assert answer.status_code < 500, (value, answer.content)
+    User.objects.count()  # the transaction is whole
+
+
+def test_a_surrogate_in_the_name_of_a_field_is_no_error_of_ours(api: Api) -> None:
+    answer = send(api, "signUp", '{"\\ud800": 1, "\\u0000": 2}')
+    assert wrong_fields(answer)
+
+
+def test_a_field_that_is_named_twice_counts_once(api: Api) -> None:
+    answer = send(api, "signOut", '{"refresh_token": 1, "refresh_token": "x"}')
+    assert answer.status_code == 204
+
+
+@pytest.mark.parametrize("operation", ["signUp", "signIn", "confirmEmail"])
+@pytest.mark.parametrize(
+    ("device", "field"),
+    [
+        ({}, "device.name"), ({"name": ""}, "device.name"), ({"name": "a" * 101}, "device.name"), ({"name": "\x00"}, "device.name"),
+        ({"name": 1}, "device.name"), ({"name": None}, "device.name"), ({"name": "a", "platform": "a" * 51}, "device.platform"),
+        ({"name": "a", "app_version": "a" * 51}, "device.app_version"), ({"name": "a", "x": 1}, "device.x"),
+        ({"name": "a", "platform": None}, "device.platform"), ("phone", "device"), ([], "device"), (1, "device"),
+        ({"name": "\ud800"}, "device.name"),
+    ],
+)  # fmt: skip
+def test_a_wrong_device_is_refused_by_name(api: Api, operation: str, device: object, field: str) -> None:
+    assert set(wrong_fields(send(api, operation, {**good(operation), "device": device}))) == {field}
+
+
+def test_nothing_is_written_by_what_is_refused(api: Api, db: None) -> None:
+    before = (User.objects.count(), Event.objects.count(), Challenge.objects.count())
+    for username, email, password in (
+        ("a", "ada@example.com", "plum tractor lagoon"), ("ada", "ada", "plum tractor lagoon"), ("ada", "ada@example.com", "short"),
+    ):  # fmt: skip
+        assert wrong_fields(api.post("/signup", {"username": username, "email": email, "password": password}))
+    assert (User.objects.count(), Event.objects.count(), Challenge.objects.count()) == before

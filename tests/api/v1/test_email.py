@@ -1,0 +1,75 @@
+"""Another address, and the proof of one: what the API adds to services/email_addresses.py."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from accounts.models import User
+from tests.api.conftest import problem, sign_up_body, wrong_fields
+from tests.conftest import PASSWORD, Api, Mailbox
+
+
+def ask(api: Api, email: str, password: str = PASSWORD) -> Any:
+    return api.post("/me/email", {"email": email, "password": password})
+
+
+def test_another_address_takes_effect_with_its_code(alices_api: Api, mailbox: Mailbox) -> None:
+    assert ask(alices_api, " New@Example.com ").status_code == 202
+    assert alices_api.get("/me").json()["email"] == "alice@example.com"
+    answer = alices_api.post("/me/email/confirm", {"code": mailbox.code("new@example.com")})
+    assert answer.status_code == 200
+    assert answer.headers["ETag"] == alices_api.get("/me").headers["ETag"]
+    assert answer.json()["email"] == "new@example.com"
+    assert answer.json()["email_verified"] is True
+    assert "new@example.com" in mailbox.last("alice@example.com").message
+
+
+def test_an_address_that_somebody_has_proved_gets_the_same_answer(alices_api: Api, bob: User, mailbox: Mailbox) -> None:
+    free, taken = ask(alices_api, "new@example.com"), ask(alices_api, bob.email)
+    assert free.status_code == taken.status_code == 202
+    assert free.content == taken.content
+    assert "alice" in mailbox.last(bob.email).message
+
+
+def test_the_first_proof_holds_the_address_and_other_claims_lapse(
+    carols_api: Api, alices_api: Api, carol: User, mailbox: Mailbox
+) -> None:
+    assert ask(alices_api, carol.email).status_code == 202
+    assert alices_api.post("/me/email/confirm", {"code": mailbox.code(carol.email)}).json()["email"] == carol.email
+    assert carols_api.get("/me").json()["email"] is None
+    assert carols_api.get("/me").json()["email_verified"] is False
+
+
+def test_a_sign_up_is_confirmed_by_its_code(api: Api, mailbox: Mailbox) -> None:
+    api.token = api.post("/signup", sign_up_body()).json()["tokens"]["access_token"]
+    code = mailbox.code("ada@example.com")
+    problem(api.post("/me/email/confirm", {"code": f"{(int(code) + 1) % 10**8:08}"}), 400, "invalid_code", "fix_input")
+    assert api.post("/me/email/confirm", {"code": f"{code[:4]} {code[4:]}"}).json()["email_verified"] is True
+    problem(api.post("/me/email/confirm", {"code": code}), 400, "invalid_code")
+
+
+def test_a_code_of_somebody_else_is_refused(alices_api: Api, bobs_api: Api, mailbox: Mailbox) -> None:
+    ask(alices_api, "new@example.com")
+    problem(bobs_api.post("/me/email/confirm", {"code": mailbox.code("new@example.com")}), 400, "invalid_code")
+
+
+def test_the_password_is_asked_for(alices_api: Api, mailbox: Mailbox) -> None:
+    problem(ask(alices_api, "new@example.com", "wrong"), 403, "wrong_password", "fix_input")
+    assert not mailbox.all()
+
+
+@pytest.mark.parametrize(
+    ("email", "code"),
+    [("", "email_invalid"), ("x", "email_invalid"), ("a" * 255 + "@example.com", "email_invalid"), ("Alice@example.com", "email_unchanged")],
+)
+def test_an_address_that_is_none_is_refused_by_name(alices_api: Api, email: str, code: str) -> None:
+    assert wrong_fields(ask(alices_api, email)) == {"email": code}
+
+
+def test_too_many_mails_and_codes_pause(alices_api: Api, limits: Callable[..., None]) -> None:
+    limits("mail_per_ip=1/86400", "code_per_ip=1/86400")
+    assert ask(alices_api, "new@example.com").status_code == 202
+    problem(ask(alices_api, "new@example.com"), 429, "rate_limited", "retry")
+    problem(alices_api.post("/me/email/confirm", {"code": "1"}), 400, "invalid_code")
+    problem(alices_api.post("/me/email/confirm", {"code": "12345678"}), 429, "rate_limited", "retry")

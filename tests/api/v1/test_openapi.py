@@ -1,0 +1,151 @@
+"""The document: what clients are generated from."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Contract
+from tests.conftest import Api
+
+OPERATIONS = {
+    "signUp": "POST /signup",
+    "confirmEmail": "POST /email/confirm",
+    "resendConfirmation": "POST /email/resend",
+    "confirmMyEmail": "POST /me/email/confirm",
+    "signIn": "POST /token",
+    "refreshTokens": "POST /token/refresh",
+    "signOut": "POST /token/revoke",
+    "requestPasswordReset": "POST /password/forgot",
+    "resetPassword": "POST /password/reset",
+    "getProfile": "GET /me",
+    "updateProfile": "PATCH /me",
+    "changePassword": "POST /me/password",
+    "requestEmailChange": "POST /me/email",
+    "putPicture": "PUT /me/picture",
+    "deletePicture": "DELETE /me/picture",
+    "listSessions": "GET /me/sessions",
+    "endSession": "DELETE /me/sessions/{session_id}",
+    "endOtherSessions": "DELETE /me/sessions",
+    "listUsers": "GET /users",
+    "getConfig": "GET /config",
+}
+PUBLIC = {
+    "signUp", "confirmEmail", "resendConfirmation", "signIn", "refreshTokens", "signOut", "requestPasswordReset", "resetPassword", "getConfig"
+}  # fmt: skip
+FROZEN = Path(__file__).parents[3] / "api" / "v1" / "openapi.json"
+
+
+@pytest.fixture
+def served(api: Api) -> Contract:
+    answer = api.get("/openapi.json")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("application/json")
+    return Contract(answer.json())
+
+
+def each(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object in the document."""
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
+            yield from each(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from each(inner)
+
+
+def test_the_operations_are_those_that_were_promised(served: Contract) -> None:
+    found = {
+        operation["operationId"]: f"{method} {path.removeprefix('/api/v1')}"
+        for (method, path), operation in served.operations.items()
+    }
+    assert found == OPERATIONS
+
+
+def test_the_document_is_a_valid_one(served: Contract) -> None:
+    import schemathesis
+
+    assert served.document["openapi"].startswith("3.1")
+    schemathesis.openapi.from_dict(served.document).validate()
+
+
+def test_the_document_is_the_frozen_one(served: Contract) -> None:
+    if not FROZEN.exists():
+        pytest.skip("not frozen yet")
+    assert served.document == json.loads(FROZEN.read_text())
+
+
+def test_every_reference_leads_somewhere(served: Contract) -> None:
+    names = served.document["components"]["schemas"]
+    used = {item["$ref"] for item in each(served.document) if "$ref" in item}
+    assert used <= {f"#/components/schemas/{name}" for name in names}
+
+
+def test_every_refusal_is_a_problem_and_every_success_is_json(served: Contract) -> None:
+    for operation in served.operations.values():
+        for status, response in operation["responses"].items():
+            content = response.get("content", {})
+            if int(status) >= 400:
+                assert list(content) == ["application/problem+json"], operation["operationId"]
+                assert content["application/problem+json"]["schema"]["$ref"].endswith("/ProblemOut")
+            elif int(status) == 204:
+                assert not content
+            else:
+                assert list(content) == ["application/json"], operation["operationId"]
+
+
+def test_every_operation_declares_what_any_can_meet(served: Contract) -> None:
+    for operation in served.operations.values():
+        statuses = {int(status) for status in operation["responses"]}
+        assert 500 in statuses
+        if "requestBody" in operation:
+            assert statuses >= {400, 413, 415, 422}, operation["operationId"]
+        assert (401 in statuses) or operation["operationId"] in PUBLIC
+
+
+def test_what_asks_for_a_token_says_so(served: Contract) -> None:
+    public = {operation["operationId"] for operation in served.operations.values() if not operation.get("security")}
+    assert public == PUBLIC
+    (scheme,) = served.document["components"]["securitySchemes"].values()
+    assert scheme == {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+
+
+def test_there_are_no_unions_but_with_null(served: Contract) -> None:
+    for item in each(served.document):
+        assert "oneOf" not in item
+        if "anyOf" in item:
+            assert [branch for branch in item["anyOf"] if branch.get("type") != "null"] != item["anyOf"]
+            assert len(item["anyOf"]) == 2
+
+
+def test_every_operation_has_words(served: Contract) -> None:
+    for operation in served.operations.values():
+        assert operation["summary"]
+        assert operation["description"]
+        assert operation["tags"]
+
+
+def test_every_shape_that_comes_in_is_closed(served: Contract) -> None:
+    for name, shape in served.document["components"]["schemas"].items():
+        if name.endswith("In"):
+            assert shape["additionalProperties"] is False, name
+
+
+def test_a_shape_goes_in_or_out_and_never_both(served: Contract) -> None:
+    for name, shape in served.document["components"]["schemas"].items():
+        assert name.endswith(("In", "Out")) or "enum" in shape, name
+
+
+def test_the_shapes_are_those_that_were_promised(served: Contract) -> None:
+    shapes = served.document["components"]["schemas"]
+    assert list(shapes["ProfileOut"]["properties"]) == [
+        "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "picture", "created_at", "updated_at"
+    ]  # fmt: skip
+    assert set(shapes["ProfileOut"]["required"]) == set(shapes["ProfileOut"]["properties"])
+    assert list(shapes["TokensOut"]["properties"]) == ["access_token", "token_type", "expires_in", "refresh_token", "session_id"]
+    assert list(shapes["SignedInOut"]["properties"]) == ["user", "tokens"]
+    assert list(shapes["DeviceIn"]["properties"]) == ["name", "platform", "app_version"]
+    assert shapes["DeviceIn"]["required"] == ["name"]

@@ -1,0 +1,192 @@
+"""Pictures: what the API adds to services/pictures.py. Storage is real."""
+
+import io
+import urllib.error
+import urllib.request
+import zlib
+from typing import Any
+
+import pytest
+from django.core.files.storage import storages
+from PIL import Image
+
+from accounts.models import DiscardedPicture, User
+from tests.api.conftest import problem, wrong_fields
+from tests.conftest import Api, picture
+
+
+def fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - an address of ours
+        content: bytes = answer.read()
+        return content
+
+
+def test_a_picture_comes_out_in_three_sizes_behind_signed_addresses(alices_api: Api) -> None:
+    before = alices_api.get("/me").headers["ETag"]
+    answer = alices_api.upload(picture(kind="JPEG"), "me.jpg", "image/jpeg")
+    assert answer.status_code == 200
+    found = answer.json()["picture"]
+    assert set(found) == {"url", "sizes"}
+    assert found["url"] == found["sizes"]["256"]
+    for size, url in found["sizes"].items():
+        with Image.open(io.BytesIO(fetch(url))) as image:
+            assert image.format == "WEBP"
+            assert image.size == (int(size), int(size))
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        fetch(found["url"].partition("?")[0])
+    assert alices_api.get("/me").json()["picture"] == found
+    assert alices_api.get("/me").headers["ETag"] != before
+
+
+def test_a_picture_can_be_taken_away_twice(alices_api: Api) -> None:
+    alices_api.upload(picture())
+    for _ in range(2):
+        answer = alices_api("DELETE", "/me/picture")
+        assert answer.status_code == 204
+        assert answer.content == b""
+    assert alices_api.get("/me").json()["picture"] is None
+    assert DiscardedPicture.objects.count() == 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_the_content_decides_and_not_the_name(alices_api: Api, kind: str) -> None:
+    assert alices_api.upload(picture((80, 80), kind), "evil.html", "text/html").status_code == 200
+
+
+def multipart(*parts: bytes, boundary: str = "frontier") -> dict[str, Any]:
+    body = b"".join(f"--{boundary}\r\n".encode() + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
+    return {"body": body, "content_type": f"multipart/form-data; boundary={boundary}"}
+
+
+def put(api: Api, body: bytes, **extra: Any) -> Any:
+    return api("PUT", "/me/picture", body, **extra)
+
+
+def test_a_missing_file_is_refused_by_name(alices_api: Api) -> None:
+    other = b'Content-Disposition: form-data; name="photo"; filename="a.png"\r\n\r\n' + picture((8, 8))
+    text = b'Content-Disposition: form-data; name="file"\r\n\r\nno file'
+    for sent in (multipart(), multipart(other), multipart(text)):
+        assert wrong_fields(put(alices_api, **sent)) == {"file": "required"}
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "application/json", "application/x-www-form-urlencoded", "", "text/plain"])
+def test_another_content_type_is_refused(alices_api: Api, content_type: str) -> None:
+    problem(put(alices_api, picture((8, 8)), content_type=content_type), 415, "unsupported_media_type", "fix_input")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=é", "multipart/form-data; boundary=" + "a" * 300],
+)
+def test_a_body_without_a_good_boundary_is_refused(alices_api: Api, content_type: str) -> None:
+    problem(put(alices_api, b"--frontier\r\n", content_type=content_type), 400, "malformed_body", "fix_input")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"garbage", b"--frontier", b"--frontier\r\n", b"--frontier--", b"\x00" * 100, b"--frontier\r\nContent-Disposition: form-data\r\n\r\nx",
+        b'--frontier\r\nContent-Disposition: form-data; name="file"; filename="\x00"\r\n\r\nx\r\n--frontier--',
+        b'--frontier\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Transfer-Encoding: base64\r\n\r\n!!!\r\n--frontier--',
+        b'--frontier\r\nContent-Disposition: form-data; name="\xff\xfe"; filename="\xff"\r\n\r\nx\r\n--frontier--',
+        b'--frontier\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Type: text/html; charset=\x00\r\n\r\nx\r\n--frontier--',
+        b"--frontier\r\n" + b"A: b\r\n" * 2000,
+    ],
+)  # fmt: skip
+def test_a_body_that_is_no_multipart_is_refused(alices_api: Api, body: bytes) -> None:
+    answer = put(alices_api, body, content_type="multipart/form-data; boundary=frontier")
+    assert answer.status_code in {400, 422}, answer.content
+
+
+def test_a_body_that_is_announced_as_too_large_is_refused_unread(alices_api: Api, settings: Any) -> None:
+    answer = put(
+        alices_api, b"--frontier", content_type="multipart/form-data; boundary=frontier",
+        CONTENT_LENGTH=str(settings.PICTURE_MAX_BYTES * 2),
+    )  # fmt: skip
+    problem(answer, 413, "picture_too_large", "fix_input")
+
+
+def test_an_empty_body_is_refused(alices_api: Api) -> None:
+    answer = put(alices_api, b"", CONTENT_TYPE="multipart/form-data; boundary=frontier", CONTENT_LENGTH="0")
+    assert wrong_fields(answer) == {"file": "required"}
+
+
+not_read = pytest.mark.xfail(strict=True, reason="picture._read_file calls int() on the header")
+
+
+@pytest.mark.parametrize("length", [pytest.param("x", marks=not_read), "-1", pytest.param("1e9", marks=not_read), "９", "9" * 30])
+def test_a_strange_content_length_is_no_error_of_ours(alices_api: Api, length: str) -> None:
+    answer = put(
+        alices_api, b"--frontier", content_type="multipart/form-data; boundary=frontier", CONTENT_LENGTH=length
+    )
+    assert answer.status_code in {400, 413, 422}, answer.content
+
+
+def test_a_file_one_byte_larger_than_allowed_is_refused(alices_api: Api, settings: Any) -> None:
+    content = picture((64, 64))
+    settings.PICTURE_MAX_BYTES = len(content)
+    assert alices_api.upload(content).status_code == 200
+    problem(alices_api.upload(content + b"\x00"), 413, "picture_too_large", "fix_input")
+
+
+def test_many_files_and_fields_are_refused(alices_api: Api) -> None:
+    file = b'Content-Disposition: form-data; name="file%d"; filename="a.png"\r\n\r\nx'
+    problem(put(alices_api, **multipart(*[file % number for number in range(4)])), 413, "body_too_large")
+    field = b'Content-Disposition: form-data; name="f%d"\r\n\r\nx'
+    answer = put(alices_api, **multipart(*[field % number for number in range(60)]))
+    assert answer.status_code in {400, 413}
+    large = b'Content-Disposition: form-data; name="f"\r\n\r\n' + b"x" * 100_000
+    assert put(alices_api, **multipart(large)).status_code in {400, 413}
+
+
+def _png(width: int, height: int) -> bytes:
+    """A PNG that says it is this large and whose rows are all zero."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\x00\x00\x00"
+    rows = zlib.compress(b"\x00" * 1000)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"x", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"<html><script>alert(1)</script></html>", b"%PDF-1.7", b"GIF89a" + b"\x00" * 100,
+        b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"RIFF\x00\x00\x00\x00WEBP", picture((64, 64))[:-200], picture((64, 64), "JPEG")[:100],
+        picture((64, 64), "GIF", "L"), picture((64, 64), "BMP"), picture((64, 64), "TIFF"), _png(600, 400), _png(0, 0), b"\x00" * 100_000,
+    ],
+)  # fmt: skip
+def test_what_is_no_picture_is_refused(alices_api: Api, content: bytes) -> None:
+    problem(alices_api.upload(content), 422, "invalid_picture", "fix_input")
+    assert alices_api.get("/me").json()["picture"] is None
+
+
+@pytest.mark.parametrize("size", [(20_000, 20_000), (2**31 - 1, 2**31 - 1), (50_000_001, 1), (1, 2**31 - 1)])
+def test_a_bomb_is_refused_before_it_is_decoded(alices_api: Api, size: tuple[int, int]) -> None:
+    answer = alices_api.upload(_png(*size))
+    assert answer.status_code in {413, 422}
+    assert answer.json()["code"] in {"picture_too_large", "invalid_picture"}
+
+
+def test_too_many_pictures_pause(alices_api: Api, limits: Any) -> None:
+    limits("picture_per_account=1/3600")
+    assert alices_api.upload(picture((64, 64))).status_code == 200
+    problem(alices_api.upload(picture((64, 64))), 429, "rate_limited", "retry")
+
+
+@pytest.fixture
+def no_storage(settings: Any) -> None:
+    """Nobody listens where the bucket was."""
+    changed = {name: {**value} for name, value in settings.STORAGES.items()}
+    changed["default"]["OPTIONS"] = {**changed["default"]["OPTIONS"], "endpoint_url": "http://127.0.0.1:9"}
+    settings.STORAGES = changed
+    assert storages["default"].endpoint_url.endswith(":9")
+
+
+def test_a_storage_that_is_down_leaves_the_old_picture(alices_api: Api, alice: User, no_storage: None) -> None:
+    User.objects.update(picture="a" * 48)
+    problem(alices_api.upload(picture((64, 64))), 503, "storage_unavailable", "retry")
+    alice.refresh_from_db()
+    assert alice.picture == "a" * 48

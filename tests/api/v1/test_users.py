@@ -1,0 +1,107 @@
+"""The directory: every active user exactly once, with exact counts, and no cursor but our own."""
+
+import base64
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from accounts.models import Gender, User, uuid7
+from tests.api.conftest import problem, wrong_fields
+from tests.conftest import Api
+
+
+@pytest.fixture
+def crew(alice: User, bob: User) -> list[UUID]:
+    """Ids of the active: Alice, Bob and five more. Two others are switched off."""
+    more = [
+        User(id=uuid7(), username=f"user{number}", username_skeleton=f"s{number}", gender=gender, is_active=active)
+        for number, (gender, active) in enumerate(
+            [
+                (Gender.FEMALE, True), (Gender.FEMALE, False), (Gender.MALE, True), (Gender.UNSPECIFIED, True),
+                (Gender.UNSPECIFIED, True), (Gender.UNSPECIFIED, False), (Gender.UNSPECIFIED, True),
+            ]
+        )
+    ]  # fmt: skip
+    User.objects.bulk_create(more)
+    return [alice.id, bob.id, *(user.id for user in more if user.is_active)]
+
+
+COUNTS = {"count_female": 2, "count_male": 2, "count_unspecified": 3}
+
+
+def counts(page: dict[str, Any]) -> dict[str, int]:
+    return {name: value for name, value in page.items() if name.startswith("count_")}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 8, 1000])
+def test_paging_meets_every_active_user_exactly_once_with_exact_counts(alices_api: Api, crew: list[UUID], limit: int) -> None:
+    met: list[str] = []
+    path: str | None = f"/users?limit={limit}"
+    while path:
+        answer = alices_api.get(path)
+        assert answer.status_code == 200
+        page = answer.json()
+        assert set(page) == {"user_ids", "count_female", "count_male", "count_unspecified", "next"}
+        assert counts(page) == COUNTS
+        assert 1 <= len(page["user_ids"]) <= limit
+        met += page["user_ids"]
+        path = f"/users?limit={limit}&cursor={page['next']}" if page["next"] else None
+    assert sorted(met) == sorted(str(user_id) for user_id in crew)
+    assert met == sorted(met)
+
+
+def test_fifty_come_without_a_limit(alices_api: Api, alice: User) -> None:
+    User.objects.bulk_create(User(username=f"u{number}", username_skeleton=f"s{number}") for number in range(60))
+    page = alices_api.get("/users").json()
+    assert len(page["user_ids"]) == 50
+    assert page["next"]
+    assert counts(page) == {"count_female": 1, "count_male": 0, "count_unspecified": 60}
+
+
+def test_a_new_user_between_two_pages_disturbs_nothing(alices_api: Api, crew: list[UUID]) -> None:
+    first = alices_api.get("/users?limit=4").json()
+    newcomer = User.objects.create(username="newcomer", username_skeleton="newcomer")
+    second = alices_api.get(f"/users?limit=4&cursor={first['next']}").json()
+    assert sorted(first["user_ids"] + second["user_ids"]) == sorted(str(user_id) for user_id in [*crew, newcomer.id])
+    assert second["count_unspecified"] == 4
+
+
+def test_a_switched_off_user_is_neither_listed_nor_counted(alices_api: Api, crew: list[UUID], bob: User) -> None:
+    User.objects.filter(id=bob.id).update(is_active=False)
+    page = alices_api.get("/users").json()
+    assert str(bob.id) not in page["user_ids"]
+    assert counts(page) == {**COUNTS, "count_male": 1}
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "1001", "abc", "1.5", "", "9" * 5000, "1e3", "%00", "０", "NaN"])
+def test_a_wrong_limit_is_refused_by_name(alices_api: Api, limit: str) -> None:
+    assert set(wrong_fields(alices_api.get(f"/users?limit={limit}"))) == {"limit"}
+
+
+def test_a_forged_cursor_is_refused(alices_api: Api, crew: list[UUID]) -> None:
+    real = alices_api.get("/users?limit=2").json()["next"]
+    head = base64.urlsafe_b64decode(real + "=" * (-len(real) % 4))
+    other = base64.urlsafe_b64encode(uuid4().bytes + head[16:]).rstrip(b"=").decode()
+    for cursor in ("x", "=", "null", real[:-2], real + "AAAA", other, "A" * len(real), "%00", "%ff", "%F0%9F%90%88", "A" * 200, str(crew[0]),
+                   base64.urlsafe_b64encode(head[:16]).decode(), "%0A"):  # fmt: skip
+        problem(alices_api.get(f"/users?cursor={cursor}"), 400, "invalid_cursor", "fix_input")
+    assert wrong_fields(alices_api.get(f"/users?cursor={'A' * 201}")) == {"cursor": "too_long"}
+
+
+def test_everybody_who_is_signed_in_may_read_it(bobs_api: Api) -> None:
+    assert bobs_api.get("/users").status_code == 200
+
+
+def test_the_directory_can_be_kept_for_staff(alices_api: Api, bobs_api: Api, settings: Any) -> None:
+    settings.DIRECTORY_ACCESS = "staff"
+    problem(bobs_api.get("/users"), 403, "forbidden", "none")
+    assert alices_api.get("/users").status_code == 200
+
+
+def test_a_page_costs_three_queries_however_many_there_are(
+    alices_api: Api, crew: list[UUID], django_assert_max_num_queries: Any
+) -> None:
+    alices_api.get("/users")
+    with django_assert_max_num_queries(3):
+        alices_api.get("/users?limit=1000")

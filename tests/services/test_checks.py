@@ -1,0 +1,76 @@
+"""The system checks: what would bite an operator later is named, with a hint."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.core.checks import CheckMessage, Error, Warning as CheckWarning, run_checks
+from django.core.exceptions import ImproperlyConfigured
+from pytest_django import Settings
+
+from accounts.services import rate_limits
+
+
+@pytest.fixture(autouse=True)
+def _limits_are_read_again() -> Iterator[None]:
+    rate_limits.limits.cache_clear()
+    yield
+    rate_limits.limits.cache_clear()
+
+
+@pytest.fixture
+def well(settings: Settings) -> Settings:
+    settings.HTTPS, settings.TRUSTED_PROXY_COUNT, settings.SECRET_KEY = True, 1, "k" * 50
+    settings.RATE_LIMITS = []
+    return settings
+
+
+def found(*, deploy: bool = True) -> dict[str, CheckMessage]:
+    messages = run_checks(tags=["security"], include_deployment_checks=deploy)
+    return {str(message.id): message for message in messages if str(message.id).startswith("accounts.")}
+
+
+def test_a_well_configured_service_has_nothing_to_say(well: Settings) -> None:
+    assert found() == {}
+
+
+def test_every_message_has_a_hint(settings: Settings) -> None:
+    settings.HTTPS, settings.SECRET_KEY, settings.RATE_LIMITS = False, "short", ["nonsense"]
+    messages = found()
+    assert set(messages) == {"accounts.E001", "accounts.E002", "accounts.W001"}
+    assert all(message.hint for message in messages.values())
+
+
+@pytest.mark.parametrize(
+    "item", ["nonsense", "login_per_ip", "login_per_ip=5", "login_per_ip=five/6", "no_such_limit=5/6", "login_per_ip=5/6/7", "="]
+)
+def test_a_limit_that_cannot_be_read_is_an_error_that_names_it(well: Settings, item: str) -> None:
+    well.RATE_LIMITS = ["signup_per_ip=1/2", item]
+    message = found(deploy=False)["accounts.E001"]
+    assert isinstance(message, Error)
+    assert repr(item) in message.msg
+    with pytest.raises(ImproperlyConfigured):
+        rate_limits.limits()
+
+
+@pytest.mark.parametrize("item", ["login_per_ip=0/300", "login_per_ip=-1/300", "login_per_ip=100/0", "login_per_ip=100/-5"])
+def test_a_limit_that_counts_nothing_is_an_error(well: Settings, item: str) -> None:
+    well.RATE_LIMITS = [item]
+    assert "accounts.E001" in found(deploy=False)
+
+
+def test_plain_http_is_warned_of_only_before_deployment(well: Settings) -> None:
+    well.HTTPS, well.TRUSTED_PROXY_COUNT = False, 0
+    assert isinstance(found()["accounts.W001"], CheckWarning)
+    assert set(found()) == {"accounts.W001"}
+    assert found(deploy=False) == {}
+
+
+def test_https_without_a_trusted_proxy_is_warned_of(well: Settings) -> None:
+    well.TRUSTED_PROXY_COUNT = 0
+    assert isinstance(found()["accounts.W002"], CheckWarning)
+
+
+@pytest.mark.parametrize(("length", "said"), [(49, True), (50, False)])
+def test_a_short_secret_key_is_an_error(well: Settings, length: int, said: bool) -> None:
+    well.SECRET_KEY = "k" * length
+    assert ("accounts.E002" in found()) is said

@@ -1,0 +1,82 @@
+"""One source for each fact, and nothing that nobody uses."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.template.loader import get_template
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from accounts import errors
+from accounts.errors import AccountError
+from accounts.services import audit, mail, rate_limits
+from api.errors import CASES, RequestError
+from project.management.commands.write_reference import pages
+
+BASE: Path = settings.BASE_DIR
+RULES = "\n".join(
+    path.read_text() for path in sorted((BASE / "accounts").rglob("*.py")) if "migrations" not in path.parts
+)
+
+
+def kinds(parent: type[AccountError]) -> Iterator[type[AccountError]]:
+    for kind in parent.__subclasses__():
+        yield kind
+        yield from kinds(kind)
+
+
+def test_each_error_has_a_status_and_a_code_of_its_own() -> None:
+    concrete = set(kinds(AccountError)) - {RequestError}
+    assert concrete == set(CASES)
+    codes = [kind.code for kind in concrete]
+    assert len(codes) == len(set(codes))
+    assert all(re.fullmatch(r"[a-z_]+", code) for code in codes)
+
+
+def test_each_error_of_the_rules_is_raised_by_some_rule() -> None:
+    services = "\n".join(path.read_text() for path in (BASE / "accounts/services").glob("*.py"))
+    own = {kind.__name__ for kind in kinds(AccountError) if kind.__module__ == errors.__name__}
+    assert {name for name in own if not re.search(rf"raise {name}\b", services)} == set()
+
+
+def test_each_event_and_mail_and_limit_is_used() -> None:
+    assert {kind.name for kind in audit.Kind if f"Kind.{kind.name}" not in RULES} == set()
+    assert {name.name for name in mail.Message if f"mail.Message.{name.name}" not in RULES} == set()
+    assert {limit.name for limit in rate_limits.DEFAULTS if RULES.count(f'"{limit.name}"') < 2} == set()
+
+
+@pytest.mark.parametrize("message", list(mail.Message))
+def test_each_mail_has_its_three_templates(message: mail.Message) -> None:
+    for ending in ("subject.txt", "txt", "html"):
+        get_template(f"mail/{message}.{ending}")
+
+
+def test_no_mail_template_belongs_to_nothing() -> None:
+    found = {path.name.split(".")[0] for path in (BASE / "templates/mail").glob("*.*")}
+    assert found - {str(message) for message in mail.Message} == {"frame"}
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    stale = [name for name, text in pages().items() if (BASE / name).read_text() != text]
+    assert stale == [], "run `make contract` and look at the change"
+
+
+def routes(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
+    for item in resolver.url_patterns:
+        if isinstance(item, URLResolver):
+            yield from routes(item, prefix + str(item.pattern))
+        elif isinstance(item, URLPattern):
+            yield prefix + str(item.pattern)
+
+
+def test_no_path_outside_the_house() -> None:
+    heads = {re.split(r"[/^]", path)[0] for path in routes(get_resolver())}
+    assert heads <= {"", "account", "admin", "api", ".well-known", "livez", "readyz"}
+
+
+def test_nothing_names_a_registry_or_this_machine() -> None:
+    hosts = re.compile("|".join(["py" + "pi.org", "python" + "hosted", "npm" + "js.org", "deb" + "ian.org"]))
+    for name in ("requirements.txt", "requirements-dev.txt", "pyproject.toml", "Makefile", "Dockerfile", "README.md"):
+        assert not hosts.search((BASE / name).read_text()), name
