@@ -20,7 +20,16 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 
 from accounts.errors import AccountError
-from accounts.http import SESSION_ID, client_ip, log_refusal, origin, show, status_of, with_retry_after
+from accounts.http import (
+    SESSION_ID,
+    AuthenticatedRequest,
+    client_ip,
+    log_refusal,
+    origin,
+    show,
+    status_of,
+    with_retry_after,
+)
 from accounts.models import Session, User
 from accounts.services import login as logins
 from accounts.services import passwords, sessions
@@ -46,6 +55,7 @@ class AccountAdapter(DefaultAccountAdapter):
             return logins.check(login=login, password=credentials.get("password", ""), origin=origin(request))
         except AccountError as error:
             log_refusal(request, error)
+            request.refusal = error  # type: ignore[attr-defined]
             raise forms.ValidationError(str(error.message), code=error.code) from None
 
     def reauthenticate(self, user: AbstractBaseUser, password: str) -> bool:
@@ -94,16 +104,31 @@ class AccountAdapter(DefaultAccountAdapter):
 
 
 class RuleFormMixin:
-    """For allauth's form views: a rule's refusal is shown in the form."""
+    """For allauth's form views: a rule's refusal is shown in the form, with its status."""
+
+    request: HttpRequest
+
+    def obey(self, form: Any) -> HttpResponse:
+        """What the form is for; allauth's own way, unless a view says otherwise."""
+        return super().form_valid(form)  # type: ignore[misc,no-any-return]
 
     def form_valid(self, form: Any) -> HttpResponse:
         try:
-            return super().form_valid(form)  # type: ignore[misc,no-any-return]
+            return self.obey(form)
         except AccountError as error:
-            show(form, error, self.request)  # type: ignore[attr-defined]
-            response: HttpResponse = self.form_invalid(form)  # type: ignore[attr-defined]
-            response.status_code = status_of(error)
-            return with_retry_after(response, error)
+            show(form, error, self.request)
+            self.request.refusal = error  # type: ignore[attr-defined]
+            return self.form_invalid(form)
+
+    def form_invalid(self, form: Any) -> HttpResponse:
+        response: HttpResponse = super().form_invalid(form)  # type: ignore[misc]
+        error: AccountError | None = getattr(self.request, "refusal", None)
+        response.status_code = status_of(error)
+        return with_retry_after(response, error)
+
+
+class SignInView(RuleFormMixin, allauth_views.LoginView):
+    pass
 
 
 class SignUpView(RuleFormMixin, allauth_views.SignupView):
@@ -124,34 +149,25 @@ class ResetPasswordView(RuleFormMixin, allauth_views.PasswordResetFromKeyView):
     """The page behind the link. allauth checks the link and keeps its key out of the address; the press of the
     button sets the password."""
 
-    def form_valid(self, form: Any) -> HttpResponse:
-        try:
-            form.save_with(key=f"{self.kwargs['uidb36']}-{self.key}", request=self.request)
-        except AccountError as error:
-            show(form, error, self.request)
-            return with_retry_after(self.form_invalid(form), error)
+    def obey(self, form: Any) -> HttpResponse:
+        form.save_with(key=f"{self.kwargs['uidb36']}-{self.key}", request=self.request)
         self.request.session.pop(INTERNAL_RESET_SESSION_KEY, None)
         return HttpResponseRedirect(self.get_success_url())
 
 
 @method_decorator(login_required, name="dispatch")
 class ChangePasswordView(RuleFormMixin, allauth_views.PasswordChangeView):
+    request: AuthenticatedRequest
     success_url = reverse_lazy("account_change_password")
 
-    def form_valid(self, form: Any) -> HttpResponse:
-        try:
-            passwords.change(
-                user=self.request.user,
-                current_password=form.cleaned_data["current_password"],
-                new_password=form.cleaned_data["new_password"],
-                keep=self.request.session_row.id,
-                origin=origin(self.request),
-            )
-        except AccountError as error:
-            show(form, error, self.request)
-            response: HttpResponse = self.form_invalid(form)
-            response.status_code = status_of(error)
-            return with_retry_after(response, error)
+    def obey(self, form: Any) -> HttpResponse:
+        passwords.change(
+            user=self.request.user,
+            current_password=form.cleaned_data["current_password"],
+            new_password=form.cleaned_data["new_password"],
+            keep=self.request.session_row.id,
+            origin=origin(self.request),
+        )
         update_session_auth_hash(self.request, self.request.user)
         messages.success(self.request, _("Your password is changed. Your other devices are signed out."))
         return HttpResponseRedirect(self.get_success_url())

@@ -13,6 +13,7 @@ from django import forms
 from django.conf import settings
 from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 
 from accounts.errors import AccountError, InvalidInput, Overloaded, RateLimited, StorageUnavailable
 from accounts.models import Session, User
@@ -113,8 +114,9 @@ class RequestMiddleware:
         return response
 
 
-class ContentSecurityMiddleware:
-    """No inline script or style anywhere, nothing from a foreign host but pictures from the bucket."""
+class PageMiddleware:
+    """The safety of pages: no inline script or style anywhere, nothing from a foreign host but pictures from the
+    bucket, no body larger than a picture with its form."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -126,7 +128,11 @@ class ContentSecurityMiddleware:
         )
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self.get_response(request)
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if length.isdecimal() and int(length) <= settings.PICTURE_MAX_BYTES + _FORM:
+            response = self.get_response(request)
+        else:
+            response = render(request, "400.html", status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         response.setdefault("Content-Security-Policy", self.policy)
         response.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
         if getattr(request, "user", None) is not None and request.user.is_authenticated:
@@ -134,6 +140,7 @@ class ContentSecurityMiddleware:
         return response
 
 
+_FORM = 1024 * 1024  # bytes of form around the file; also lets the rule say "too large" of slightly larger ones
 SESSION_ID = "device"  # the key in Django's session under which a browser's Session row is named
 
 

@@ -9,7 +9,7 @@ from accounts import adapter, views
 urlpatterns = [
     path("", views.overview, name="overview"),
     # The entrance
-    path("login/", allauth_views.login, name="account_login"),
+    path("login/", adapter.SignInView.as_view(), name="account_login"),
     path("logout/", allauth_views.logout, name="account_logout"),
     path("inactive/", allauth_views.account_inactive, name="account_inactive"),
     path("signup/", adapter.SignUpView.as_view(), name="account_signup"),

@@ -675,8 +675,9 @@ def run() -> int:
         if stack.is_ours("DATABASE_URL") and _nobody_yet(stack.environment["DATABASE_URL"]):
             with SIGN_IN.open("w") as sign_in:
                 stack.manage("seed", stdout=sign_in)
-        os.environ[MARK] = stack.environment[MARK]
         processes = Processes()
+        # Only now: multiprocessing's own helper, which is there from here on, ends by itself.
+        os.environ[MARK] = stack.environment[MARK]
         for name, arguments in commands(stack).items():
             command = f"exec {shlex.join([sys.executable, *arguments])}"
             processes.add_process(name, command, env=stack.environment, cwd=str(BASE))

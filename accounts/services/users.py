@@ -1,7 +1,7 @@
 """Accounts: making one, reading and changing the profile, listing ids, removing those that were never proved."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 from uuid import UUID
@@ -151,9 +151,11 @@ def set_active(*, user: User, active: bool, origin: Origin) -> None:
 # --- The profile --------------------------------------------------------------------------------------------
 
 
-def update_profile(*, user: User, changes: dict[str, str], origin: Origin, version: str | None = None) -> User:
-    """Change username, names or gender. `version` is that of the profile which the caller has read; where it was
-    changed since, ProfileChanged. Raises InvalidInput, UsernameTaken."""
+def update_profile(
+    *, user: User, changes: dict[str, str], origin: Origin, versions: Collection[str] | None = None
+) -> User:
+    """Change username, names or gender. `versions` are those of the profile that the caller will change; where it
+    has another by now, ProfileChanged. Raises InvalidInput, UsernameTaken."""
     changes = dict(changes)
     for field in ("first_name", "last_name"):
         if field in changes:
@@ -167,16 +169,16 @@ def update_profile(*, user: User, changes: dict[str, str], origin: Origin, versi
         raise InvalidInput(found)
     try:
         with transaction.atomic():
-            return _apply(user.id, changes, version, origin)
+            return _apply(user.id, changes, versions, origin)
     except IntegrityError as error:
         if "username" in str(error):
             raise UsernameTaken from None
         raise
 
 
-def _apply(user_id: UUID, changes: dict[str, str], version: str | None, origin: Origin) -> User:
+def _apply(user_id: UUID, changes: dict[str, str], versions: Collection[str] | None, origin: Origin) -> User:
     user = User.objects.select_for_update().get(id=user_id)
-    if version is not None and version != user.version:
+    if versions is not None and user.version not in versions:
         raise ProfileChanged
     changed = [field for field, value in changes.items() if getattr(user, field) != value]
     if not changed:

@@ -53,11 +53,11 @@ def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> dict[s
 )
 def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> dict[str, Any]:
     """Change username, names or gender."""
-    match = request.META.get("HTTP_IF_MATCH", "*").strip()
+    tags = {tag.strip() for tag in request.META.get("HTTP_IF_MATCH", "*").split(",")}
     user = users.update_profile(
         user=request.user,
         changes=payload.model_dump(exclude_unset=True),
-        version=None if match == "*" else match.strip('"'),
+        versions=None if "*" in tags else {tag.strip('"') for tag in tags if not tag.startswith("W/")},
         origin=origin(request),
     )
     return _profile(user, response)

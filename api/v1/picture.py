@@ -7,7 +7,7 @@ from ninja import Router, Status
 from accounts.errors import FieldError, InvalidInput, PictureTooLarge
 from accounts.http import AuthenticatedRequest, origin
 from accounts.services import pictures
-from api.errors import UnsupportedMediaType
+from api.errors import MalformedBody, UnsupportedMediaType
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
@@ -36,7 +36,11 @@ def _read_file(request: AuthenticatedRequest) -> BinaryIO:
     sends it."""
     if request.content_type != "multipart/form-data":
         raise UnsupportedMediaType(request.content_type or "none")
-    if int(request.META.get("CONTENT_LENGTH") or 0) > settings.PICTURE_MAX_BYTES + _ENVELOPE:
+    try:
+        length = int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        raise MalformedBody("Content-Length") from None
+    if length > settings.PICTURE_MAX_BYTES + _ENVELOPE:
         raise PictureTooLarge("Content-Length")
     _fields, files = request.parse_file_upload(request.META, request)
     file = files.get("file")

@@ -1,5 +1,6 @@
 """Which statuses an operation declares, and the document that tells them."""
 
+import json
 from typing import Any
 
 from ninja import NinjaAPI
@@ -26,4 +27,9 @@ class VersionedAPI(NinjaAPI):
                 for status, response in operation["responses"].items():
                     if int(status) >= 400:
                         response["content"] = {"application/problem+json": response["content"]["application/json"]}
+        # ninja takes query schemas apart and leaves them behind as types that nothing names.
+        types = schema["components"]["schemas"]
+        used = json.dumps(schema, default=str)
+        for name in [name for name in types if f'"#/components/schemas/{name}"' not in used]:
+            del types[name]
         return schema

@@ -1,0 +1,209 @@
+"""Requests a second, latency and server CPU a request, over real HTTP on this machine: `make bench`.
+
+Prints a table and writes it, with a plot, to docs/bench/. Figures of one run compare with each other; figures of two
+machines do not."""
+
+import http.client
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import quantiles
+
+import psutil
+
+from project.embedded import BASE, free_ports
+
+SECONDS = 4.0
+CLIENTS = 4
+PASSWORD = "plum tractor lagoon"
+OUT = BASE / "docs" / "bench"
+
+
+@dataclass(frozen=True)
+class Figure:
+    name: str
+    rate: float  # requests a second
+    p50: float  # milliseconds
+    p99: float
+    cpu: float  # milliseconds of server CPU a request
+
+
+class Server:
+    """granian as in the image, with two workers."""
+
+    def __init__(self) -> None:
+        self.port = free_ports(1)[0]
+        environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "project.settings",
+            "PASSWORD_HASH_CONCURRENCY": "1",
+            "RATE_LIMITS": "login_per_ip=100000000/60,signup_per_ip=100000000/60,refresh_per_ip=100000000/60",
+            "LOG_LEVEL": "WARNING",
+        }
+        for command in (["migrate", "--verbosity=0"], ["seed"]):
+            manage = [sys.executable, "manage.py", *command]
+            subprocess.run(manage, cwd=BASE, env=environment, check=True, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            [
+                sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port),
+                "--no-ws", "--workers", "2", "--blocking-threads", "4", "--log-level", "warning",
+                "project.wsgi:application",
+            ],
+            cwd=BASE, env=environment,
+        )  # fmt: skip
+        while not self.ready():
+            time.sleep(0.1)
+
+    def ready(self) -> bool:
+        try:
+            return Client(self.port).ask("GET", "/readyz")[0] == 200
+        except OSError:
+            return False
+
+    def cpu(self) -> float:
+        """Seconds of CPU that the server and its workers have used."""
+        parent = psutil.Process(self.process.pid)
+        return sum(sum(each.cpu_times()[:2]) for each in [parent, *parent.children(recursive=True)])
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+class Client:
+    """One kept-open connection."""
+
+    def __init__(self, port: int) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+
+    def ask(self, method: str, path: str, body: object = None, token: str = "") -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        self.connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        answer = self.connection.getresponse()
+        return answer.status, answer.read()
+
+    def sign_in(self) -> dict[str, str]:
+        status, body = self.ask("POST", "/api/v1/token", {"login": "alice", "password": PASSWORD})
+        assert status == 200, body
+        tokens: dict[str, str] = json.loads(body)["tokens"]
+        return tokens
+
+
+def measure(name: str, server: Server, make: Callable[[], Callable[[], int]]) -> Figure:
+    """`make` gives each client the thing it does over and over, which returns a status."""
+    works = [make() for _ in range(CLIENTS)]
+    for work in works:
+        work()
+    times: list[float] = []
+    failed: list[int] = []
+    end = time.monotonic() + SECONDS
+
+    def run(work: Callable[[], int]) -> None:
+        while time.monotonic() < end:
+            begun = time.perf_counter()
+            status = work()
+            times.append(time.perf_counter() - begun)
+            if status >= 400:
+                failed.append(status)
+
+    before, begun = server.cpu(), time.monotonic()
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds, cpu = time.monotonic() - begun, server.cpu() - before
+    assert not failed, (name, failed[:3])
+    cuts = quantiles(times, n=100)
+    figure = Figure(name, len(times) / seconds, cuts[49] * 1e3, cuts[98] * 1e3, cpu / len(times) * 1e3)
+    print(f"{name:<22}{figure.rate:>9.0f}/s{figure.p50:>9.2f}{figure.p99:>9.2f}{figure.cpu:>12.2f}", flush=True)
+    return figure
+
+
+def works(port: int) -> dict[str, Callable[[], Callable[[], int]]]:
+    def me() -> Callable[[], int]:
+        client = Client(port)
+        token = client.sign_in()["access_token"]
+        return lambda: client.ask("GET", "/api/v1/me", token=token)[0]
+
+    def refresh() -> Callable[[], int]:
+        client = Client(port)
+        token = [client.sign_in()["refresh_token"]]
+
+        def once() -> int:
+            status, body = client.ask("POST", "/api/v1/token/refresh", {"refresh_token": token[0]})
+            token[0] = json.loads(body).get("refresh_token", "")
+            return status
+
+        return once
+
+    def sign_in() -> Callable[[], int]:
+        client = Client(port)
+        return lambda: 200 if client.sign_in() else 500
+
+    def users() -> Callable[[], int]:
+        client = Client(port)
+        token = client.sign_in()["access_token"]
+        return lambda: client.ask("GET", "/api/v1/users", token=token)[0]
+
+    def live() -> Callable[[], int]:
+        client = Client(port)
+        return lambda: client.ask("GET", "/livez")[0]
+
+    return {
+        "GET /livez": live,
+        "GET /me": me,
+        "POST /token/refresh": refresh,
+        "GET /users": users,
+        "POST /token": sign_in,
+    }
+
+
+def plot(figures: list[Figure]) -> str:
+    """Bars of server CPU a request, on a scale by powers of ten."""
+    rows = []
+    for place, figure in enumerate(figures):
+        y = 40 + place * 34
+        width = 60 * max(0.2, 2 + math.log10(figure.cpu))
+        rows.append(
+            f'<text x="170" y="{y + 15}" text-anchor="end">{figure.name}</text>'
+            f'<rect x="180" y="{y}" width="{width:.0f}" height="20" rx="3" fill="#1d569f"/>'
+            f'<text x="{188 + width:.0f}" y="{y + 15}">{figure.cpu:.2f} ms · {figure.rate:.0f}/s</text>'
+        )
+    height = 50 + len(figures) * 34
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 {height}" font-family="system-ui" font-size="13">'
+        f'<rect width="640" height="{height}" fill="#fff"/><text x="20" y="24" font-weight="600">Server CPU a request '
+        f"(each 60 px are ten times more)</text>{''.join(rows)}</svg>\n"
+    )
+
+
+def main() -> None:
+    server = Server()
+    try:
+        print(f"{'':<22}{'rate':>11}{'p50 ms':>9}{'p99 ms':>9}{'CPU ms/req':>12}")
+        figures = [measure(name, server, make) for name, make in works(server.port).items()]
+    finally:
+        server.stop()
+    OUT.mkdir(parents=True, exist_ok=True)
+    Path(OUT / "requests.svg").write_text(plot(figures))
+    lines = [f"| {f.name} | {f.rate:.0f} | {f.p50:.2f} | {f.p99:.2f} | {f.cpu:.2f} |" for f in figures]
+    (OUT / "requests.md").write_text(
+        "# Requests\n\nWritten by `make bench`: two granian workers and the load on one machine of two cores.\n\n"
+        "| | a second | p50 ms | p99 ms | server CPU ms |\n|---|---|---|---|---|\n"
+        + "\n".join(lines)
+        + "\n\n![plot](requests.svg)\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
