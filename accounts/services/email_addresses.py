@@ -40,6 +40,7 @@ def send_confirmation(user: User, email: str, *, origin: Origin) -> None:
 
 def send_again(*, user: User, email: str, origin: Origin) -> None:
     """Once more to the new address that a signed-in user asked for. Quiet where nothing is open for it."""
+    email = identifiers.fold_email(email)
     rate_limits.count_address("mail_per_ip", origin=origin)
     with transaction.atomic():
         if Challenge.objects.open().filter(user=user, email=email, kind=Challenge.Kind.CONFIRM_EMAIL).exists():
