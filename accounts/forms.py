@@ -58,8 +58,9 @@ class Password(forms.CharField):
 
 
 class Code(forms.CharField):
-    def __init__(self) -> None:
-        attrs = {"autocomplete": "one-time-code", "inputmode": "numeric", "spellcheck": "false", "class": "code"}
+    def __init__(self, *, autofocus: bool = False) -> None:
+        attrs: dict[str, Any] = {"autocomplete": "one-time-code", "inputmode": "numeric", "spellcheck": "false"}
+        attrs |= {"class": "code", **({"autofocus": True} if autofocus else {})}
         super().__init__(label=_("Code"), help_text=_("8 digits"), max_length=100, widget=forms.TextInput(attrs=attrs))
         self.widget.attrs.pop("maxlength", None)
 
@@ -175,7 +176,7 @@ class ChangePasswordForm(forms.Form):
 
 
 class ConfirmCodeForm(forms.Form):
-    code = Code()
+    code = Code(autofocus=True)
 
 
 class ChangeEmailForm(forms.Form):

@@ -77,7 +77,7 @@ def render(message: Message, *, user: User, origin: Origin, to: str, context: di
         "domain": urlsplit(settings.PUBLIC_URL).hostname,
         "user": user,
         "to": to,
-        "device": origin.label,
+        "device": _plain(origin.label),
         "ip": origin.ip,
         "at": now(),
         **context,
@@ -88,6 +88,13 @@ def render(message: Message, *, user: User, origin: Origin, to: str, context: di
         render_to_string(f"mail/{message}.txt", words).strip() + "\n",
         render_to_string(f"mail/{message}.html", words),
     )
+
+
+def _plain(label: str) -> str:
+    """A device's name without what mail programs make links of: a stranger who asks for somebody's reset mail
+    chooses it."""
+    kept = "".join(character if character.isalnum() or character in " '’()-_" else " " for character in label)
+    return " ".join(kept.split())[:60]
 
 
 class QueueBackend(BaseEmailBackend):
