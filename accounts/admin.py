@@ -4,7 +4,6 @@ password, an address or a picture here, and no mail's body is shown."""
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.auth.models import Group
 from django.db.models import Model
 from django.http import HttpRequest
 from post_office import admin as _post_office_admin  # noqa: F401 - registers its pages, which show bodies, before ours
@@ -17,7 +16,6 @@ from accounts.services import users
 for _model in (Attachment, Email, EmailTemplate, Log):
     if admin.site.is_registered(_model):
         admin.site.unregister(_model)
-admin.site.unregister(Group) if admin.site.is_registered(Group) else None
 
 
 class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]

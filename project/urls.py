@@ -1,6 +1,10 @@
 from allauth.account.decorators import secure_admin_login
+from allauth.account.models import EmailAddress, EmailConfirmation
 from allauth.account.views import logout
 from django.contrib import admin
+from django.contrib.auth.models import Group
+from django.shortcuts import redirect
+from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
@@ -8,6 +12,9 @@ from api import well_known
 from project import health
 
 admin.autodiscover()
+for _model in (EmailAddress, EmailConfirmation, Group):  # nothing here reads them
+    if admin.site.is_registered(_model):
+        admin.site.unregister(_model)
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
 urlpatterns = [
@@ -19,6 +26,7 @@ urlpatterns = [
     path("api/", include("api.urls")),
     path(".well-known/jwks.json", well_known.jwks),
     path(".well-known/change-password", RedirectView.as_view(pattern_name="account_change_password")),
+    path("favicon.ico", lambda _: redirect(static("img/icon.svg"))),
     path("livez", health.livez),
     path("readyz", health.readyz),
 ]

@@ -93,7 +93,7 @@ def render(message: Message, *, user: User, origin: Origin, to: str, context: di
 def _plain(label: str) -> str:
     """A device's name without what mail programs make links of: a stranger who asks for somebody's reset mail
     chooses it."""
-    kept = "".join(character if character.isalnum() or character in " '’()-_" else " " for character in label)
+    kept = "".join(character if character.isalnum() or character in " '\u2019()-_" else " " for character in label)
     return " ".join(kept.split())[:60]
 
 
