@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 PY := .venv/bin/python
-EXPORT = ../bin/uv export --quiet --python python --no-emit-project --no-annotate --no-header
+EXPORT = ../bin/uv export --quiet --python ../bin/python --no-emit-project --no-annotate --no-header
 
 # Production-like values for the checks that only read the settings; no server is asked.
 PRODUCTION = DJANGO_SETTINGS_MODULE=project.settings DEBUG=0 SECRET_KEY="$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(64))')" \
@@ -27,7 +27,7 @@ check: .venv/.synced ## everything that needs no server: style, types, imports, 
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(CHECKS)
 
 fix: .venv/.synced ## put style right where a tool can
-	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format . ; $(PY) -m djlint --reformat --quiet templates
+	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format .
 
 contract: .venv/.synced ## write openapi.json, .env.example and docs anew from the code
 	@$(PRODUCTION) $(PY) manage.py write_reference
@@ -52,7 +52,7 @@ check-imports:
 	@.venv/bin/lint-imports --no-cache > .venv/imports.log || { cat .venv/imports.log; false; }
 
 check-templates:
-	@$(PY) -m djlint --check --lint templates > .venv/templates.log 2>&1 || { cat .venv/templates.log; false; }
+	@$(PY) -m djlint --lint templates > .venv/templates.log 2>&1 || { cat .venv/templates.log; false; }
 
 check-django:
 	@$(PRODUCTION) $(PY) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run

