@@ -2,10 +2,12 @@
 the environment: every name is in `.env.example`, which is written from this file."""
 
 from datetime import timedelta
+from email.utils import formataddr
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import dj_database_url
+from botocore.config import Config
 from django.core.exceptions import ImproperlyConfigured
 
 from project import env
@@ -155,7 +157,7 @@ EMAIL_USE_TLS = _mail_options.get("tls", ["0"])[0] in {"1", "true"}
 EMAIL_TIMEOUT = env.number("EMAIL_TIMEOUT", 15, "Seconds before an SMTP server that does not answer is given up on.")
 DEFAULT_FROM_EMAIL = env.text(
     "EMAIL_FROM",
-    f"{SITE_NAME} <no-reply@{_public.hostname}>",
+    formataddr((SITE_NAME, f"no-reply@{_public.hostname}")),
     "The sender of every mail. Default: no-reply at PUBLIC_URL.",
 )
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
@@ -170,9 +172,18 @@ _s3 = {
     "access_key": env.text("S3_ACCESS_KEY_ID", None, "The key id for the bucket.", secret=True),
     "secret_key": env.text("S3_SECRET_ACCESS_KEY", None, "The secret key for the bucket.", secret=True),
     "region_name": env.text("S3_REGION", "us-east-1", "The bucket's region; look-alikes want one too."),
-    "signature_version": "s3v4",
-    "addressing_style": env.choice(
-        "S3_ADDRESSING_STYLE", "path", ("path", "virtual"), "path for look-alikes, virtual for AWS."
+    # A storage that is down or mute must not hold a thread: botocore's own numbers are 60 s a try and five tries.
+    "client_config": Config(
+        signature_version="s3v4",
+        s3={
+            "addressing_style": env.choice(
+                "S3_ADDRESSING_STYLE", "path", ("path", "virtual"), "path for look-alikes, virtual for AWS."
+            )
+        },
+        request_checksum_calculation="when_required",
+        connect_timeout=3,
+        read_timeout=10,
+        retries={"total_max_attempts": 2, "mode": "standard"},
     ),
     "default_acl": None,
     "file_overwrite": True,  # keys come from the content, so the same key is the same picture
@@ -182,7 +193,7 @@ S3_ENDPOINT_URL = env.text("S3_ENDPOINT_URL", "", "How this service reaches the 
 S3_PUBLIC_ENDPOINT_URL = (
     env.text("S3_PUBLIC_ENDPOINT_URL", "", "How browsers and apps reach it. Empty: the same.") or S3_ENDPOINT_URL
 )
-PICTURE_URL_LIFETIME: int = _s3["querystring_expire"]  # type: ignore[assignment]
+PICTURE_URL_LIFETIME: int = _s3["querystring_expire"]
 STORAGES = {
     "default": {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {**_s3, "endpoint_url": S3_ENDPOINT_URL}},
     # Only signs: an address signed for the inner name is refused at the public one.

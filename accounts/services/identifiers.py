@@ -31,10 +31,13 @@ def fold_username(username: str) -> str:
 
 def _storable(text: str) -> str:
     """Without what Postgres can't be asked for (NUL, lone surrogates); such a name is simply nobody's."""
-    return text.strip().replace("\x00", "\ufffd").encode(errors="replace").decode()
+    return _UNSTORABLE.sub("\ufffd", text.strip())
 
 
-def username_problem(username: str) -> FieldError | None:
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def username_problem(username: str, *, by_operator: bool = False) -> FieldError | None:
     """What is wrong with a (folded) username by itself; whether it is taken, only the database knows."""
     if not MIN_LENGTH <= len(username) <= MAX_LENGTH:
         return _username_error("username_length", _("A username has 3 to 30 characters."))
@@ -46,7 +49,7 @@ def username_problem(username: str) -> FieldError | None:
         return _username_error("username_characters", _("A username begins and ends with a letter or a digit."))
     if len(_scripts(username)) > 1:
         return _username_error("username_script", _("A username uses one alphabet only."))
-    if username in RESERVED or skeleton(username) in _reserved_skeletons():
+    if not by_operator and (username in RESERVED or skeleton(username) in _reserved_skeletons()):
         return _username_error("username_reserved", _("That username is kept for the service itself. Choose another."))
     return None
 
@@ -56,7 +59,11 @@ def _username_error(code: str, message: Words) -> FieldError:
 
 
 def _is_letter_or_digit(character: str) -> bool:
-    return unicodedata.category(character) in {"Ll", "Lo", "Lm", "Nd", "Mn", "Mc"}
+    return unicodedata.category(character) in {"Ll", "Lo", "Lm", "Nd", "Mn", "Mc"} and not _INVISIBLE.match(character)
+
+
+# Letters and marks that show nothing (Unicode's Default_Ignorable_Code_Point).
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 
 
 # Writing systems that mix by nature (UTS 39, highly restrictive).
@@ -74,7 +81,8 @@ def skeleton(username: str) -> str:
     """Equal for names that a person can't tell apart (after UTS 39): every character is replaced by the first of
     its look-alikes. "paypa1" and "paypal" have one skeleton, and so has the latter with a Cyrillic a."""
     decomposed = unicodedata.normalize("NFD", username)
-    return unicodedata.normalize("NFD", "".join(_prototype(character) for character in decomposed))[:120]
+    prototypes = unicodedata.normalize("NFD", "".join(_prototype(character) for character in decomposed))
+    return prototypes.replace("rn", "m").replace("vv", "w")[:120]
 
 
 @lru_cache(maxsize=4096)
@@ -85,11 +93,12 @@ def _prototype(character: str) -> str:
     if character.isascii():
         return character
     found = confusables.is_confusable(character, greedy=True, preferred_aliases=[])
-    for entry in found[0]["homoglyphs"] if found else ():
-        plain = str(entry["c"]).casefold()
-        if plain.isascii() and plain.isalnum():
-            return "".join(_BY_HAND.get(letter, letter) for letter in plain)
-    return character
+    alike = {str(entry["c"]).casefold() for entry in (found[0]["homoglyphs"] if found else ())}
+    plain = sorted(other for other in alike if other.isascii() and other.isalnum())
+    if plain:
+        return "".join(_BY_HAND.get(letter, letter) for letter in plain[0])
+    # Neither looks like a Latin letter: of Greek phi and Cyrillic ef, say, the first stands for both.
+    return min({character, *(other for other in alike if len(other) == 1 and other.isalpha())})
 
 
 # In lower case these are one in many typefaces; dots and strokes between letters are easily overlooked.

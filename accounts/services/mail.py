@@ -116,7 +116,7 @@ def _queue(mail: EmailMessage, *, priority: int, expires_at: datetime | None = N
         subject=" ".join(str(mail.subject).split()),
         message=mail.body,
         html_message=html,
-        headers={"Auto-Submitted": "auto-generated", "Date": formatdate(), **mail.extra_headers},
+        headers={"Auto-Submitted": "auto-generated", "Date": formatdate(localtime=True), **mail.extra_headers},
         # Ours and made once, so that a mail box can tell a doubled mail from a second one.
         message_id=f"<{uuid7()}@{urlsplit(settings.PUBLIC_URL).hostname}>",
         priority=priority,
@@ -181,7 +181,9 @@ def _deliver_one(mail: Email, server: SMTPBackend) -> bool:
     """Whether the next mail is worth a try over this connection."""
     try:
         server.open()
-        server.send_messages([mail.prepare_email_message()])
+        message = mail.prepare_email_message()
+        message.extra_headers.pop("Expires", None)  # post_office writes it without a year
+        server.send_messages([message])
     except (smtplib.SMTPException, OSError) as error:
         _hang_up(server)
         if _is_permanent(error):

@@ -61,19 +61,48 @@ def _square(image: Image.Image) -> Image.Image:
     # A JPEG is decoded at no more than twice the size that is needed: 223 ms become 95 for 12 megapixels.
     image.draft("RGB", (largest * 2, largest * 2))
     image.load()
-    profile = image.info.get("icc_profile")
-    upright = ImageOps.exif_transpose(image)
-    flat = _on_white(_to_srgb(upright, profile))
-    edge = min(largest, *flat.size)
-    fitted = ImageOps.fit(flat, (edge, edge), Image.Resampling.LANCZOS)
-    canvas = Image.new("RGB", fitted.size)
-    canvas.paste(fitted)
+    profile, turn = image.info.get("icc_profile"), _TURNS.get(_orientation(image))
+    # The middle is cut out and made small before anything else: each further copy of the whole costs as much again.
+    flat = _on_white(_to_srgb(_middle(image, min(largest, *image.size)), profile))
+    upright = flat.transpose(turn) if turn is not None else flat
+    canvas = Image.new("RGB", upright.size)
+    canvas.paste(upright)
     return canvas
+
+
+def _middle(image: Image.Image, edge: int) -> Image.Image:
+    if image.mode in {"1", "P", "PA"} or "transparency" in image.info:  # colours that can't be mixed as they are
+        image = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
+    return ImageOps.fit(image, (edge, edge), Image.Resampling.LANCZOS)
+
+
+# What the EXIF orientation asks for. Pillow's exif_transpose writes all of EXIF anew and breaks at some of it.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        found = image.getexif().get(0x0112)
+    except Exception:  # noqa: BLE001 - a photo with broken EXIF is still a photo
+        return 1
+    return found if isinstance(found, int) else 1
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     if image.mode in {"I;16", "I", "F"}:
         image = image.convert("L") if image.mode == "F" else image.point(lambda value: value / 256).convert("L")
+    if profile and image.mode == "RGBA":
+        opaque = _to_srgb(image.convert("RGB"), profile)
+        opaque.putalpha(image.getchannel("A"))
+        return opaque
     if profile and image.mode in {"RGB", "CMYK", "L"}:
         try:
             converted = ImageCms.profileToProfile(

@@ -4,6 +4,7 @@ Two kinds. Per network address: coarse, in Valkey, and in this process while Val
 typed name: exact, in Postgres, spent by one atomic statement before anything is compared, so that sixty guesses
 at once are still only as many as the limit allows."""
 
+import ipaddress
 import logging
 import threading
 import time
@@ -97,14 +98,25 @@ class _Counters:
             return self._own[key]
 
 
-@lru_cache(maxsize=1)
+_first = threading.Lock()
+
+
 def _counters() -> _Counters:
+    with _first:  # of several threads at the start, one makes them
+        return _made()
+
+
+@lru_cache(maxsize=1)
+def _made() -> _Counters:
     return _Counters()
 
 
 def _network(ip: str) -> str:
     """An IPv6 customer has a whole /64, so that is what is counted."""
-    return ":".join(ip.split(":")[:4]) if ":" in ip else ip
+    address = ipaddress.ip_address(ip)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+    return ip
 
 
 def count_address(name: str, *, origin: Origin) -> None:

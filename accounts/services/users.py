@@ -120,7 +120,11 @@ def _profile_problems(values: dict[str, str]) -> list[FieldError]:
 def make_staff(*, username: str, email: str, password: str) -> User:
     """An account with every right, made by an operator at a terminal, who vouches for the address."""
     username, email = identifiers.fold_username(username), identifiers.fold_email(email)
-    problems = [identifiers.email_problem(email), passwords.problem(password, username=username, email=email)]
+    problems = [
+        identifiers.username_problem(username, by_operator=True),
+        identifiers.email_problem(email),
+        passwords.problem(password, username=username, email=email),
+    ]
     if found := [problem for problem in problems if problem]:
         raise InvalidInput(found)
     try:
@@ -247,8 +251,12 @@ def remove_unproved() -> int:
         .order_by("created_at")[:1000]
     )
     count = 0
-    for user in stale:
+    for user_id in list(stale.values_list("id", flat=True)):
         with transaction.atomic():
+            # Looked at again: the address may have been proved, or a device used, since the list was made.
+            user = User.objects.select_for_update().filter(id=user_id, email_verified=False, is_staff=False).first()
+            if user is None or user.sessions.filter(last_used_at__gte=before).exists():
+                continue
             if user.picture:
                 pictures.discard(user.picture)
             user.delete()

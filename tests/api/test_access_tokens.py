@@ -49,10 +49,14 @@ class Forger:
     def __call__(
         self, *, key: Any = None, algorithm: str = "ES256", headers: dict[str, Any] | None = None, **claims: Any
     ) -> str:
-        payload = {name: value for name, value in {**self.claims, **claims}.items() if value is not ...}
+        payload = {**self.claims, **claims}
         return jwt.encode(
             payload, self.key.private if key is None else key, algorithm, headers={**self.headers, **(headers or {})}
         )
+
+    def without(self, claim: str) -> str:
+        del self.claims[claim]
+        return self()
 
     def unsigned(self, head: Any, payload: Any = None, signature: bytes = b"") -> str:
         return f"{part(head)}.{part(self.claims if payload is None else payload)}.{part(signature)}"
@@ -94,11 +98,25 @@ def test_a_token_carries_nothing_personal_and_what_rfc_9068_asks(tokens: Tokens,
 @pytest.mark.parametrize(
     "header",
     [
-        "", "Bearer", "Bearer ", "Basic YWxpY2U6cGx1bQ==", "Bearer a", "Bearer a.b", "Bearer a.b.c", "Bearer ..", "Bearer a.b.c.d.e",
-        "Bearer \xff.\xfe.\xfd", "Bearer ey" + "J" * 20000, "bearer", "Token abc", "Bearer =.=.=", "Bearer null", "Bearer e30.e30.e30",
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic YWxpY2U6cGx1bQ==",
+        "Bearer a",
+        "Bearer a.b",
+        "Bearer a.b.c",
+        "Bearer ..",
+        "Bearer a.b.c.d.e",
+        "Bearer \xff.\xfe.\xfd",
+        "Bearer ey" + "J" * 20000,
+        "bearer",
+        "Token abc",
+        "Bearer =.=.=",
+        "Bearer null",
+        "Bearer e30.e30.e30",
         "Bearer W10.W10.W10",
     ],
-)  # fmt: skip
+)
 def test_something_that_is_no_token_is_refused(api: Api, header: str) -> None:
     answer = api.get("/me", HTTP_AUTHORIZATION=header)
     problem(answer, 401, "invalid_token", "refresh")
@@ -172,31 +190,59 @@ def test_a_token_of_another_kind_is_refused(api: Api, forger: Forger, typ: str) 
 
 @pytest.mark.parametrize("kid", ["", "unknown", 1, None, [], {}, "a" * 10000, "\x00", "../key"])
 def test_a_token_without_a_known_kid_is_refused(api: Api, forger: Forger, kid: object) -> None:
-    refused(api, forger.signed_raw({"alg": "ES256", "typ": "at+jwt", "kid": kid}, forger.claims), "invalid_token", "refresh")
+    refused(
+        api, forger.signed_raw({"alg": "ES256", "typ": "at+jwt", "kid": kid}, forger.claims), "invalid_token", "refresh"
+    )
 
 
 @pytest.mark.parametrize(
     ("claim", "value"),
     [
-        ("aud", "other"), ("aud", ["other"]), ("aud", 1), ("aud", []),
-        ("iss", "https://evil.example"), ("iss", 1), ("iss", ["http://testserver"]),
-        ("sub", "alice"), ("sub", "1"), ("sub", 1), ("sub", ""), ("sub", "\x00"), ("sub", ["x"]), ("sub", {}),
-        ("sid", "phone"), ("sid", 1), ("sid", []), ("sid", "\x00"),
-        ("jti", "abc"), ("jti", 5), ("jti", ""), ("jti", "9" * 5000), ("jti", "1." * 5),
-        ("exp", "soon"), ("exp", []), ("exp", None),
-        ("iat", "then"), ("iat", []),
+        ("aud", "other"),
+        ("aud", ["other"]),
+        ("aud", 1),
+        ("aud", []),
+        ("iss", "https://evil.example"),
+        ("iss", 1),
+        ("iss", ["http://testserver"]),
+        ("sub", "alice"),
+        ("sub", "1"),
+        ("sub", 1),
+        ("sub", ""),
+        ("sub", "\x00"),
+        ("sub", ["x"]),
+        ("sub", {}),
+        ("sid", "phone"),
+        ("sid", 1),
+        ("sid", []),
+        ("sid", "\x00"),
+        ("jti", "abc"),
+        ("jti", 5),
+        ("jti", ""),
+        ("jti", "9" * 5000),
+        ("jti", "1." * 5),
+        ("exp", "soon"),
+        ("exp", []),
+        ("exp", None),
+        ("iat", "then"),
+        ("iat", []),
         ("nbf", "then"),
     ],
-)  # fmt: skip
+)
 def test_a_token_with_a_wrong_claim_is_refused_though_its_signature_is_right(
     api: Api, forger: Forger, claim: str, value: object
 ) -> None:
-    refused(api, forger.signed_raw({**forger.headers, "alg": "ES256"}, {**forger.claims, claim: value}), "invalid_token", "refresh")
+    refused(
+        api,
+        forger.signed_raw({**forger.headers, "alg": "ES256"}, {**forger.claims, claim: value}),
+        "invalid_token",
+        "refresh",
+    )
 
 
 @pytest.mark.parametrize("claim", ["iss", "sub", "aud", "iat", "exp", "jti", "sid", "auth_time", "amr"])
 def test_a_token_that_lacks_a_claim_is_refused(api: Api, forger: Forger, claim: str) -> None:
-    refused(api, forger(**{claim: ...}), "invalid_token", "refresh")
+    refused(api, forger.without(claim), "invalid_token", "refresh")
 
 
 def test_a_token_that_is_not_valid_yet_is_refused(api: Api, forger: Forger) -> None:
@@ -286,10 +332,18 @@ def test_a_password_changed_elsewhere_refuses_every_device(alices_api: Api, alic
 
 
 ASKS_FOR_A_TOKEN = [
-    ("GET", "/me"), ("PATCH", "/me"), ("POST", "/me/password"), ("POST", "/me/email"), ("POST", "/me/email/confirm"),
-    ("PUT", "/me/picture"), ("DELETE", "/me/picture"), ("GET", "/me/sessions"), ("DELETE", "/me/sessions"),
-    ("DELETE", "/me/sessions/00000000-0000-7000-8000-000000000000"), ("GET", "/users"),
-]  # fmt: skip
+    ("GET", "/me"),
+    ("PATCH", "/me"),
+    ("POST", "/me/password"),
+    ("POST", "/me/email"),
+    ("POST", "/me/email/confirm"),
+    ("PUT", "/me/picture"),
+    ("DELETE", "/me/picture"),
+    ("GET", "/me/sessions"),
+    ("DELETE", "/me/sessions"),
+    ("DELETE", "/me/sessions/00000000-0000-7000-8000-000000000000"),
+    ("GET", "/users"),
+]
 
 
 @pytest.mark.parametrize(("method", "path"), ASKS_FOR_A_TOKEN)

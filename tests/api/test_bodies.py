@@ -12,7 +12,11 @@ from tests.conftest import Api
 # Every operation that takes JSON, with a body whose shape is right.
 BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "signUp": ("POST", "/signup", sign_up_body(first_name="Ada", last_name="L", gender="female", device={"name": "x"})),
-    "confirmEmail": ("POST", "/email/confirm", {"email": "ada@example.com", "code": "12345678", "device": {"name": "x"}}),
+    "confirmEmail": (
+        "POST",
+        "/email/confirm",
+        {"email": "ada@example.com", "code": "12345678", "device": {"name": "x"}},
+    ),
     "resendConfirmation": ("POST", "/email/resend", {"email": "ada@example.com"}),
     "signIn": ("POST", "/token", {"login": "ada", "password": "plum", "device": {"name": "x"}}),
     "refreshTokens": ("POST", "/token/refresh", {"refresh_token": "abc"}),
@@ -55,12 +59,39 @@ def test_an_unknown_field_is_refused_by_name(alices_api: Api, operation: str) ->
 @each_operation
 def test_what_is_no_json_is_refused(alices_api: Api, operation: str) -> None:
     for body in (
-        b"{", b"}", b'{"a"}', b"{'a': 1}", b'{"a": 1,}', b"a=1&b=2", b"<a/>", b" ", b"\x00", b'{"a": "\x01"}', b'{"a": 01}',
-        b'{"a": NaN}', b'{"a": Infinity}', b'{"a": -Infinity}', b'{"a": 1} {"b": 2}',
-        b"\xff\xfe", b'{"a": "\xff"}', b'{"\xc3": 1}', b'{"a": "\xed\xa0\x80"}', '{"a": 1}'.encode("utf-16"), b"\xef\xbb\xbf{}",
-        b"[" * 100_00, b'{"a":' * 10_000,
-        b"[]", b"[{}]", b'"text"', b"1", b"1.5", b"true", b"null", b"1e999", b"9" * 5000,
-    ):  # fmt: skip
+        b"{",
+        b"}",
+        b'{"a"}',
+        b"{'a': 1}",
+        b'{"a": 1,}',
+        b"a=1&b=2",
+        b"<a/>",
+        b" ",
+        b"\x00",
+        b'{"a": "\x01"}',
+        b'{"a": 01}',
+        b'{"a": NaN}',
+        b'{"a": Infinity}',
+        b'{"a": -Infinity}',
+        b'{"a": 1} {"b": 2}',
+        b"\xff\xfe",
+        b'{"a": "\xff"}',
+        b'{"\xc3": 1}',
+        b'{"a": "\xed\xa0\x80"}',
+        '{"a": 1}'.encode("utf-16"),
+        b"\xef\xbb\xbf{}",
+        b"[" * 100_00,
+        b'{"a":' * 10_000,
+        b"[]",
+        b"[{}]",
+        b'"text"',
+        b"1",
+        b"1.5",
+        b"true",
+        b"null",
+        b"1e999",
+        b"9" * 5000,
+    ):
         problem(send(alices_api, operation, body), 400, "malformed_body", "fix_input")
 
 
@@ -89,9 +120,15 @@ def test_a_body_as_large_as_allowed_is_read(api: Api, settings: Any) -> None:
 def test_another_content_type_is_refused(alices_api: Api, operation: str) -> None:
     body = json.dumps(good(operation))
     for content_type in (
-        "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/xml",
-        "application/jsonp", "text/json", "garbage", "",
-    ):  # fmt: skip
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/xml",
+        "application/jsonp",
+        "text/json",
+        "garbage",
+        "",
+    ):
         answer = send(alices_api, operation, body, content_type=content_type)
         problem(answer, 415, "unsupported_media_type", "fix_input")
 
@@ -101,10 +138,8 @@ def test_json_may_name_its_letters(api: Api, content_type: str) -> None:
     assert send(api, "signOut", '{"refresh_token": "x"}', content_type=content_type).status_code == 204
 
 
-@each_operation
+@pytest.mark.parametrize("operation", sorted(set(BODIES) - {"updateProfile"}))  # every field may be left out there
 def test_an_empty_body_is_refused(alices_api: Api, operation: str) -> None:
-    if operation == "updateProfile":
-        pytest.skip("every field may be left out there")
     method, path, _ = BODIES[operation]
     for content_type in ("application/json", "text/plain", ""):
         assert wrong_fields(alices_api(method, path, CONTENT_TYPE=content_type))
@@ -168,9 +203,38 @@ def test_a_value_that_is_absurdly_long_is_refused_by_name(alices_api: Api, opera
 @each_field
 def test_strange_characters_are_no_error_of_ours(alices_api: Api, operation: str, name: str) -> None:
     strange = (
-        "", " ", "\n", "\t\r\n", "\x7f", "\x1b[31m", "\u200b", "\u202e", "\ufeff", "\U0001f408", "\uffff", "%s", "%00", "{{x}}", "{% x %}",
-        "';--", "\\", "<b>", "a" * 255, "@", "a@", "@b", "a@b", "é", "ß", "İ", "ﬀ", "١٢٣٤٥٦٧٨", "../..", "=?utf-8?q?x?=", "\u0345",
-    )  # fmt: skip
+        "",
+        " ",
+        "\n",
+        "\t\r\n",
+        "\x7f",
+        "\x1b[31m",
+        "\u200b",
+        "\u202e",
+        "\ufeff",
+        "\U0001f408",
+        "\uffff",
+        "%s",
+        "%00",
+        "{{x}}",
+        "{% x %}",
+        "';--",
+        "\\",
+        "<b>",
+        "a" * 255,
+        "@",
+        "a@",
+        "@b",
+        "a@b",
+        "é",
+        "ß",
+        "İ",
+        "ﬀ",
+        "١٢٣٤٥٦٧٨",
+        "../..",
+        "=?utf-8?q?x?=",
+        "\u0345",
+    )
     for value in strange:
         answer = send(alices_api, operation, {**good(operation), name: value})
         assert answer.status_code < 500, (value, answer.content)
@@ -191,13 +255,22 @@ def test_a_field_that_is_named_twice_counts_once(api: Api) -> None:
 @pytest.mark.parametrize(
     ("device", "field"),
     [
-        ({}, "device.name"), ({"name": ""}, "device.name"), ({"name": "a" * 101}, "device.name"), ({"name": "\x00"}, "device.name"),
-        ({"name": 1}, "device.name"), ({"name": None}, "device.name"), ({"name": "a", "platform": "a" * 51}, "device.platform"),
-        ({"name": "a", "app_version": "a" * 51}, "device.app_version"), ({"name": "a", "x": 1}, "device.x"),
-        ({"name": "a", "platform": None}, "device.platform"), ("phone", "device"), ([], "device"), (1, "device"),
+        ({}, "device.name"),
+        ({"name": ""}, "device.name"),
+        ({"name": "a" * 101}, "device.name"),
+        ({"name": "\x00"}, "device.name"),
+        ({"name": 1}, "device.name"),
+        ({"name": None}, "device.name"),
+        ({"name": "a", "platform": "a" * 51}, "device.platform"),
+        ({"name": "a", "app_version": "a" * 51}, "device.app_version"),
+        ({"name": "a", "x": 1}, "device.x"),
+        ({"name": "a", "platform": None}, "device.platform"),
+        ("phone", "device"),
+        ([], "device"),
+        (1, "device"),
         ({"name": "\ud800"}, "device.name"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_device_is_refused_by_name(api: Api, operation: str, device: object, field: str) -> None:
     assert set(wrong_fields(send(api, operation, {**good(operation), "device": device}))) == {field}
 
@@ -205,7 +278,9 @@ def test_a_wrong_device_is_refused_by_name(api: Api, operation: str, device: obj
 def test_nothing_is_written_by_what_is_refused(api: Api, db: None) -> None:
     before = (User.objects.count(), Event.objects.count(), Challenge.objects.count())
     for username, email, password in (
-        ("a", "ada@example.com", "plum tractor lagoon"), ("ada", "ada", "plum tractor lagoon"), ("ada", "ada@example.com", "short"),
-    ):  # fmt: skip
+        ("a", "ada@example.com", "plum tractor lagoon"),
+        ("ada", "ada", "plum tractor lagoon"),
+        ("ada", "ada@example.com", "short"),
+    ):
         assert wrong_fields(api.post("/signup", {"username": username, "email": email, "password": password}))
     assert (User.objects.count(), Event.objects.count(), Challenge.objects.count()) == before

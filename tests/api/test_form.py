@@ -20,7 +20,9 @@ def test_an_unknown_path_of_v1_is_a_problem(api: Api, path: str) -> None:
     assert problem(api.get(path), 404, "not_found", "none")["title"] == "Not Found"
 
 
-@pytest.mark.parametrize("path", ["/api/", "/api/v2/me", "/api/v1", "/api/%F0%9F%90%88", "/api/v1/%2e%2e/x", "/api//v1/me"])
+@pytest.mark.parametrize(
+    "path", ["/api/", "/api/v2/me", "/api/v1", "/api/%F0%9F%90%88", "/api/v1/%2e%2e/x", "/api//v1/me"]
+)
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "BREW"])
 def test_an_unknown_path_under_api_is_a_problem(api: Api, method: str, path: str) -> None:
     answer = under_api(api, method, path)
@@ -85,7 +87,9 @@ def test_a_browser_cookie_means_nothing_here(api: Api, alices_page: Any) -> None
     problem(api("DELETE", "/me/sessions"), 401, "invalid_token")
 
 
-def test_a_write_needs_no_csrf_token_and_touches_no_browser_session(alices_api: Api, django_assert_num_queries: Any) -> None:
+def test_a_write_needs_no_csrf_token_and_touches_no_browser_session(
+    alices_api: Api, django_assert_num_queries: Any
+) -> None:
     alices_api.client.handler.enforce_csrf_checks = True
     assert alices_api("PATCH", "/me", {"first_name": "Al"}).status_code == 200
     answer = alices_api.get("/me")
@@ -93,7 +97,9 @@ def test_a_write_needs_no_csrf_token_and_touches_no_browser_session(alices_api: 
     assert "csrf" not in str(answer.headers).lower()
 
 
-@pytest.mark.parametrize("language", ["de", "xx", "*", "en;q=0", ",,,", "a" * 5000, "de-DE-x-ü", "en-" * 300, "../../etc"])
+@pytest.mark.parametrize(
+    "language", ["de", "xx", "*", "en;q=0", ",,,", "a" * 5000, "de-DE-x-ü", "en-" * 300, "../../etc"]
+)
 def test_any_accept_language_is_answered(api: Api, language: str) -> None:
     answer = api.get("/me", HTTP_ACCEPT_LANGUAGE=language)
     assert problem(answer, 401, "invalid_token")["detail"] == "The access token is missing or not valid."
@@ -115,7 +121,7 @@ def test_an_unforeseen_error_is_a_problem_that_tells_nothing(
     api: Api, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.EMAIL_VERIFICATION = "something nobody foresaw: the contract does not know it"
-    answer = super(type(api), api).__call__("GET", "/config")
+    answer = Api()("GET", "/config")
     body = answer.json()
     assert answer.status_code == 500
     assert answer.headers["Content-Type"] == "application/problem+json"

@@ -14,7 +14,9 @@ from accounts.services.sessions import Tokens
 from tests.conftest import Api
 
 
-def test_anybody_can_verify_a_token_offline_by_the_published_keys(api: Api, tokens: Tokens, alice: User, settings: Any) -> None:
+def test_anybody_can_verify_a_token_offline_by_the_published_keys(
+    api: Api, tokens: Tokens, alice: User, settings: Any
+) -> None:
     answer = api.get("/.well-known/jwks.json")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "application/jwk-set+json"
@@ -23,7 +25,11 @@ def test_anybody_can_verify_a_token_offline_by_the_published_keys(api: Api, toke
     keys = jwt.PyJWKSet.from_dict(answer.json())
     key = keys[jwt.get_unverified_header(tokens.access_token)["kid"]]
     claims = jwt.decode(
-        tokens.access_token, key.key, algorithms=["ES256"], audience=settings.ACCESS_TOKEN_AUDIENCE, issuer=settings.PUBLIC_URL
+        tokens.access_token,
+        key.key,
+        algorithms=["ES256"],
+        audience=settings.ACCESS_TOKEN_AUDIENCE,
+        issuer=settings.PUBLIC_URL,
     )
     assert claims["sub"] == str(alice.id)
 
@@ -40,7 +46,9 @@ def test_a_token_of_an_older_key_works_while_the_key_is_published(api: Api, toke
     assert api.get("/me", token=tokens.access_token).status_code == 200
 
 
-def test_a_key_that_another_process_made_is_found(api: Api, tokens: Tokens, phone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_another_process_made_is_found(
+    api: Api, tokens: Tokens, phone: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert api.get("/me", token=tokens.access_token).status_code == 200
     before = signing_keys._ring
     signing_keys.make()

@@ -121,7 +121,7 @@ def test_a_token_runs_out_with_ten_seconds_of_leeway(
     if not remembered:
         access_tokens._verify.cache_clear()
     moment = time.time() + 5
-    monkeypatch.setattr(access_tokens.time, "time", lambda: moment)
+    monkeypatch.setattr(time, "time", lambda: moment)
     with pytest.raises(TokenExpired):
         access_tokens.verify(good)
 
@@ -174,7 +174,9 @@ def test_refuses_a_claim_that_is_not_ours(phone: Session, change: dict[str, Any]
         access_tokens.verify(f"{signing_input.decode()}.{part(signature)}")
 
 
-@pytest.mark.parametrize("headers", [{"typ": "JWT"}, {"typ": None}, {"kid": "unknown"}, {"kid": ""}, {"kid": "\x00' OR 1=1"}], ids=str)
+@pytest.mark.parametrize(
+    "headers", [{"typ": "JWT"}, {"typ": None}, {"kid": "unknown"}, {"kid": ""}, {"kid": "\x00' OR 1=1"}], ids=str
+)
 def test_refuses_a_header_that_is_not_ours(phone: Session, headers: dict[str, Any]) -> None:
     with pytest.raises(InvalidToken):
         access_tokens.verify(signed(claims_of(phone), headers=headers))

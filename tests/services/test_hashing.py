@@ -78,7 +78,9 @@ def test_a_hash_is_argon2id_with_the_numbers_of_the_settings(settings: Settings)
 
 
 def test_the_defaults_are_the_minimum_of_owasp() -> None:
-    defaults = {name: env.asked[name].default for name in ("ARGON2_MEMORY_KIB", "ARGON2_TIME_COST", "ARGON2_PARALLELISM")}
+    defaults = {
+        name: env.asked[name].default for name in ("ARGON2_MEMORY_KIB", "ARGON2_TIME_COST", "ARGON2_PARALLELISM")
+    }
     assert defaults == {"ARGON2_MEMORY_KIB": "19456", "ARGON2_TIME_COST": "2", "ARGON2_PARALLELISM": "1"}
 
 
@@ -89,7 +91,10 @@ def test_the_right_password_matches(alice: User) -> None:
     assert hashing.matches(alice, PASSWORD)
 
 
-@pytest.mark.parametrize("wrong", ["", PASSWORD.upper(), PASSWORD + " ", " " + PASSWORD, PASSWORD[:-1], "\x00", PASSWORD + "\x00", "x" * 100_000])
+@pytest.mark.parametrize(
+    "wrong",
+    ["", PASSWORD.upper(), PASSWORD + " ", " " + PASSWORD, PASSWORD[:-1], "\x00", PASSWORD + "\x00", "x" * 100_000],
+)
 def test_any_other_does_not(alice: User, wrong: str) -> None:
     assert not hashing.matches(alice, wrong)
 
@@ -111,7 +116,14 @@ def test_refuses_bobs_password_for_alice(alice: User, bob: User) -> None:
     assert not hashing.matches(bob, PASSWORD)
 
 
-@pytest.mark.parametrize(("one", "other"), [("caf\u00e9 plum lagoon", "cafe\u0301 plum lagoon"), ("ﬁve plum lagoons", "five plum lagoons"), ("ｐｌｕｍ lagoons", "plum lagoons")])  # noqa: RUF001
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("caf\u00e9 plum lagoon", "cafe\u0301 plum lagoon"),
+        ("ﬁve plum lagoons", "five plum lagoons"),
+        ("ｐｌｕｍ lagoons", "plum lagoons"),
+    ],
+)
 def test_what_keyboards_send_for_the_same_letters_is_one_password(alice: User, one: str, other: str) -> None:
     alice.password = hashing.hashed(one)
     assert hashing.matches(alice, other)
@@ -180,7 +192,11 @@ def test_no_more_hashes_at_once_than_there_are_places(watch: Watch, settings: Se
 
 
 def test_who_finds_no_place_in_time_is_told_to_come_back(alice: User, full: None) -> None:
-    for work in (lambda: hashing.hashed(PASSWORD), lambda: hashing.matches(alice, PASSWORD), lambda: hashing.matches(None, "x")):
+    for work in (
+        lambda: hashing.hashed(PASSWORD),
+        lambda: hashing.matches(alice, PASSWORD),
+        lambda: hashing.matches(None, "x"),
+    ):
         with pytest.raises(Overloaded) as refusal:
             work()
         assert refusal.value.retry_after > 0
@@ -198,7 +214,9 @@ def test_who_waits_gets_the_place_that_becomes_free(settings: Settings) -> None:
         timer.join()
 
 
-def test_a_hash_that_fails_gives_its_place_back(settings: Settings, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hash_that_fails_gives_its_place_back(
+    settings: Settings, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings.PASSWORD_HASH_WAIT = 0.05
     for _ in range(settings.PASSWORD_HASH_CONCURRENCY + 1):
         with pytest.raises(UnicodeEncodeError):

@@ -5,7 +5,9 @@ from typing import Any
 from tests.conftest import Api
 
 
-def test_the_configuration_is_public_and_may_be_kept_for_a_while(api: Api, settings: Any, django_assert_num_queries: Any) -> None:
+def test_the_configuration_is_public_and_may_be_kept_for_a_while(
+    api: Api, settings: Any, django_assert_num_queries: Any
+) -> None:
     with django_assert_num_queries(0):
         answer = api.get("/config")
     assert answer.status_code == 200

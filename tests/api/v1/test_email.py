@@ -61,7 +61,12 @@ def test_the_password_is_asked_for(alices_api: Api, mailbox: Mailbox) -> None:
 
 @pytest.mark.parametrize(
     ("email", "code"),
-    [("", "email_invalid"), ("x", "email_invalid"), ("a" * 255 + "@example.com", "email_invalid"), ("Alice@example.com", "email_unchanged")],
+    [
+        ("", "email_invalid"),
+        ("x", "email_invalid"),
+        ("a" * 255 + "@example.com", "email_invalid"),
+        ("Alice@example.com", "email_unchanged"),
+    ],
 )
 def test_an_address_that_is_none_is_refused_by_name(alices_api: Api, email: str, code: str) -> None:
     assert wrong_fields(ask(alices_api, email)) == {"email": code}

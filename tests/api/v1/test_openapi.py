@@ -33,8 +33,16 @@ OPERATIONS = {
     "getConfig": "GET /config",
 }
 PUBLIC = {
-    "signUp", "confirmEmail", "resendConfirmation", "signIn", "refreshTokens", "signOut", "requestPasswordReset", "resetPassword", "getConfig"
-}  # fmt: skip
+    "signUp",
+    "confirmEmail",
+    "resendConfirmation",
+    "signIn",
+    "refreshTokens",
+    "signOut",
+    "requestPasswordReset",
+    "resetPassword",
+    "getConfig",
+}
 FROZEN = Path(__file__).parents[3] / "api" / "v1" / "openapi.json"
 
 
@@ -142,10 +150,25 @@ def test_a_shape_goes_in_or_out_and_never_both(served: Contract) -> None:
 def test_the_shapes_are_those_that_were_promised(served: Contract) -> None:
     shapes = served.document["components"]["schemas"]
     assert list(shapes["ProfileOut"]["properties"]) == [
-        "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "picture", "created_at", "updated_at"
-    ]  # fmt: skip
+        "id",
+        "username",
+        "email",
+        "email_verified",
+        "first_name",
+        "last_name",
+        "gender",
+        "picture",
+        "created_at",
+        "updated_at",
+    ]
     assert set(shapes["ProfileOut"]["required"]) == set(shapes["ProfileOut"]["properties"])
-    assert list(shapes["TokensOut"]["properties"]) == ["access_token", "token_type", "expires_in", "refresh_token", "session_id"]
+    assert list(shapes["TokensOut"]["properties"]) == [
+        "access_token",
+        "token_type",
+        "expires_in",
+        "refresh_token",
+        "session_id",
+    ]
     assert list(shapes["SignedInOut"]["properties"]) == ["user", "tokens"]
     assert list(shapes["DeviceIn"]["properties"]) == ["name", "platform", "app_version"]
     assert shapes["DeviceIn"]["required"] == ["name"]

@@ -52,7 +52,9 @@ def test_asking_costs_the_same_for_anybody(api: Api, alice: User, django_assert_
     assert len(counts) == 1
 
 
-def test_the_code_sets_a_new_password_and_ends_every_session(api: Api, tokens: Tokens, ask: Callable[[], tuple[str, str]]) -> None:
+def test_the_code_sets_a_new_password_and_ends_every_session(
+    api: Api, tokens: Tokens, ask: Callable[[], tuple[str, str]]
+) -> None:
     code, key = ask()
     answer = reset(api, login="Alice@example.com", code=f" {code[:4]}-{code[4:]} ")
     assert answer.status_code == 204
@@ -81,12 +83,16 @@ def test_a_newer_mail_voids_the_older(api: Api, ask: Callable[[], tuple[str, str
 
 
 @pytest.mark.parametrize("new_password", ["", "short", "x" * 129, "1q2w3e4r5t6y", "aliceexample"])
-def test_a_weak_password_leaves_code_and_key_alive(api: Api, ask: Callable[[], tuple[str, str]], new_password: str) -> None:
+def test_a_weak_password_leaves_code_and_key_alive(
+    api: Api, ask: Callable[[], tuple[str, str]], new_password: str
+) -> None:
     code, key = ask()
     for _ in range(7):
         answer = api.post("/password/reset", {"login": "alice", "code": code, "new_password": new_password})
         assert set(wrong_fields(answer)) == {"new_password"}
-    assert set(wrong_fields(api.post("/password/reset", {"key": key, "new_password": new_password}))) == {"new_password"}
+    assert set(wrong_fields(api.post("/password/reset", {"key": key, "new_password": new_password}))) == {
+        "new_password"
+    }
     assert reset(api, login="alice", code=code).status_code == 204
 
 
@@ -97,7 +103,9 @@ def test_a_wrong_code_is_told_before_a_weak_password(api: Api, ask: Callable[[],
         problem(api.post("/password/reset", {"login": login, "code": wrong, "new_password": "x"}), 400, "invalid_code")
 
 
-def test_five_wrong_codes_close_the_door_of_the_code_but_not_of_the_link(api: Api, ask: Callable[[], tuple[str, str]]) -> None:
+def test_five_wrong_codes_close_the_door_of_the_code_but_not_of_the_link(
+    api: Api, ask: Callable[[], tuple[str, str]]
+) -> None:
     code, key = ask()
     wrong = f"{(int(code) + 1) % 10**8:08}"
     for _ in range(5):
@@ -113,7 +121,19 @@ def test_a_code_of_somebody_else_is_refused(api: Api, bob: User, ask: Callable[[
 
 
 @pytest.mark.parametrize(
-    "key", ["x", "-", "x-y", "0" * 32 + "-x", "é-é", "\U0001f408", "0" * 1000, "01924f00-0000-7000-8000-000000000000-x", "{}-x", "urn:uuid:-x"]
+    "key",
+    [
+        "x",
+        "-",
+        "x-y",
+        "0" * 32 + "-x",
+        "é-é",
+        "\U0001f408",
+        "0" * 1000,
+        "01924f00-0000-7000-8000-000000000000-x",
+        "{}-x",
+        "urn:uuid:-x",
+    ],
 )
 def test_a_forged_key_is_refused(api: Api, ask: Callable[[], tuple[str, str]], key: str) -> None:
     _, real = ask()
@@ -191,7 +211,9 @@ def test_a_change_ends_all_other_sessions_and_tells_the_owner(
     assert alices_api.post("/token", {"login": "alice", "password": NEW}).status_code == 200
 
 
-def test_a_change_asks_for_the_current_password(alices_api: Api, another_app: Callable[[User], Api], alice: User) -> None:
+def test_a_change_asks_for_the_current_password(
+    alices_api: Api, another_app: Callable[[User], Api], alice: User
+) -> None:
     other = another_app(alice)
     for current in ("", "wrong", NEW, "x" * 4096):
         problem(change(alices_api, current), 403, "wrong_password", "fix_input")
@@ -208,10 +230,14 @@ def test_guessing_the_current_password_pauses(alices_api: Api) -> None:
     for _ in range(10):
         problem(change(alices_api, "wrong"), 403, "wrong_password")
     problem(change(alices_api), 429, "rate_limited", "retry")
-    problem(alices_api.post("/me/email", {"email": "new@example.com", "password": PASSWORD}), 429, "rate_limited", "retry")
+    problem(
+        alices_api.post("/me/email", {"email": "new@example.com", "password": PASSWORD}), 429, "rate_limited", "retry"
+    )
 
 
 def test_a_crowd_is_asked_to_come_again_with_a_change(alices_api: Api, crowd: Any) -> None:
     crowd.come()
     problem(change(alices_api), 503, "overloaded", "retry")
-    problem(alices_api.post("/me/email", {"email": "new@example.com", "password": PASSWORD}), 503, "overloaded", "retry")
+    problem(
+        alices_api.post("/me/email", {"email": "new@example.com", "password": PASSWORD}), 503, "overloaded", "retry"
+    )

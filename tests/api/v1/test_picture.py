@@ -58,6 +58,9 @@ def multipart(*parts: bytes, boundary: str = "frontier") -> dict[str, Any]:
     return {"body": body, "content_type": f"multipart/form-data; boundary={boundary}"}
 
 
+FILE_PART = b'--frontier\r\nContent-Disposition: form-data; name="file"; filename="a.png"'
+
+
 def put(api: Api, body: bytes, **extra: Any) -> Any:
     return api("PUT", "/me/picture", body, **extra)
 
@@ -69,14 +72,21 @@ def test_a_missing_file_is_refused_by_name(alices_api: Api) -> None:
         assert wrong_fields(put(alices_api, **sent)) == {"file": "required"}
 
 
-@pytest.mark.parametrize("content_type", ["image/png", "application/json", "application/x-www-form-urlencoded", "", "text/plain"])
+@pytest.mark.parametrize(
+    "content_type", ["image/png", "application/json", "application/x-www-form-urlencoded", "", "text/plain"]
+)
 def test_another_content_type_is_refused(alices_api: Api, content_type: str) -> None:
     problem(put(alices_api, picture((8, 8)), content_type=content_type), 415, "unsupported_media_type", "fix_input")
 
 
 @pytest.mark.parametrize(
     "content_type",
-    ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=é", "multipart/form-data; boundary=" + "a" * 300],
+    [
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        "multipart/form-data; boundary=é",
+        "multipart/form-data; boundary=" + "a" * 300,
+    ],
 )
 def test_a_body_without_a_good_boundary_is_refused(alices_api: Api, content_type: str) -> None:
     problem(put(alices_api, b"--frontier\r\n", content_type=content_type), 400, "malformed_body", "fix_input")
@@ -85,14 +95,19 @@ def test_a_body_without_a_good_boundary_is_refused(alices_api: Api, content_type
 @pytest.mark.parametrize(
     "body",
     [
-        b"garbage", b"--frontier", b"--frontier\r\n", b"--frontier--", b"\x00" * 100, b"--frontier\r\nContent-Disposition: form-data\r\n\r\nx",
+        b"garbage",
+        b"--frontier",
+        b"--frontier\r\n",
+        b"--frontier--",
+        b"\x00" * 100,
+        b"--frontier\r\nContent-Disposition: form-data\r\n\r\nx",
         b'--frontier\r\nContent-Disposition: form-data; name="file"; filename="\x00"\r\n\r\nx\r\n--frontier--',
-        b'--frontier\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Transfer-Encoding: base64\r\n\r\n!!!\r\n--frontier--',
+        FILE_PART + b"\r\nContent-Transfer-Encoding: base64\r\n\r\n!!!\r\n--frontier--",
         b'--frontier\r\nContent-Disposition: form-data; name="\xff\xfe"; filename="\xff"\r\n\r\nx\r\n--frontier--',
-        b'--frontier\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Type: text/html; charset=\x00\r\n\r\nx\r\n--frontier--',
+        FILE_PART + b"\r\nContent-Type: text/html; charset=\x00\r\n\r\nx\r\n--frontier--",
         b"--frontier\r\n" + b"A: b\r\n" * 2000,
     ],
-)  # fmt: skip
+)
 def test_a_body_that_is_no_multipart_is_refused(alices_api: Api, body: bytes) -> None:
     answer = put(alices_api, body, content_type="multipart/form-data; boundary=frontier")
     assert answer.status_code in {400, 422}, answer.content
@@ -100,9 +115,11 @@ def test_a_body_that_is_no_multipart_is_refused(alices_api: Api, body: bytes) ->
 
 def test_a_body_that_is_announced_as_too_large_is_refused_unread(alices_api: Api, settings: Any) -> None:
     answer = put(
-        alices_api, b"--frontier", content_type="multipart/form-data; boundary=frontier",
+        alices_api,
+        b"--frontier",
+        content_type="multipart/form-data; boundary=frontier",
         CONTENT_LENGTH=str(settings.PICTURE_MAX_BYTES * 2),
-    )  # fmt: skip
+    )
     problem(answer, 413, "picture_too_large", "fix_input")
 
 
@@ -111,10 +128,7 @@ def test_an_empty_body_is_refused(alices_api: Api) -> None:
     assert wrong_fields(answer) == {"file": "required"}
 
 
-not_read = pytest.mark.xfail(strict=True, reason="picture._read_file calls int() on the header")
-
-
-@pytest.mark.parametrize("length", [pytest.param("x", marks=not_read), "-1", pytest.param("1e9", marks=not_read), "９", "9" * 30])
+@pytest.mark.parametrize("length", ["x", "-1", "1e9", "９", "9" * 30])
 def test_a_strange_content_length_is_no_error_of_ours(alices_api: Api, length: str) -> None:
     answer = put(
         alices_api, b"--frontier", content_type="multipart/form-data; boundary=frontier", CONTENT_LENGTH=length
@@ -153,11 +167,25 @@ def _png(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"x", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"<html><script>alert(1)</script></html>", b"%PDF-1.7", b"GIF89a" + b"\x00" * 100,
-        b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"RIFF\x00\x00\x00\x00WEBP", picture((64, 64))[:-200], picture((64, 64), "JPEG")[:100],
-        picture((64, 64), "GIF", "L"), picture((64, 64), "BMP"), picture((64, 64), "TIFF"), _png(600, 400), _png(0, 0), b"\x00" * 100_000,
+        b"",
+        b"x",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"<html><script>alert(1)</script></html>",
+        b"%PDF-1.7",
+        b"GIF89a" + b"\x00" * 100,
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff\xe0",
+        b"RIFF\x00\x00\x00\x00WEBP",
+        picture((64, 64))[:-200],
+        picture((64, 64), "JPEG")[:100],
+        picture((64, 64), "GIF", "L"),
+        picture((64, 64), "BMP"),
+        picture((64, 64), "TIFF"),
+        _png(600, 400),
+        _png(0, 0),
+        b"\x00" * 100_000,
     ],
-)  # fmt: skip
+)
 def test_what_is_no_picture_is_refused(alices_api: Api, content: bytes) -> None:
     problem(alices_api.upload(content), 422, "invalid_picture", "fix_input")
     assert alices_api.get("/me").json()["picture"] is None
@@ -182,7 +210,7 @@ def no_storage(settings: Any) -> None:
     changed = {name: {**value} for name, value in settings.STORAGES.items()}
     changed["default"]["OPTIONS"] = {**changed["default"]["OPTIONS"], "endpoint_url": "http://127.0.0.1:9"}
     settings.STORAGES = changed
-    assert storages["default"].endpoint_url.endswith(":9")
+    assert storages["default"].endpoint_url.endswith(":9")  # type: ignore[attr-defined]
 
 
 def test_a_storage_that_is_down_leaves_the_old_picture(alices_api: Api, alice: User, no_storage: None) -> None:

@@ -12,7 +12,9 @@ from tests.api.conftest import problem
 from tests.conftest import PASSWORD, Api, Mailbox
 
 
-@pytest.mark.parametrize("login", ["alice", "ALICE", " alice ", "alice@example.com", "Alice@Example.COM", " alice@example.com "])
+@pytest.mark.parametrize(
+    "login", ["alice", "ALICE", " alice ", "alice@example.com", "Alice@Example.COM", " alice@example.com "]
+)
 def test_a_username_or_an_address_signs_in(api: Api, alice: User, login: str) -> None:
     answer = api.post("/token", {"login": login, "password": PASSWORD, "device": {"name": "My  phone"}})
     assert answer.status_code == 200
@@ -24,11 +26,25 @@ def test_a_username_or_an_address_signs_in(api: Api, alice: User, login: str) ->
 @pytest.mark.parametrize(
     ("login", "password"),
     [
-        ("alice", "wrong"), ("alice@example.com", "wrong"), ("nobody", PASSWORD), ("nobody@example.com", PASSWORD), ("", ""),
-        ("alice", ""), ("", PASSWORD), ("alice", PASSWORD.upper()), ("alice", PASSWORD + " "), ("alice", "x" * 4096), ("a" * 1000, "x"),
-        ("@", PASSWORD), ("%", PASSWORD), ("alice%", PASSWORD), ("\uff41" * 1000, "x"), ("\ufdfa" * 1000, "x"), ("alice", "\ufdfa" * 4096),
+        ("alice", "wrong"),
+        ("alice@example.com", "wrong"),
+        ("nobody", PASSWORD),
+        ("nobody@example.com", PASSWORD),
+        ("", ""),
+        ("alice", ""),
+        ("", PASSWORD),
+        ("alice", PASSWORD.upper()),
+        ("alice", PASSWORD + " "),
+        ("alice", "x" * 4096),
+        ("a" * 1000, "x"),
+        ("@", PASSWORD),
+        ("%", PASSWORD),
+        ("alice%", PASSWORD),
+        ("\uff41" * 1000, "x"),
+        ("\ufdfa" * 1000, "x"),
+        ("alice", "\ufdfa" * 4096),
     ],
-)  # fmt: skip
+)
 def test_every_wrong_pair_gets_the_same_answer(api: Api, alice: User, login: str, password: str) -> None:
     answer = api.post("/token", {"login": login, "password": password})
     body = problem(answer, 401, "invalid_credentials", "fix_input")
@@ -73,9 +89,12 @@ def test_an_address_that_tries_too_often_pauses(api: Api, limits: Any) -> None:
 
 def test_x_forwarded_for_does_not_help_around_a_limit(api: Api, limits: Any) -> None:
     limits("login_per_ip=1/86400")
-    for number in range(3):
-        answer = api.post("/token", {"login": f"n{number}", "password": "x"}, HTTP_X_FORWARDED_FOR=f"10.0.0.{number}")
-    problem(answer, 429, "rate_limited")
+    answers = [
+        api.post("/token", {"login": f"n{number}", "password": "x"}, HTTP_X_FORWARDED_FOR=f"10.0.0.{number}")
+        for number in range(3)
+    ]
+    problem(answers[0], 401, "invalid_credentials")
+    problem(answers[-1], 429, "rate_limited")
 
 
 def test_a_crowd_is_asked_to_come_again(api: Api, alice: User, crowd: Any) -> None:
@@ -136,8 +155,22 @@ def test_a_disabled_user_does_not_refresh(api: Api, tokens: Tokens) -> None:
 def test_a_forged_refresh_token_is_refused(api: Api, tokens: Tokens) -> None:
     real = tokens.refresh_token
     other = "A" if real[0] != "A" else "B"
-    for token in ("", "x", "=", "....", "é", "\U0001f408", real[:-1], real + "A", other + real[1:], real[::-1], real + "\n",
-                  "A" * 59, "A" * 4096, tokens.access_token[:4000]):  # fmt: skip
+    for token in (
+        "",
+        "x",
+        "=",
+        "....",
+        "é",
+        "\U0001f408",
+        real[:-1],
+        real + "A",
+        other + real[1:],
+        real[::-1],
+        real + "\n",
+        "A" * 59,
+        "A" * 4096,
+        tokens.access_token[:4000],
+    ):
         problem(refresh(api, token), 401, "session_revoked", "sign_in")
     assert refresh(api, real).status_code == 200
 

@@ -18,11 +18,16 @@ def crew(alice: User, bob: User) -> list[UUID]:
         User(id=uuid7(), username=f"user{number}", username_skeleton=f"s{number}", gender=gender, is_active=active)
         for number, (gender, active) in enumerate(
             [
-                (Gender.FEMALE, True), (Gender.FEMALE, False), (Gender.MALE, True), (Gender.UNSPECIFIED, True),
-                (Gender.UNSPECIFIED, True), (Gender.UNSPECIFIED, False), (Gender.UNSPECIFIED, True),
+                (Gender.FEMALE, True),
+                (Gender.FEMALE, False),
+                (Gender.MALE, True),
+                (Gender.UNSPECIFIED, True),
+                (Gender.UNSPECIFIED, True),
+                (Gender.UNSPECIFIED, False),
+                (Gender.UNSPECIFIED, True),
             ]
         )
-    ]  # fmt: skip
+    ]
     User.objects.bulk_create(more)
     return [alice.id, bob.id, *(user.id for user in more if user.is_active)]
 
@@ -35,10 +40,12 @@ def counts(page: dict[str, Any]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 8, 1000])
-def test_paging_meets_every_active_user_exactly_once_with_exact_counts(alices_api: Api, crew: list[UUID], limit: int) -> None:
+def test_paging_meets_every_active_user_exactly_once_with_exact_counts(
+    alices_api: Api, crew: list[UUID], limit: int
+) -> None:
     met: list[str] = []
     path: str | None = f"/users?limit={limit}"
-    while path:
+    while path and len(met) <= len(crew):
         answer = alices_api.get(path)
         assert answer.status_code == 200
         page = answer.json()
@@ -83,8 +90,22 @@ def test_a_forged_cursor_is_refused(alices_api: Api, crew: list[UUID]) -> None:
     real = alices_api.get("/users?limit=2").json()["next"]
     head = base64.urlsafe_b64decode(real + "=" * (-len(real) % 4))
     other = base64.urlsafe_b64encode(uuid4().bytes + head[16:]).rstrip(b"=").decode()
-    for cursor in ("x", "=", "null", real[:-2], real + "AAAA", other, "A" * len(real), "%00", "%ff", "%F0%9F%90%88", "A" * 200, str(crew[0]),
-                   base64.urlsafe_b64encode(head[:16]).decode(), "%0A"):  # fmt: skip
+    for cursor in (
+        "x",
+        "=",
+        "null",
+        real[:-2],
+        real + "AAAA",
+        other,
+        "A" * len(real),
+        "%00",
+        "%ff",
+        "%F0%9F%90%88",
+        "A" * 200,
+        str(crew[0]),
+        base64.urlsafe_b64encode(head[:16]).decode(),
+        "%0A",
+    ):
         problem(alices_api.get(f"/users?cursor={cursor}"), 400, "invalid_cursor", "fix_input")
     assert wrong_fields(alices_api.get(f"/users?cursor={'A' * 201}")) == {"cursor": "too_long"}
 

@@ -1,12 +1,13 @@
-"""A server that takes every connection and never says a word: worse than one that is down."""
+"""What several tests of rules need beside the cast."""
 
 import socket
 import threading
-from types import TracebackType
 from typing import Self
 
 
 class Mute:
+    """A server that takes every connection and never says a word: worse than one that is down."""
+
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=100)
         self._taken: list[socket.socket] = []
@@ -28,7 +29,7 @@ class Mute:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._thread.join()

@@ -1,0 +1,637 @@
+"""Mails: queued with the change, delivered once, kept when a server is away, never read as a template."""
+
+import logging
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email import policy
+from email.message import EmailMessage as ReceivedMessage
+from email.parser import BytesParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope
+from aiosmtpd.smtp import Session as SMTPSession
+from celery import Celery
+from django.core.mail import EmailMessage, EmailMultiAlternatives, get_connection, send_mail
+from django.db import transaction
+from django.utils.timezone import now
+from post_office.models import PRIORITY, STATUS, Email, Log
+from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
+
+from accounts.models import User
+from accounts.origin import Device, Origin
+from accounts.services import mail, worker
+from accounts.services.mail import Message
+from project.embedded import Mail, Valkey, free_ports, received
+from tests.conftest import Mailbox, make_user
+from tests.services.conftest import Mute
+from tests.threads import at_once
+
+CONTEXT = {
+    Message.CONFIRM_EMAIL: {"code": "01234567", "link": "http://localhost/account/confirm-email/a-b/"},
+    Message.RESET_PASSWORD: {"code": "01234567", "link": "http://localhost/account/password/reset/key/a-b/"},
+    Message.ADDRESS_TAKEN: {"other": "mallory"},
+    Message.EMAIL_CHANGED: {"email": "new@example.com"},
+}
+
+
+class Clock:
+    """Moves the time that the rules see."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.by = timedelta()
+        monkeypatch.setattr(mail, "now", self)
+
+    def __call__(self) -> datetime:
+        return now() + self.by
+
+    def forward(self, **delta: float) -> None:
+        self.by += timedelta(**delta)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+class PostBox:
+    """A real SMTP server that answers as it is told, for a recipient's name before the @."""
+
+    def __init__(self) -> None:
+        self.at_rcpt: dict[str, str] = {}
+        self.at_data: dict[str, str] = {}
+        self.tried: list[str] = []
+        self.got: list[ReceivedMessage] = []
+        self.connections = 0
+        self._controller = Controller(self, hostname="127.0.0.1", port=free_ports(1)[0])
+
+    @property
+    def port(self) -> int:
+        port: int = self._controller.port
+        return port
+
+    @property
+    def recipients(self) -> list[str]:
+        return [str(message["X-To"]) for message in self.got]
+
+    def start(self) -> None:
+        self._controller.start()
+
+    def stop(self) -> None:
+        self._controller.stop()
+
+    async def handle_EHLO(  # noqa: N802 - aiosmtpd's word
+        self, server: SMTP, session: SMTPSession, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        self.connections += 1
+        return responses
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: SMTPSession, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        self.tried.append(address)
+        answer = self.at_rcpt.get(address.partition("@")[0], "250 OK")
+        if answer.startswith("2"):
+            envelope.rcpt_tos.append(address)
+        return answer
+
+    async def handle_DATA(self, server: SMTP, session: SMTPSession, envelope: Envelope) -> str:  # noqa: N802
+        answer = self.at_data.get(envelope.rcpt_tos[0].partition("@")[0], "250 OK")
+        if answer.startswith("2"):
+            assert isinstance(envelope.content, bytes)
+            message = BytesParser(policy=policy.default).parsebytes(envelope.content)
+            assert isinstance(message, ReceivedMessage)
+            message["X-To"] = envelope.rcpt_tos[0]
+            self.got.append(message)
+        return answer
+
+
+@pytest.fixture
+def post_box(settings: Settings) -> Iterator[PostBox]:
+    box = PostBox()
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", box.port
+    box.start()
+    yield box
+    if box._controller.server:
+        box.stop()
+
+
+@pytest.fixture(autouse=True)
+def _bell_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_away_until", 0.0)
+
+
+def unique(name: str = "ada") -> str:
+    """An address that no earlier run has in the inbox."""
+    return f"{name}{uuid4().hex[:12]}@example.com"
+
+
+def queue(to: str = "ada@example.com", *, priority: int = PRIORITY.medium, expires_at: datetime | None = None) -> Email:
+    mail._queue(
+        EmailMessage("Subject", "Body", "Crew <no-reply@example.com>", [to]), priority=priority, expires_at=expires_at
+    )
+    found = Email.objects.order_by("id").last()
+    assert isinstance(found, Email)
+    return found
+
+
+def fresh(row: Email) -> Email:
+    found = Email.objects.get(id=row.id)
+    assert isinstance(found, Email)
+    return found
+
+
+def is_blank(row: Email) -> bool:
+    found = fresh(row)
+    return (found.message, found.html_message, found.context) == ("", "", None)
+
+
+def inbox(to: str) -> list[ReceivedMessage]:
+    return received(os.environ["INBOX_IMAP_URL"], to=to)
+
+
+def text_of(message: ReceivedMessage, kind: str = "plain") -> str:
+    part = message.get_body((kind,))
+    assert part is not None
+    content: str = part.get_content()
+    return content.replace("\r\n", "\n")
+
+
+# --- Queueing -----------------------------------------------------------------------------------------------
+
+
+def test_a_mail_waits_with_its_change(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    with transaction.atomic():
+        mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
+    row = mailbox.last("alice@example.com")
+    assert (row.status, row.priority, row.number_of_retries) == (STATUS.queued, PRIORITY.medium, 0)
+    assert row.template is None
+    assert row.context is None
+
+
+def test_a_mail_goes_with_the_change_that_is_rolled_back(alice: User, origin: Origin) -> None:
+    with transaction.atomic():
+        mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
+        transaction.set_rollback(True)
+    assert not Email.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_worker_does_not_see_a_mail_before_its_commit(origin: Origin, post_box: PostBox) -> None:
+    alice = make_user("alice")
+    with transaction.atomic():
+        mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
+        assert list(at_once(1, mail.deliver)) == [0]
+    assert list(at_once(1, mail.deliver)) == [1]
+
+
+def test_who_has_no_address_gets_no_mail(alice: User, origin: Origin) -> None:
+    alice.email = ""
+    mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
+    assert not Email.objects.exists()
+    mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin, to="old@example.com")
+    assert Email.objects.get().to == ["old@example.com"]
+
+
+def test_codes_go_before_notices_and_older_before_newer(alice: User, origin: Origin, post_box: PostBox) -> None:
+    for message, to in (
+        (Message.PASSWORD_CHANGED, "notice1@example.com"),
+        (Message.EMAIL_CHANGED, "notice2@example.com"),
+        (Message.RESET_PASSWORD, "code1@example.com"),
+        (Message.CONFIRM_EMAIL, "code2@example.com"),
+    ):
+        mail.send(message, user=alice, origin=origin, to=to, context=CONTEXT.get(message))
+    assert mail.deliver() == 4
+    assert post_box.recipients == [f"{name}@example.com" for name in ("code1", "code2", "notice1", "notice2")]
+    assert post_box.connections == 1
+
+
+def test_what_django_or_a_library_sends_is_queued_too(db: None, settings: Settings, post_box: PostBox) -> None:
+    settings.EMAIL_BACKEND = "accounts.services.mail.QueueBackend"
+    assert send_mail("Hello\nworld", "{{ 7|add:7 }} body", None, ["one@example.com"]) == 1
+    both = EmailMultiAlternatives("Two", "text", "a@example.com", ["to@example.com"], cc=["cc@example.com"])
+    both.attach_alternative("<p>{% now 'Y' %}</p>", "text/html")
+    assert get_connection().send_messages([both]) == 1
+    assert post_box.got == []
+    assert mail.deliver() == 2
+    assert text_of(post_box.got[0]) == "{{ 7|add:7 }} body\n"
+    assert post_box.got[0]["Subject"] == "Hello world"
+    assert "{% now 'Y' %}" in text_of(post_box.got[1], "html")
+    assert sorted(post_box.tried) == ["cc@example.com", "one@example.com", "to@example.com"]
+
+
+# --- What arrives -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", Message)
+def test_each_mail_arrives_in_the_inbox_with_both_parts_and_is_blanked(
+    message: Message, alice: User, origin: Origin, settings: Settings
+) -> None:
+    to = unique()
+    mail.send(
+        message, user=alice, origin=origin, to=to, context=CONTEXT.get(message), expires_at=now() + timedelta(hours=1)
+    )
+    row = Email.objects.get()
+    assert mail.deliver_mail() == 1
+    (got,) = inbox(to)
+    assert got["To"] == to
+    assert got["From"] == settings.DEFAULT_FROM_EMAIL
+    assert settings.SITE_NAME in got["Subject"]
+    assert "\n" not in got["Subject"]
+    assert got["Auto-Submitted"] == "auto-generated"
+    assert got["Message-ID"] == row.message_id
+    assert abs(got["Date"].datetime.replace(tzinfo=UTC) - now()) < timedelta(minutes=1)
+    assert [part.get_content_type() for part in got.iter_parts()] == ["text/plain", "text/html"]
+    for kind in ("plain", "html"):
+        text = text_of(got, kind)
+        assert "alice" in text
+        assert to in text
+        assert not re.search(r"\{[{%#]|[%#}]\}", re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL))
+    if message in mail.CODES:
+        assert text_of(got).rstrip().endswith("#01234567")
+        assert CONTEXT[message]["link"] in text_of(got)
+        assert CONTEXT[message]["link"] in text_of(got, "html")
+    assert fresh(row).status == STATUS.sent
+    assert is_blank(row)
+
+
+@pytest.mark.parametrize("message", Message)
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "{{ 7|add:7 }}",
+        "{% now 'Y' %}",
+        "{{ user.password }}",
+        "{{a|b}}",
+        "{%x%}",
+        "O'Brien & <b>Söhne</b>",
+        "a\r\nBcc: eve@example.com",
+    ],
+)
+def test_what_people_typed_arrives_as_they_typed_it_and_is_no_template(
+    message: Message, typed: str, alice: User, post_box: PostBox
+) -> None:
+    """A name of a device, a user, another account: everything that a stranger can put into a mail."""
+    alice.username = alice.first_name = typed
+    context = {**CONTEXT.get(message, {}), "other": typed}
+    mail.send(
+        message, user=alice, origin=Origin(ip="10.0.0.1", device=Device(typed)), to="to@example.com", context=context
+    )
+    assert mail.deliver() == 1
+    (got,) = post_box.got
+    seen = typed.replace("\r\n", "\n")
+    assert seen in text_of(got)
+    assert "Bcc" not in got
+    assert post_box.tried == ["to@example.com"]
+    page = text_of(got, "html")
+    assert "<b>Söhne" not in page
+    if "'" not in typed and "\n" not in typed:
+        assert typed in page
+
+
+@pytest.mark.parametrize("local", ["{{a|b}}", "{%x%}", "{{user.password}}", "o'brien", "#{x}", "%s"])
+def test_an_address_that_looks_like_a_template_gets_its_mail(local: str, alice: User, origin: Origin) -> None:
+    host = f"h{uuid4().hex[:10]}.example.com"
+    to = f"{local}@{host}"
+    mail.send(Message.CONFIRM_EMAIL, user=alice, origin=origin, to=to, context=CONTEXT[Message.CONFIRM_EMAIL])
+    assert mail.deliver() == 1
+    (got,) = inbox(to)
+    assert got["To"].addresses[0].addr_spec == to
+    assert to in text_of(got)
+
+
+def test_a_site_name_with_a_comma_and_umlauts_is_one_sender(
+    alice: User, origin: Origin, settings: Settings, post_box: PostBox
+) -> None:
+    settings.SITE_NAME = "Müller, Söhne & Co"
+    settings.DEFAULT_FROM_EMAIL = '"Müller, Söhne & Co" <no-reply@example.com>'
+    mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
+    assert mail.deliver() == 1
+    (sender,) = post_box.got[0]["From"].addresses
+    assert (sender.display_name, sender.addr_spec) == ("Müller, Söhne & Co", "no-reply@example.com")
+    assert "Müller, Söhne & Co" in post_box.got[0]["Subject"]
+
+
+# --- Servers that are away ----------------------------------------------------------------------------------
+
+
+def test_while_smtp_is_down_nothing_is_lost_and_afterwards_nothing_is_doubled(
+    db: None, settings: Settings, tmp_path: Path, clock: Clock
+) -> None:
+    with Mail(tmp_path / "mail") as server:
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
+        server.stop()
+        rows = [queue(f"ada{number}@example.com") for number in range(3)]
+        assert mail.deliver() == 0
+        assert [fresh(row).number_of_retries for row in rows] == [1, 0, 0]  # one knock is enough
+        assert mail.deliver() == 0
+        assert {fresh(row).status for row in rows} <= {STATUS.queued, STATUS.requeued}
+        assert not any(is_blank(row) for row in rows)
+        server.start()
+        clock.forward(minutes=1)
+        assert mail.deliver() == 3
+        assert mail.deliver() == 0
+        assert Counter(str(message["Message-ID"]) for message in server.messages()) == dict.fromkeys(
+            (row.message_id for row in rows), 1
+        )
+    assert all(fresh(row).status == STATUS.sent and is_blank(row) for row in rows)
+
+
+def test_a_mute_smtp_server_is_given_up_on_after_the_time_out(db: None, settings: Settings) -> None:
+    settings.EMAIL_TIMEOUT = 0.3
+    with Mute() as mute:
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", mute.port
+        row = queue()
+        began = time.perf_counter()
+        assert mail.deliver() == 0
+        assert time.perf_counter() - began < 2
+    row = fresh(row)
+    assert (row.status, row.number_of_retries) == (STATUS.requeued, 1)
+    assert row.scheduled_time > now()
+
+
+def test_pauses_grow_up_to_hours_and_after_about_a_day_it_is_over(
+    db: None, settings: Settings, clock: Clock, post_box: PostBox
+) -> None:
+    post_box.at_rcpt["ada"] = "451 later"
+    row, pauses = queue(), list[float]()
+    for _ in range(mail.MAX_TRIES - 1):
+        mail.deliver()
+        waiting = fresh(row)
+        assert waiting.status == STATUS.requeued
+        pauses.append((waiting.scheduled_time - now() - clock.by).total_seconds())
+        clock.forward(seconds=pauses[-1] - 1)
+        assert len(post_box.tried) == len(pauses)
+        mail.deliver()
+        assert len(post_box.tried) == len(pauses), "not before its time"
+        clock.forward(seconds=2)
+    mail.deliver()
+    assert fresh(row).status == STATUS.failed
+    assert is_blank(row)
+    assert len(post_box.tried) == mail.MAX_TRIES
+    assert 4 <= pauses[0] <= 8
+    assert all(later > earlier for earlier, later in pairwise(pauses[:10]))
+    assert max(pauses) <= 3 * 3600 * 1.2
+    assert 6 * 3600 < clock.by.total_seconds() < 48 * 3600
+    assert Log.objects.filter(email=row).count() == mail.MAX_TRIES
+
+
+@pytest.mark.parametrize("at", ["rcpt", "data"])
+@pytest.mark.parametrize("code", [550, 552, 554])
+def test_a_refusal_for_good_ends_this_mail_and_not_those_behind_it(
+    db: None, post_box: PostBox, at: str, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    getattr(post_box, f"at_{at}")["gone"] = f"{code} no such person gone@example.com"
+    rows = [queue(f"{name}@example.com") for name in ("one", "gone", "two")]
+    with caplog.at_level(logging.WARNING):
+        mail.deliver()
+    assert [fresh(row).status for row in rows] == [STATUS.sent, STATUS.failed, STATUS.sent]
+    assert all(is_blank(row) for row in rows)
+    assert post_box.recipients == ["one@example.com", "two@example.com"]
+    (entry,) = Log.objects.all()
+    assert (entry.email_id, entry.status) == (rows[1].id, STATUS.failed)
+    assert "gone@" not in caplog.text + entry.message
+    assert mail.deliver() == 0
+    assert post_box.tried.count("gone@example.com") == 1
+
+
+@pytest.mark.parametrize("at", ["rcpt", "data"])
+def test_a_refusal_for_now_makes_this_mail_wait_and_not_those_behind_it(
+    db: None, post_box: PostBox, clock: Clock, at: str
+) -> None:
+    getattr(post_box, f"at_{at}")["full"] = "451 try again later"
+    rows = [queue(f"{name}@example.com") for name in ("one", "full", "two")]
+    mail.deliver()
+    assert [fresh(row).status for row in rows] == [STATUS.sent, STATUS.requeued, STATUS.sent]
+    assert not is_blank(rows[1])
+    getattr(post_box, f"at_{at}").clear()
+    assert mail.deliver() == 0
+    clock.forward(seconds=10)
+    assert mail.deliver() == 1
+    assert post_box.recipients == ["one@example.com", "two@example.com", "full@example.com"]
+    assert is_blank(rows[1])
+
+
+def test_a_mail_that_cannot_be_written_holds_up_none_behind_it(
+    db: None, post_box: PostBox, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = queue(), queue("good@example.com")
+    Email.objects.filter(id=bad.id).update(headers={"X-Bad": "a\r\nBcc: eve@example.com"})
+    with caplog.at_level(logging.ERROR):
+        mail.deliver()
+    assert fresh(bad).status == STATUS.failed
+    assert is_blank(bad)
+    assert fresh(good).status == STATUS.sent
+    assert post_box.recipients == ["good@example.com"]
+
+
+def test_a_server_that_went_away_between_two_mails_is_called_again(db: None, post_box: PostBox) -> None:
+    post_box.at_data["first"] = "421 shutting down"
+    first, second = queue("first@example.com"), queue("second@example.com")
+    mail.deliver()
+    mail.deliver()
+    assert fresh(first).status == STATUS.requeued
+    assert fresh(second).status == STATUS.sent
+    assert post_box.recipients == ["second@example.com"]
+
+
+# --- Leases -------------------------------------------------------------------------------------------------
+
+
+def test_a_row_that_somebody_has_is_not_taken_before_the_lease_is_over(
+    db: None, post_box: PostBox, clock: Clock, settings: Settings
+) -> None:
+    row = queue()
+    dead = mail._claim()
+    assert dead is not None
+    assert dead.id == row.id
+    assert mail.deliver() == 0
+    clock.forward(seconds=settings.EMAIL_TIMEOUT * 8 - 1)
+    assert mail.deliver() == 0
+    clock.forward(seconds=2)
+    assert mail.deliver() == 1
+    assert post_box.recipients == ["ada@example.com"]
+
+
+@pytest.mark.parametrize("ends", ["sent", "failed", "later"])
+def test_a_sender_that_wakes_up_late_changes_nothing_of_the_next_ones(
+    db: None, clock: Clock, settings: Settings, ends: str
+) -> None:
+    queue()
+    late = mail._claim()
+    clock.forward(seconds=settings.EMAIL_TIMEOUT * 8 + 1)
+    mine = mail._claim()
+    assert late is not None
+    assert mine is not None
+    if ends == "later":
+        mail._try_later(late, OSError())
+    else:
+        mail._finish(late, STATUS.sent if ends == "sent" else STATUS.failed)
+    row = fresh(mine)
+    assert (row.status, row.scheduled_time, row.message) == (STATUS.requeued, mine.scheduled_time, "Body")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_three_senders_send_three_hundred_mails_once_each(post_box: PostBox) -> None:
+    Email.objects.bulk_create(
+        Email(
+            from_email="a@example.com",
+            to=[f"n{number}@example.com"],
+            subject="s",
+            message="m",
+            status=STATUS.queued,
+            priority=PRIORITY.medium,
+            scheduled_time=now(),
+            message_id=f"<{number}@example.com>",
+        )
+        for number in range(300)
+    )
+    found = at_once(3, mail.deliver)
+    assert sum(one for one in found if isinstance(one, int)) == 300, found
+    assert Counter(post_box.recipients) == {f"n{number}@example.com": 1 for number in range(300)}
+    assert not Email.objects.exclude(status=STATUS.sent).exists()
+    assert all(isinstance(one, int) and one > 20 for one in found), "all three had their share"
+
+
+# --- Too late, and pruning ----------------------------------------------------------------------------------
+
+
+def test_a_mail_whose_code_has_run_out_is_not_sent_and_is_blanked(db: None, post_box: PostBox, clock: Clock) -> None:
+    late = queue(expires_at=now() + timedelta(minutes=10))
+    queue("good@example.com")
+    clock.forward(minutes=11)
+    assert mail.deliver() == 1
+    assert post_box.recipients == ["good@example.com"]
+    assert not is_blank(late)
+    mail.prune()
+    assert fresh(late).status == STATUS.failed
+    assert is_blank(late)
+
+
+def test_prune_leaves_what_can_still_be_sent_or_is_being_sent(db: None, clock: Clock) -> None:
+    waiting, sending = queue(expires_at=now() + timedelta(minutes=10)), queue(expires_at=now() + timedelta(seconds=5))
+    Email.objects.filter(id=waiting.id).update(scheduled_time=now() + timedelta(minutes=5))
+    claimed = mail._claim()
+    assert claimed is not None
+    assert claimed.id == sending.id
+    clock.forward(seconds=6)
+    assert mail.prune() == 0
+    assert fresh(waiting).message == fresh(sending).message == "Body"
+
+
+def test_records_of_old_mails_are_forgotten(db: None, clock: Clock, settings: Settings) -> None:
+    old = queue()
+    Log.objects.create(email=old, status=STATUS.failed, message="", exception_type="")
+    Email.objects.update(created=now() - settings.MAIL_RETENTION + timedelta(hours=1))
+    young = queue()
+    assert mail.prune() == 0
+    clock.forward(hours=2)
+    assert mail.prune() > 0
+    assert list(Email.objects.all()) == [young]
+    assert not Log.objects.exists()
+
+
+# --- The bell -----------------------------------------------------------------------------------------------
+
+
+def bell(url: str, settings: Settings) -> Any:
+    """A task whose broker is at this address, with the patience of a web process."""
+    app = Celery("drill", set_as_current=False)
+    app.config_from_object("django.conf:settings", namespace="CELERY")
+    app.conf.broker_url = url
+
+    @app.task(name="drill.ring")  # type: ignore[untyped-decorator]
+    def ring() -> None:
+        """Nobody runs it."""
+
+    return ring
+
+
+def rung(url: str, queue_name: str = "celery") -> int:
+    import redis
+
+    with redis.Redis.from_url(url) as client:
+        count = client.llen(queue_name)
+    assert isinstance(count, int)
+    return count
+
+
+def test_the_bell_rings_after_the_commit_and_not_without_one(
+    db: None, settings: Settings, tmp_path: Path, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
+) -> None:
+    with Valkey(tmp_path / "valkey") as valkey:
+        task = bell(valkey.url, settings)
+        with django_capture_on_commit_callbacks(execute=True):
+            worker.tell(task)
+            assert rung(valkey.url) == 0
+        assert rung(valkey.url) == 1
+        with django_capture_on_commit_callbacks(execute=True), transaction.atomic():
+            worker.tell(task)
+            transaction.set_rollback(True)
+        assert rung(valkey.url) == 1
+
+
+@pytest.mark.parametrize("how", ["down", "mute", "stopped after it was known"])
+def test_a_broker_that_does_not_answer_costs_no_error_and_little_time(
+    db: None,
+    settings: Settings,
+    tmp_path: Path,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+    how: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Valkey(tmp_path / "valkey") as valkey, Mute() as mute:
+        task = bell(f"redis://127.0.0.1:{mute.port}/0" if how == "mute" else valkey.url, settings)
+        if how.startswith("stopped"):
+            worker._ring(task)
+            assert rung(valkey.url) == 1
+        valkey.stop()
+        began = time.perf_counter()
+        with caplog.at_level(logging.WARNING), django_capture_on_commit_callbacks(execute=True):
+            worker.tell(task)
+        assert time.perf_counter() - began < 0.8
+        assert "the sweep will find it" in caplog.text
+        # Nobody waits for it again for a while.
+        began = time.perf_counter()
+        for _ in range(50):
+            worker._ring(task)
+        assert time.perf_counter() - began < 0.05
+        assert caplog.text.count("the sweep will find it") == 1
+
+
+def test_a_broker_that_is_back_is_rung_again(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Valkey(tmp_path / "valkey") as valkey:
+        task = bell(valkey.url, settings)
+        worker._ring(task)
+        valkey.stop()
+        worker._ring(task)
+        valkey.start()
+        worker._ring(task)
+        assert rung(valkey.url) == 0  # still pausing; the sweep does its work meanwhile
+        monkeypatch.setattr(worker, "_away_until", 0.0)
+        worker._ring(task)
+        assert rung(valkey.url) == 1
+
+
+def test_a_queued_mail_rings_the_bell(
+    alice: User,
+    origin: Origin,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(worker, "_ring", lambda task: told.append(task.name))
+    with django_capture_on_commit_callbacks(execute=True):
+        mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
+    assert told == ["accounts.deliver_mail"]

@@ -1,0 +1,750 @@
+"""Profile pictures: whatever is sent, only fresh pixels come out, in three sizes under keys that nobody can guess."""
+
+import io
+import struct
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.files.storage import storages
+from django.utils.timezone import now
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
+from pytest_django import Settings
+
+from accounts.errors import InvalidPicture, PictureTooLarge, RateLimited, StorageUnavailable
+from accounts.models import DiscardedPicture, Event, User
+from accounts.origin import Origin
+from accounts.services import pictures, rate_limits, users
+from tests.conftest import PASSWORD, make_user, picture, random_ip
+from tests.threads import at_once
+
+SECRET = b"SECRET-PLACE-48.8584N"
+
+
+@pytest.fixture(autouse=True)
+def _signed_anew() -> Iterator[None]:
+    pictures._signed.clear()
+    yield
+    pictures._signed.clear()
+
+
+# --- Files --------------------------------------------------------------------------------------------------
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def plain(mode: str = "RGB", color: Any = "red", size: tuple[int, int] = (90, 60)) -> Image.Image:
+    return Image.new(mode, size, color)
+
+
+def quarters(size: int = 128) -> Image.Image:
+    """Red and green above, blue and white below: which way is up can be seen."""
+    image = Image.new("RGB", (size, size), "white")
+    half = size // 2
+    image.paste("red", (0, 0, half, half))
+    image.paste("green", (half, 0, size, half))
+    image.paste("blue", (0, half, half, size))
+    return image
+
+
+def exif(**tags: Any) -> Image.Exif:
+    made = Image.Exif()
+    for name, value in tags.items():
+        made[{"orientation": 0x112, "maker": 0x10F, "comment": 0x9286}[name]] = value
+    return made
+
+
+def with_gps() -> Image.Exif:
+    made = exif(maker=SECRET.decode())
+    made.get_ifd(0x8825).update({1: "N", 2: (48.0, 51.0, 30.24), 3: "E", 4: (2.0, 17.0, 40.2)})
+    made.get_ifd(0x8769)[0x9286] = SECRET
+    return made
+
+
+def broken_exif(*, orientation: int = 6) -> bytes:
+    """A TIFF directory whose second entry says it holds a number and points to text."""
+    entries = [
+        struct.pack(">HHII", 0x112, 3, 1, orientation << 16),
+        struct.pack(">HHI4s", 0x10F, 5, 1, b"\x00\x00\x00\x08"),
+        struct.pack(">HHI4s", 0x110, 7, 4, b"abcd"),
+    ]
+    return b"Exif\x00\x00MM\x00*\x00\x00\x00\x08" + struct.pack(">H", len(entries)) + b"".join(entries) + b"\x00" * 4
+
+
+def profile(name: str = "sRGB") -> bytes:
+    made: bytes = ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()  # type: ignore[arg-type]
+    return made
+
+
+def wide_gamut() -> bytes:
+    """A profile like Display P3: the primaries of sRGB replaced by wider ones."""
+    data = bytearray(profile())
+    count = struct.unpack_from(">I", data, 128)[0]
+    for number in range(count):
+        tag, offset, _ = struct.unpack_from(">4sII", data, 132 + number * 12)
+        xyz = {b"rXYZ": (0.5151, 0.2412, -0.0011), b"gXYZ": (0.2919, 0.6922, 0.0419), b"bXYZ": (0.1572, 0.0666, 0.7841)}
+        if tag in xyz:
+            struct.pack_into(">3i", data, offset + 8, *(round(value * 65536) for value in xyz[tag]))
+    return bytes(data)
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    found = b"\x89PNG\r\n\x1a\n"
+    for kind, body in chunks:
+        found += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return found
+
+
+def png_bomb(width: int, height: int, *, colour: int = 2) -> bytes:
+    """As small as its pixels are many."""
+    row = b"\x00" * (1 + width * {0: 1, 2: 3, 6: 4}[colour])
+    packer = zlib.compressobj(9)
+    body = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    head = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    return png((b"IHDR", head), (b"IDAT", body), (b"IEND", b""))
+
+
+def jpeg_header(width: int, height: int) -> bytes:
+    """A good JPEG that says it has so many pixels."""
+    data = bytearray(saved(plain(), "JPEG"))
+    place = data.index(b"\xff\xc0") + 5
+    struct.pack_into(">HH", data, place, height, width)
+    return bytes(data)
+
+
+def webp_header(width: int, height: int) -> bytes:
+    data = bytearray(saved(plain("RGBA", (9, 9, 9, 9)), "WEBP", lossless=False, exif=exif(maker="x")))
+    place = data.index(b"VP8X") + 12
+    data[place : place + 6] = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return bytes(data)
+
+
+def encode(content: bytes) -> dict[int, bytes]:
+    return pictures.encode(io.BytesIO(content))
+
+
+def opened(content: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(content))
+    image.load()
+    return image
+
+
+def middle(content: bytes) -> tuple[int, int, int]:
+    image = opened(encode(content)[256])
+    found = image.getpixel((128, 128))
+    assert isinstance(found, tuple)
+    return (int(found[0]), int(found[1]), int(found[2]))
+
+
+def is_near(one: tuple[int, ...], other: tuple[int, ...], by: int = 6) -> bool:
+    return all(abs(a - b) <= by for a, b in zip(one, other, strict=True))
+
+
+# --- What is taken ------------------------------------------------------------------------------------------
+
+GOOD: dict[str, Callable[[], bytes]] = {
+    "jpeg": lambda: picture(kind="JPEG"),
+    "progressive jpeg": lambda: picture(kind="JPEG", progressive=True),
+    "grey jpeg": lambda: picture(kind="JPEG", mode="L"),
+    "cmyk jpeg": lambda: picture(kind="JPEG", mode="CMYK"),
+    "mpo, as some phones send": lambda: saved(
+        quarters(), "MPO", save_all=True, append_images=[quarters().rotate(90)], exif=exif(orientation=1)
+    ),
+    "png": picture,
+    "grey png": lambda: picture(mode="L"),
+    "black and white png": lambda: picture(mode="1"),
+    "grey png with alpha": lambda: picture(mode="LA"),
+    "rgba png": lambda: picture(mode="RGBA"),
+    "palette png": lambda: picture(mode="P"),
+    "palette png with one transparent colour": lambda: picture(mode="P", transparency=0),
+    "palette png with an alpha table": lambda: picture(mode="P", transparency=bytes(range(256))),
+    "rgb png with a transparent colour": lambda: saved(plain(), transparency=(255, 0, 0)),
+    "16 bit png": lambda: picture(mode="I;16"),
+    "interlaced png": lambda: saved(quarters(), interlace=1),
+    "apng": lambda: saved(quarters(), save_all=True, append_images=[plain()] * 3),
+    "webp": lambda: picture(kind="WEBP"),
+    "lossless webp with alpha": lambda: picture(kind="WEBP", mode="RGBA", lossless=True),
+    "animated webp": lambda: saved(quarters(), "WEBP", save_all=True, append_images=[plain(size=(128, 128))] * 3),
+    "one pixel": lambda: picture((1, 1)),
+    "one pixel jpeg": lambda: picture((1, 1), "JPEG"),
+    "very wide": lambda: picture((10_000, 1)),
+    "very high": lambda: picture((1, 10_000)),
+    "wide jpeg": lambda: picture((10_000, 1), "JPEG"),
+    "large": lambda: picture((3000, 2000), "JPEG"),
+    "with something behind it": lambda: picture(kind="JPEG") + b"<script>alert(1)</script>" + b"PK\x03\x04",
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_kind_of_picture_becomes_three_square_webps_of_nothing_but_pixels(name: str) -> None:
+    found = encode(GOOD[name]())
+    assert tuple(found) == pictures.SIZES == (64, 256, 1024)
+    for size, content in found.items():
+        image = opened(content)
+        assert (image.format, image.mode, image.size) == ("WEBP", "RGB", (size, size))
+        assert content[12:16] == b"VP8 ", "a bare bitstream: no chunk for EXIF, XMP, a profile or an animation"
+        assert int.from_bytes(content[4:8], "little") + 8 == len(content)
+        assert b"script" not in content
+        assert not getattr(image, "is_animated", False)
+
+
+def test_the_same_file_gives_the_same_bytes() -> None:
+    assert encode(picture()) == encode(picture())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_all_eight_orientations_come_out_upright(kind: str, orientation: int) -> None:
+    turn = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    lying = quarters().transpose(turn[orientation]) if orientation in turn else quarters()
+    found = opened(encode(saved(lying, kind, exif=exif(orientation=orientation)))[256])
+    for place, colour in {(60, 60): "red", (190, 60): "green", (60, 190): "blue", (190, 190): "white"}.items():
+        expected = Image.new("RGB", (1, 1), colour).getpixel((0, 0))
+        seen = found.getpixel(place)
+        assert isinstance(seen, tuple)
+        assert isinstance(expected, tuple)
+        assert is_near(seen, expected, 40), (place, colour, seen)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
+def test_an_orientation_that_does_not_exist_is_taken_as_upright(orientation: int) -> None:
+    assert encode(saved(quarters(), "JPEG", exif=exif(orientation=orientation))) == encode(saved(quarters(), "JPEG"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_neither_gps_nor_comment_nor_profile_nor_xmp_survives(kind: str) -> None:
+    options: dict[str, Any] = {"exif": with_gps(), "icc_profile": profile()}
+    if kind != "PNG":
+        options["xmp"] = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>" + SECRET + b"</x:xmpmeta>"
+    if kind == "JPEG":
+        options["comment"] = SECRET
+    original = saved(quarters(), kind, **options)
+    assert SECRET in original
+    assert opened(original).getexif().get_ifd(0x8825)
+    for content in encode(original).values():
+        assert SECRET not in content
+        image = opened(content)
+        assert not image.getexif()
+        assert not {"exif", "xmp", "icc_profile", "comment"} & set(image.info)
+
+
+def test_text_chunks_of_a_png_do_not_survive() -> None:
+    words = PngInfo()
+    words.add_text("Comment", SECRET.decode())
+    words.add_itxt("Location", SECRET.decode(), zip=True)
+    for content in encode(saved(quarters(), pnginfo=words)).values():
+        assert SECRET not in content
+
+
+def test_the_middle_of_an_oblong_is_shown() -> None:
+    image = plain("RGB", "white", (300, 100))
+    image.paste("blue", (100, 0, 200, 100))
+    assert is_near(middle(saved(image)), (0, 0, 255), 12)
+    found = opened(encode(saved(image))[256])
+    for place in ((8, 128), (248, 128)):
+        seen = found.getpixel(place)
+        assert isinstance(seen, tuple)
+        assert is_near(seen, (0, 0, 255), 40)
+
+
+def test_what_is_transparent_is_shown_on_white() -> None:
+    assert is_near(middle(saved(plain("RGBA", (255, 0, 0, 0)))), (255, 255, 255))
+    assert is_near(middle(saved(plain("RGBA", (255, 0, 0, 128)))), (255, 127, 127), 12)
+    assert is_near(middle(saved(plain("LA", (0, 0)))), (255, 255, 255))
+    assert is_near(middle(saved(plain("RGB", (255, 0, 0)), transparency=(255, 0, 0))), (255, 255, 255))
+    palette = plain("P", 1)
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    assert is_near(middle(saved(palette, transparency=1)), (255, 255, 255))
+    assert is_near(middle(saved(palette, transparency=0)), (255, 0, 0), 8)
+    assert is_near(middle(saved(plain("RGBA", (255, 0, 0, 0)), "WEBP", lossless=True)), (255, 255, 255))
+
+
+@pytest.mark.parametrize("value", [0, 200, 20_000, 40_000, 65_535])
+def test_sixteen_bits_are_scaled_and_not_cut(value: int) -> None:
+    assert is_near(middle(saved(plain("I;16", value))), (value >> 8,) * 3, 3)
+
+
+def test_a_cmyk_jpeg_keeps_its_colour() -> None:
+    assert is_near(middle(saved(plain("CMYK", (0, 255, 255, 0)), "JPEG")), (255, 0, 0), 40)
+
+
+def test_colours_of_a_wide_profile_are_brought_to_srgb() -> None:
+    same = middle(saved(plain("RGB", (200, 80, 80)), icc_profile=profile()))
+    assert is_near(same, (200, 80, 80), 4)
+    wide = middle(saved(plain("RGB", (200, 80, 80)), icc_profile=wide_gamut()))
+    assert wide[0] > 208, wide  # the same numbers mean a stronger red there
+    assert wide[1] < 78, wide
+
+
+def test_colours_of_a_wide_profile_are_brought_to_srgb_where_there_is_transparency_too() -> None:
+    wide = middle(saved(plain("RGBA", (200, 80, 80, 255)), icc_profile=wide_gamut()))
+    assert wide[0] > 208, wide
+
+
+@pytest.mark.parametrize("broken", [b"x", b"\x00" * 128, b"acsp" * 100], ids=repr)
+def test_a_profile_that_cannot_be_read_is_left_out(broken: bytes) -> None:
+    for kind in ("JPEG", "PNG", "WEBP"):
+        assert is_near(middle(saved(plain("RGB", (200, 80, 80)), kind, icc_profile=broken)), (200, 80, 80), 8)
+
+
+def test_a_profile_for_another_kind_of_colours_is_left_out() -> None:
+    for content in (
+        saved(plain("CMYK", (0, 255, 255, 0)), "JPEG", icc_profile=profile()),
+        saved(plain("L", 100), icc_profile=profile()),
+        saved(plain("RGB", (200, 80, 80)), icc_profile=profile("LAB")),
+    ):
+        assert encode(content)
+
+
+# --- What is refused ----------------------------------------------------------------------------------------
+
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "nothing": lambda: b"",
+    "one byte": lambda: b"\x00",
+    "text": lambda: b"I am a picture, honestly.",
+    "html": lambda: b"<html><script>alert(1)</script></html>",
+    "svg": lambda: b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+    "gif": lambda: saved(plain(), "GIF"),
+    "bmp": lambda: saved(plain(), "BMP"),
+    "tiff": lambda: saved(plain(), "TIFF"),
+    "ico": lambda: saved(plain(), "ICO"),
+    "eps, which would start a program": lambda: saved(plain(), "EPS"),
+    "pdf": lambda: saved(plain(), "PDF"),
+    "psd header": lambda: b"8BPS\x00\x01" + b"\x00" * 100,
+    "avif header": lambda: b"\x00\x00\x00\x1cftypavif" + b"\x00" * 100,
+    "gif with html in it": lambda: b"GIF89a/*" + b"\x00" * 20 + b"*/=1;alert(1)",
+    "jpeg magic and html": lambda: b"\xff\xd8\xff\xe0<script>alert(1)</script>",
+    "png magic alone": lambda: b"\x89PNG\r\n\x1a\n",
+    "png without pixels": lambda: png((b"IHDR", struct.pack(">IIBBBBB", 10, 10, 8, 2, 0, 0, 0)), (b"IEND", b"")),
+    "png of no width": lambda: png((b"IHDR", struct.pack(">IIBBBBB", 0, 10, 8, 2, 0, 0, 0)), (b"IEND", b"")),
+    "png with a wrong sum": lambda: png_bomb(10, 10)[:30] + b"xxxx" + png_bomb(10, 10)[34:],
+    "png with a bomb of text": lambda: png(
+        (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)),
+        (b"zTXt", b"Comment\x00\x00" + zlib.compress(b"x" * 70_000_000, 9)),
+        (b"IDAT", zlib.compress(b"\x00" * 4)),
+        (b"IEND", b""),
+    ),
+    "png with a bomb of a profile": lambda: png(
+        (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)),
+        (b"iCCP", b"p\x00\x00" + zlib.compress(b"x" * 70_000_000, 9)),
+        (b"IDAT", zlib.compress(b"\x00" * 4)),
+        (b"IEND", b""),
+    ),
+    "webp magic alone": lambda: b"RIFF\x00\x00\x00\x00WEBPVP8 ",
+    "riff that is a sound": lambda: b"RIFF\x24\x00\x00\x00WAVEfmt " + b"\x00" * 30,
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_refuses_what_is_no_jpeg_png_or_webp(name: str) -> None:
+    with pytest.raises(InvalidPicture):
+        encode(HOSTILE[name]())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("part", [0.02, 0.1, 0.5, 0.9])
+def test_refuses_a_file_that_is_cut_off(kind: str, part: float) -> None:
+    whole = picture(kind=kind)
+    with pytest.raises(InvalidPicture):
+        encode(whole[: int(len(whole) * part)])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda: png_bomb(9000, 9100),  # some 80 kB that would decode to 246 MB
+        lambda: png_bomb(10_000, 5001, colour=0),
+        lambda: jpeg_header(65_000, 65_000),
+        lambda: jpeg_header(8000, 6300),
+        lambda: webp_header(16_383, 16_383),
+        lambda: png((b"IHDR", struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 6, 0, 0, 0)), (b"IEND", b"")),
+    ],
+)
+def test_refuses_a_bomb_before_it_is_decoded(content: Callable[[], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object) -> None:
+        raise AssertionError("it was decoded")
+
+    made = content()
+    assert len(made) < 400_000
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises((PictureTooLarge, InvalidPicture)):
+        encode(made)
+
+
+def test_the_limit_of_pixels_is_the_operators(settings: Settings) -> None:
+    settings.PICTURE_MAX_PIXELS = 100
+    assert encode(picture((10, 10)))
+    with pytest.raises(PictureTooLarge):
+        encode(picture((10, 11)))
+
+
+def test_the_limit_of_bytes_is_the_operators_and_nothing_is_read_beyond_it(settings: Settings) -> None:
+    good = picture()
+    settings.PICTURE_MAX_BYTES = len(good)
+    assert encode(good)
+    with pytest.raises(PictureTooLarge):
+        encode(good + b"x")
+    with pytest.raises(PictureTooLarge):
+        encode(b"x" * (len(good) + 1))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_a_photo_with_broken_exif_is_shown_and_is_no_error(kind: str) -> None:
+    assert encode(saved(plain(), kind, exif=broken_exif()))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_bytes_that_were_changed_anywhere_give_a_picture_or_a_refusal(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "SIZES", (16,))  # scaling up a hundred times is not what is tried here
+    whole = bytearray(saved(quarters(16), kind))
+    for place in range(0, len(whole), max(1, len(whole) // 150)):
+        for value in (0, 255, whole[place] ^ 1):
+            spoilt = bytearray(whole)
+            spoilt[place] = value
+            try:
+                encode(bytes(spoilt))
+            except (InvalidPicture, PictureTooLarge):
+                continue
+
+
+def test_many_at_once_are_decoded_one_after_the_other() -> None:
+    content = picture((200, 200))
+    expected = encode(content)
+    assert list(at_once(6, lambda: encode(content))) == [expected] * 6
+
+
+def test_a_place_is_given_back_after_a_refusal() -> None:
+    for _ in range(3):
+        with pytest.raises(InvalidPicture):
+            encode(b"text")
+    assert encode(picture((10, 10)))
+
+
+# --- Keeping them in the bucket -----------------------------------------------------------------------------
+
+
+def replace(user: User, origin: Origin, content: bytes | None = None) -> User:
+    return pictures.replace(user=user, file=io.BytesIO(content or picture()), origin=origin)
+
+
+def stored(key: str) -> list[int]:
+    return [size for size in pictures.SIZES if storages["default"].exists(pictures.path(key, size))]
+
+
+def get(address: str) -> tuple[int, dict[str, str], bytes]:
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 - our own bucket
+            return answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, {}, error.read()
+
+
+def down(settings: Settings, port: int = 9) -> None:
+    """Nobody answers at the storage any more."""
+    options = {**settings.STORAGES["default"]["OPTIONS"], "endpoint_url": f"http://127.0.0.1:{port}"}
+    settings.STORAGES = {**settings.STORAGES, "default": {**settings.STORAGES["default"], "OPTIONS": options}}
+
+
+def due_now() -> None:
+    DiscardedPicture.objects.update(remove_at=now())
+
+
+def test_a_picture_lies_in_the_bucket_in_three_sizes_and_is_shown_by_signed_addresses(
+    alice: User, origin: Origin
+) -> None:
+    user = replace(alice, origin)
+    assert stored(user.picture) == [64, 256, 1024]
+    addresses = pictures.addresses(User.objects.get(id=alice.id))
+    assert list(addresses) == [64, 256, 1024]
+    for size, address in addresses.items():
+        assert address.startswith(f"{django_settings.S3_PUBLIC_ENDPOINT_URL}/")
+        status, headers, content = get(address)
+        assert status == 200
+        assert headers["content-type"] == "image/webp"
+        image = opened(content)
+        assert (image.format, image.size) == ("WEBP", (size, size))
+
+
+def test_the_bucket_answers_nobody_without_a_signature(alice: User, origin: Origin) -> None:
+    address = pictures.addresses(replace(alice, origin))[64]
+    bare = address.partition("?")[0]
+    assert get(bare)[0] == 403
+    assert get(bare.rpartition("/")[0] + "/")[0] in {403, 404}
+    assert get(f"{django_settings.S3_PUBLIC_ENDPOINT_URL}/{django_settings.S3_BUCKET}/")[0] == 403
+    assert get(address.replace("64.webp", "256.webp"))[0] == 403  # signed for another object
+    assert get(address[:-4] + "0000")[0] == 403
+    query = parse_qs(urlsplit(address).query)
+    assert query["X-Amz-Expires"] == [str(django_settings.PICTURE_URL_LIFETIME)]
+    assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+
+
+def test_a_signed_address_runs_out(alice: User, origin: Origin, settings: Settings) -> None:
+    options = {**settings.STORAGES["public"]["OPTIONS"], "querystring_expire": 1}
+    settings.STORAGES = {**settings.STORAGES, "public": {**settings.STORAGES["public"], "OPTIONS": options}}
+    address = pictures.addresses(replace(alice, origin))[64]
+    assert get(address)[0] == 200
+    time.sleep(2.1)
+    assert get(address)[0] == 403
+
+
+def test_an_address_stays_the_same_for_half_its_life(
+    alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    user = replace(alice, origin)
+    moment = time.monotonic()
+    first = pictures.addresses(user)
+    pictures._signed[pictures.path(user.picture, 64)] = (moment + 1800, "remembered")
+    monkeypatch.setattr(time, "monotonic", lambda: moment + 1799)
+    assert pictures.addresses(user) == {**first, 64: "remembered"}
+    monkeypatch.setattr(time, "monotonic", lambda: moment + 1801)
+    assert pictures.addresses(user)[64] != "remembered"
+
+
+def test_remembered_addresses_are_bounded(alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_SIGNED_AT_MOST", 3)
+    for key in ("a", "b", "c"):
+        alice.picture = key
+        pictures.addresses(alice)
+    assert len(pictures._signed) <= 5
+
+
+def test_who_has_no_picture_has_no_address(alice: User) -> None:
+    assert pictures.addresses(alice) == {}
+
+
+def test_a_key_is_unguessable_and_anothers_same_picture_has_another(alice: User, bob: User, origin: Origin) -> None:
+    one, other = replace(alice, origin).picture, replace(bob, origin).picture
+    assert one != other
+    assert len(one) == len(other) == 48
+    assert str(alice.id).replace("-", "") not in one
+
+
+def test_the_same_picture_twice_changes_nothing(alice: User, origin: Origin) -> None:
+    user = replace(alice, origin)
+    before = (user.picture, user.version, Event.objects.count())
+    again = replace(user, origin)
+    fresh = User.objects.get(id=alice.id)
+    assert (again.picture, fresh.version, Event.objects.count()) == before
+    assert not DiscardedPicture.objects.exists()
+    assert stored(user.picture) == [64, 256, 1024]
+
+
+def test_a_new_picture_is_noted_and_gives_a_new_version(alice: User, origin: Origin) -> None:
+    before = alice.version
+    user = replace(alice, origin)
+    assert User.objects.get(id=alice.id).version == user.version != before
+    assert Event.objects.get(user=alice).kind == "picture.changed"
+
+
+def test_the_objects_of_a_replaced_picture_are_removed(alice: User, bob: User, origin: Origin) -> None:
+    bobs = replace(bob, origin).picture
+    old = replace(alice, origin).picture
+    new = replace(alice, origin, picture((60, 50))).picture
+    assert stored(old) == [64, 256, 1024]
+    assert pictures.remove_discarded_pictures() == 1
+    assert stored(old) == []
+    assert stored(new) == stored(bobs) == [64, 256, 1024]
+    assert not DiscardedPicture.objects.exists()
+    assert pictures.remove_discarded() == 0
+
+
+def test_to_and_fro_between_two_pictures_never_loses_the_one_that_is_shown(alice: User, origin: Origin) -> None:
+    contents = [picture(), picture((60, 50))]
+    for turn in range(4):
+        user = replace(alice, origin, contents[turn % 2])
+        assert stored(user.picture) == [64, 256, 1024]
+        if turn == 2:
+            assert pictures.remove_discarded() == 1
+    pictures.remove_discarded()
+    assert stored(User.objects.get(id=alice.id).picture) == [64, 256, 1024]
+
+
+def test_removing_takes_it_away_and_is_quiet_the_second_time(alice: User, bob: User, origin: Origin) -> None:
+    bobs = replace(bob, origin).picture
+    key = replace(alice, origin).picture
+    for _ in range(2):
+        assert pictures.remove(user=alice, origin=origin).picture == ""
+    assert User.objects.get(id=alice.id).picture == ""
+    assert [event.kind for event in Event.objects.filter(user=alice).order_by("id")] == [
+        "picture.changed",
+        "picture.removed",
+    ]
+    pictures.remove_discarded()
+    assert stored(key) == []
+    assert stored(bobs) == [64, 256, 1024]
+    assert User.objects.get(id=bob.id).picture == bobs
+
+
+def test_who_uploads_too_often_is_refused_before_decoding(
+    alice: User, bob: User, origin: Origin, settings: Settings
+) -> None:
+    rate_limits.limits.cache_clear()
+    settings.RATE_LIMITS = ["picture_per_account=2/3600"]
+    try:
+        replace(alice, origin)
+        with pytest.raises(InvalidPicture):
+            replace(alice, origin, b"text")
+        with pytest.raises(RateLimited):
+            replace(alice, origin, b"text")
+        replace(bob, origin)
+    finally:
+        rate_limits.limits.cache_clear()
+
+
+def test_a_refused_file_leaves_the_old_picture(alice: User, origin: Origin) -> None:
+    key = replace(alice, origin).picture
+    with pytest.raises(InvalidPicture):
+        replace(alice, origin, b"text")
+    assert User.objects.get(id=alice.id).picture == key
+    assert not DiscardedPicture.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_eight_uploads_at_once_leave_one_picture_and_nothing_behind() -> None:
+    alice = make_user("alice")
+    contents = iter([picture((20 + number, 20)) for number in range(8)])
+
+    def upload() -> User:
+        return replace(User.objects.get(id=alice.id), Origin(ip=random_ip()), next(contents))
+
+    found = at_once(8, upload)
+    assert all(isinstance(one, User) for one in found), found
+    keys = {one.picture for one in found if isinstance(one, User)}
+    shown = User.objects.get(id=alice.id).picture
+    due_now()
+    pictures.remove_discarded()
+    assert [key for key in keys if stored(key)] == [shown]
+    assert not DiscardedPicture.objects.exists()
+
+
+# --- When something fails -----------------------------------------------------------------------------------
+
+
+def test_a_storage_that_is_down_leaves_the_old_picture_and_says_when_to_come_back(
+    alice: User, origin: Origin, settings: Settings
+) -> None:
+    old = replace(alice, origin).picture
+    down(settings)
+    with pytest.raises(StorageUnavailable) as refusal:
+        replace(alice, origin, picture((60, 50)))
+    assert refusal.value.retry_after > 0
+    fresh = User.objects.get(id=alice.id)
+    assert fresh.picture == old
+    assert Event.objects.filter(user=alice).count() == 1
+    left = DiscardedPicture.objects.get()
+    assert left.key != old
+    assert now() < left.remove_at < now() + timedelta(minutes=11)
+
+
+def test_a_mute_storage_holds_nobody_up_for_long() -> None:
+    storage: Any = storages["default"]
+    config = storage.connection.meta.client.meta.config
+    tries = (config.retries or {}).get("total_max_attempts", 5)
+    assert (config.connect_timeout + config.read_timeout) * tries <= 60
+
+
+def test_at_sign_up_a_storage_that_is_down_costs_only_the_picture(db: None, origin: Origin, settings: Settings) -> None:
+    down(settings)
+    user = users.sign_up(
+        username="dora", email="dora@example.com", password=PASSWORD, origin=origin, picture=io.BytesIO(picture())
+    )
+    assert User.objects.get().username == user.username == "dora"
+    assert User.objects.get().picture == ""
+
+
+def test_what_a_crash_between_upload_and_commit_left_is_cleared_away_later(
+    alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> User:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "_show", crash)
+        with pytest.raises(KeyboardInterrupt):
+            replace(alice, origin)
+    key = DiscardedPicture.objects.get().key
+    assert stored(key) == [64, 256, 1024]
+    assert pictures.remove_discarded() == 0  # it might still be on its way
+    assert stored(key) == [64, 256, 1024]
+    due_now()
+    assert pictures.remove_discarded() == 1
+    assert stored(key) == []
+
+
+def test_after_a_crash_the_same_picture_can_be_sent_again_and_stays(
+    alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> User:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "_show", crash)
+        with pytest.raises(KeyboardInterrupt):
+            replace(alice, origin)
+    due_now()
+    user = replace(alice, origin)
+    assert not DiscardedPicture.objects.exists()
+    assert pictures.remove_discarded() == 0
+    assert stored(user.picture) == [64, 256, 1024]
+
+
+def test_a_picture_that_somebody_has_is_never_removed(alice: User, origin: Origin) -> None:
+    key = replace(alice, origin).picture
+    DiscardedPicture.objects.create(key=key)
+    pictures.remove_discarded()
+    assert stored(key) == [64, 256, 1024]
+    assert not DiscardedPicture.objects.exists()
+
+
+def test_what_cannot_be_removed_now_is_removed_later(alice: User, origin: Origin, settings: Settings) -> None:
+    old = replace(alice, origin).picture
+    pictures.remove(user=alice, origin=origin)
+    shipped = settings.STORAGES
+    down(settings)
+    assert pictures.remove_discarded() == 0
+    assert DiscardedPicture.objects.get().key == old
+    settings.STORAGES = shipped
+    assert pictures.remove_discarded() == 1
+    assert stored(old) == []
+
+
+def test_objects_that_are_gone_already_are_no_trouble(db: None) -> None:
+    DiscardedPicture.objects.create(key="never-was")
+    assert pictures.remove_discarded() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_workers_at_once_remove_each_picture_once() -> None:
+    for number in range(12):
+        DiscardedPicture.objects.create(key=f"gone-{number}")
+    found = at_once(4, pictures.remove_discarded)
+    assert sum(one for one in found if isinstance(one, int)) == 12, found
+    assert not DiscardedPicture.objects.exists()

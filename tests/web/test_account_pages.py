@@ -1,0 +1,208 @@
+"""The pages of somebody who is signed in: profile, address, devices."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+
+from accounts.models import Session, User
+from accounts.origin import Origin
+from accounts.services import sessions
+from tests.conftest import PASSWORD, Api, Mailbox
+from tests.web.conftest import refused, signed_in, sound, upload
+
+PROFILE = {"username": "alice", "first_name": "Alice", "last_name": "", "gender": "female"}
+
+
+def save(page: Client, **changes: Any) -> Any:
+    return page.post("/account/profile/", {**PROFILE, **changes})
+
+
+def test_the_profile_is_saved(alices_page: Client, alice: User) -> None:
+    answer = save(alices_page, first_name="Ada", last_name="Lind", gender="unspecified", username="Ada.L")
+    assert answer.status_code == 302
+    html = sound(alices_page.get("/account/profile/"))
+    assert "Your profile is saved." in html
+    assert 'value="Lind"' in html
+    alice.refresh_from_db()
+    assert (alice.username, alice.first_name, alice.last_name, alice.gender) == ("ada.l", "Ada", "Lind", "unspecified")
+
+
+def test_what_is_wrong_in_the_profile_is_said_beside_it(alices_page: Client, bob: User) -> None:
+    html = refused(save(alices_page, username="b0b", last_name="Lind"), "username")
+    assert 'value="b0b"' in html
+    assert 'value="Lind"' in html
+    refused(save(alices_page, first_name="<", last_name="a" * 81), "first_name", "last_name")
+    refused(save(alices_page, gender="x"), "gender")
+    refused(save(alices_page, username=""), "username")
+    assert User.objects.get(first_name="Alice").last_name == ""
+
+
+def test_a_picture_is_set_and_removed(alices_page: Client, alice: User) -> None:
+    assert save(alices_page, picture=upload()).status_code == 302
+    alice.refresh_from_db()
+    assert alice.picture
+    assert alice.picture in sound(alices_page.get("/account/profile/"))
+    assert save(alices_page).status_code == 302
+    assert User.objects.get(id=alice.id).picture == alice.picture
+    assert save(alices_page, remove_picture="on").status_code == 302
+    assert not User.objects.get(id=alice.id).picture
+
+
+def test_a_file_that_is_no_picture_is_said_beside_it(alices_page: Client, alice: User) -> None:
+    refused(save(alices_page, picture=upload(b"no picture")), "picture")
+    refused(save(alices_page, picture=upload(b"")), "picture")
+    assert not User.objects.get(id=alice.id).picture
+
+
+# --- The address --------------------------------------------------------------------------------------------
+
+
+def test_another_address_takes_effect_with_its_code(alices_page: Client, alice: User, mailbox: Mailbox) -> None:
+    answer = alices_page.post("/account/email/", {"email": " New@Example.com ", "password": PASSWORD})
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == "/account/confirm-email/"
+    assert "ew@" in sound(alices_page.get("/account/confirm-email/"))
+    assert User.objects.get(id=alice.id).email == "alice@example.com"
+    refused(alices_page.post("/account/confirm-email/", {"code": "abc"}), "code")
+    answer = alices_page.post("/account/confirm-email/", {"code": mailbox.code("new@example.com")})
+    assert answer.status_code == 302
+    alice.refresh_from_db()
+    assert (alice.email, alice.email_verified) == ("new@example.com", True)
+    assert mailbox.all("alice@example.com")
+
+
+def test_another_address_takes_effect_by_its_link(alices_page: Client, alice: User, mailbox: Mailbox) -> None:
+    alices_page.post("/account/email/", {"email": "new@example.com", "password": PASSWORD})
+    link = mailbox.link("new@example.com")
+    sound(alices_page.get(link))
+    assert User.objects.get(id=alice.id).email == "alice@example.com"
+    assert alices_page.post(link).status_code == 302
+    assert User.objects.get(id=alice.id).email == "new@example.com"
+
+
+def test_another_mail_to_the_new_address_can_be_asked_for(alices_page: Client, mailbox: Mailbox) -> None:
+    alices_page.post("/account/email/", {"email": "New@example.com", "password": PASSWORD})
+    assert alices_page.post("/account/confirm-email/again/").status_code == 302
+    assert len(mailbox.all("new@example.com")) == 2
+
+
+def test_another_address_asks_for_the_password(alices_page: Client, mailbox: Mailbox) -> None:
+    html = refused(
+        alices_page.post("/account/email/", {"email": "new@example.com", "password": "mistaken ferry"}), "password"
+    )
+    assert 'value="new@example.com"' in html
+    refused(alices_page.post("/account/email/", {"email": "nowhere", "password": PASSWORD}), "email")
+    refused(alices_page.post("/account/email/", {"email": "alice@example.com", "password": PASSWORD}), "email")
+    refused(alices_page.post("/account/email/", {"email": ""}), "email", "password")
+    assert not mailbox.all()
+
+
+# --- Devices ------------------------------------------------------------------------------------------------
+
+
+def current(page: Client) -> Session:
+    found: Session = page.get("/account/devices/").wsgi_request.session_row  # type: ignore[attr-defined]
+    return found
+
+
+def test_browsers_and_apps_stand_in_one_list(
+    alices_page: Client, alice: User, phone: Session, another_browser: Callable[[User], Client]
+) -> None:
+    another_browser(alice)
+    html = sound(alices_page.get("/account/devices/"))
+    assert "Ada&#x27;s iPhone" in html
+    assert "Firefox" in html
+    assert html.count("This device") == 1
+    assert f"/account/devices/{current(alices_page).id}/end/" not in html
+
+
+def test_another_browser_is_really_signed_out(
+    alices_page: Client, alice: User, another_browser: Callable[[User], Client]
+) -> None:
+    other = another_browser(alice)
+    row = current(other)
+    answer = alices_page.post(f"/account/devices/{row.id}/end/", follow=True)
+    assert "That device is signed out." in sound(answer)
+    assert not signed_in(other)
+    assert signed_in(alices_page)
+    assert "There is no such device." in sound(alices_page.post(f"/account/devices/{row.id}/end/", follow=True))
+
+
+def test_an_app_is_really_signed_out(alices_page: Client, phone: Session, tokens: Any) -> None:
+    app = Api()
+    assert app.get("/me", token=tokens.access_token).status_code == 200
+    assert alices_page.post(f"/account/devices/{phone.id}/end/").status_code == 302
+    assert app.get("/me", token=tokens.access_token).json()["code"] == "session_revoked"
+
+
+def test_all_others_are_signed_out_and_this_browser_stays(
+    alices_page: Client, alice: User, phone: Session, another_browser: Callable[[User], Client]
+) -> None:
+    other = another_browser(alice)
+    assert "All your other devices are signed out." in sound(
+        alices_page.post("/account/devices/end-others/", follow=True)
+    )
+    assert signed_in(alices_page)
+    assert not signed_in(other)
+    assert Session.objects.filter(ended_at=None).count() == 1
+
+
+def test_nobody_ends_a_device_of_somebody_else(alices_page: Client, bobs_page: Client) -> None:
+    row = current(alices_page)
+    assert "There is no such device." in sound(bobs_page.post(f"/account/devices/{row.id}/end/", follow=True))
+    bobs_page.post("/account/devices/end-others/")
+    assert signed_in(alices_page)
+
+
+def test_looking_ends_no_device(alices_page: Client, phone: Session) -> None:
+    for path in (f"/account/devices/{phone.id}/end/", "/account/devices/end-others/"):
+        assert alices_page.get(path).status_code == 405
+    assert Session.objects.filter(ended_at=None).count() == 2
+
+
+def test_a_device_that_never_was_is_said(alices_page: Client) -> None:
+    assert "There is no such device." in sound(alices_page.post(f"/account/devices/{uuid4()}/end/", follow=True))
+
+
+def test_a_browser_that_an_app_ends_is_signed_out(alices_page: Client, tokens: Any) -> None:
+    row = current(alices_page)
+    app = Api()
+    app.token = tokens.access_token
+    assert str(row.id) in app.get("/me/sessions").content.decode()
+    assert app("DELETE", f"/me/sessions/{row.id}").status_code == 204
+    assert not signed_in(alices_page)
+
+
+def test_a_password_that_an_app_changes_signs_the_browser_out(alices_page: Client, tokens: Any) -> None:
+    app = Api()
+    app.token = tokens.access_token
+    body = {"current_password": PASSWORD, "new_password": "another lagoon tractor"}
+    assert app.post("/me/password", body).status_code == 204
+    assert not signed_in(alices_page)
+
+
+def test_a_row_that_ran_out_signs_the_browser_out(alices_page: Client, alice: User, origin: Origin) -> None:
+    sessions.end_others(user=alice, keep=None, origin=origin)
+    assert not signed_in(alices_page)
+
+
+# --- Once more the password ---------------------------------------------------------------------------------
+
+
+def test_the_password_is_asked_once_more(alices_page: Client) -> None:
+    refused(alices_page.post("/account/reauthenticate/", {"password": "mistaken ferry"}), "password")
+    answer = alices_page.post(
+        "/account/reauthenticate/?next=/account/profile/", {"password": PASSWORD, "next": "/account/profile/"}
+    )
+    assert answer.status_code == 302
+    answer = alices_page.post("/account/reauthenticate/", {"password": PASSWORD, "next": "https://evil.example/"})
+    assert answer.status_code == 302
+    assert "evil" not in answer.headers["Location"]
+
+
+@pytest.mark.parametrize("path", ["/account/", "/account/profile/", "/account/devices/"])
+def test_a_personal_page_is_kept_by_nobody(alices_page: Client, path: str) -> None:
+    assert "no-store" in alices_page.get(path).headers["Cache-Control"]

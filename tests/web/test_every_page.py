@@ -1,0 +1,174 @@
+"""Each page, for a visitor and for somebody who is signed in."""
+
+import re
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from accounts.models import User
+from accounts.urls import urlpatterns
+from tests.conftest import Api
+from tests.web.conftest import sound
+
+# What a GET answers: a page (200), a way elsewhere (302), or nothing but POST (405).
+VISITOR: dict[str, int | str] = {
+    "account_login": 200,
+    "account_signup": 200,
+    "account_reset_password": 200,
+    "account_reset_password_from_key_done": 200,
+    "account_inactive": 200,
+    "account_reset_password_done": "account_reset_password",
+    "account_logout": "account_login",
+    "email_confirm": "account_login",
+    "email_resend": 405,
+}
+FOR_MEMBERS: dict[str, int | str] = {
+    "overview": 200,
+    "profile": 200,
+    "account_email": 200,
+    "account_change_password": 200,
+    "session_list": 200,
+    "account_reauthenticate": 200,
+    "session_end_others": 405,
+}
+MEMBER: dict[str, int | str] = {
+    **FOR_MEMBERS,
+    "email_confirm": 200,
+    "account_logout": 200,
+    "account_reset_password": 200,
+    "account_reset_password_from_key_done": 200,
+    "account_inactive": 200,
+    "account_login": "overview",
+    "account_reset_password_done": "account_reset_password",
+    "email_resend": 405,
+}
+WITH_ARGUMENTS = {"account_confirm_email", "account_reset_password_from_key", "session_end"}
+SAME = {"account_email_verification_sent", "account_set_password", "account_signup"}
+
+
+def test_this_list_names_every_page() -> None:
+    names = {pattern.name for pattern in urlpatterns}
+    assert names == {*VISITOR, *FOR_MEMBERS, *WITH_ARGUMENTS, *SAME}
+
+
+def expect(answer: Any, expected: int | str) -> None:
+    if isinstance(expected, str):
+        assert answer.status_code == 302
+        assert answer.headers["Location"].partition("?")[0] == reverse(expected)
+    elif expected == 405:
+        assert answer.status_code == 405
+    else:
+        sound(answer, expected)
+
+
+@pytest.mark.parametrize("name", VISITOR)
+def test_a_page_for_a_visitor(page: Client, name: str) -> None:
+    expect(page.get(reverse(name)), VISITOR[name])
+
+
+@pytest.mark.parametrize("name", FOR_MEMBERS)
+def test_a_page_for_members_asks_a_visitor_to_sign_in_and_leads_back(page: Client, name: str) -> None:
+    answer = page.get(reverse(name))
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == f"{reverse('account_login')}?next={quote(reverse(name))}"
+
+
+@pytest.mark.parametrize("name", MEMBER)
+def test_a_page_for_a_member(alices_page: Client, name: str) -> None:
+    expect(alices_page.get(reverse(name)), MEMBER[name])
+
+
+@pytest.mark.parametrize("name", ["overview", "profile", "account_email", "email_confirm", "session_list"])
+def test_a_page_for_a_member_whose_address_is_not_proved_or_lapsed(alices_page: Client, name: str) -> None:
+    User.objects.update(email_verified=False)
+    sound(alices_page.get(reverse(name)))
+    User.objects.update(email="")
+    answer = alices_page.get(reverse(name), follow=True)
+    sound(answer)
+
+
+def test_what_a_person_typed_is_shown_and_never_run(alices_page: Client) -> None:
+    User.objects.update(first_name="{{x}}", last_name='"><script>alert(1)</script>', username="alice")
+    for name in ("overview", "profile", "session_list"):
+        html = alices_page.get(reverse(name)).content.decode()
+        assert "<script>alert" not in html
+
+
+def test_a_page_that_is_not_there(page: Client, alices_page: Client) -> None:
+    for path in ("/nothing", "/account/nothing/", "/account/devices/x/end/", "/account/%00", "/%ff"):
+        html = sound(page.get(path), 404)
+        assert "Traceback" not in html
+
+
+def test_a_page_that_fails_says_so_and_tells_nothing(page: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.conf import settings
+
+    monkeypatch.setitem(settings.ACCOUNT_FORMS, "login", "accounts.forms.NothingNobodyForesaw")
+    page.raise_request_exception = False
+    html = sound(page.get("/account/login/"), 500)
+    assert "NobodyForesaw" not in html
+    assert "Traceback" not in html
+
+
+def test_the_page_of_a_failure_needs_neither_request_nor_database() -> None:
+    from django.template.loader import render_to_string
+
+    for name in ("400", "403", "404", "500", "503", "429", "403_csrf"):
+        assert "<h1" in render_to_string(f"{name}.html")
+
+
+def test_the_root_and_the_well_known_address_lead_to_pages(page: Client) -> None:
+    assert page.get("/").headers["Location"] == "/account/"
+    assert page.get("/.well-known/change-password").headers["Location"] == "/account/password/change/"
+
+
+def test_a_page_is_answered_in_any_language(page: Client) -> None:
+    for language in ("de", "ar", "xx", "*", "a" * 5000, ",;q=", "en;q=zero"):
+        sound(page.get("/account/login/", headers={"accept-language": language}))
+
+
+def test_every_field_has_its_label_and_is_filled_in_by_managers(page: Client) -> None:
+    expected = {
+        "account_login": {"login": "username", "password": "current-password"},
+        "account_signup": {
+            "username": "username",
+            "email": "email",
+            "password": "new-password",
+            "first_name": "given-name",
+            "last_name": "family-name",
+        },
+        "account_reset_password": {"email": "username"},
+    }
+    for name, fields in expected.items():
+        html = page.get(reverse(name)).content.decode()
+        for field, autocomplete in fields.items():
+            assert f'for="id_{field}"' in html
+            found = re.search(rf'<input[^>]*name="{field}"[^>]*>', html)
+            assert found
+            assert re.search(rf'autocomplete="{autocomplete}[" ]', found[0]), found[0]
+            assert "maxlength" not in found[0]
+
+
+def test_a_form_with_a_picture_can_carry_it(alices_page: Client) -> None:
+    for html in (Client(SERVER_NAME="localhost").get("/account/signup/"), alices_page.get("/account/profile/")):
+        (form,) = re.findall(r"<form[^>]*multipart/form-data[^>]*>", html.content.decode())
+        assert 'method="post"' in form
+
+
+def test_an_unknown_well_known_address_is_not_found(api: Api) -> None:
+    answer = api.client.get("/.well-known/nothing")
+    assert answer.status_code == 404
+    assert not answer.cookies
+
+
+def test_the_admin_is_dressed_by_the_same_door(page: Client, bobs_page: Client, alices_page: Client) -> None:
+    answer = Client(SERVER_NAME="localhost").get("/admin/")
+    assert answer.status_code == 302
+    answer = Client(SERVER_NAME="localhost").get("/admin/", follow=True)
+    assert answer.redirect_chain[-1][0].startswith("/account/login/")
+    assert bobs_page.get("/admin/").status_code in {302, 403}
+    assert bobs_page.get("/admin/accounts/user/").status_code in {302, 403}
+    assert alices_page.get("/admin/").status_code == 200

@@ -1,0 +1,218 @@
+"""What protects every page: forms of our own only, headers, hosts, proxies, and a log that keeps secrets."""
+
+import logging
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from accounts.http import client_ip
+from accounts.models import Session, User
+from accounts.services import passwords
+from tests.conftest import PASSWORD, Mailbox, picture
+from tests.web.conftest import NEW, signed_in, sound, upload
+
+FORMS = [
+    "/account/login/",
+    "/account/signup/",
+    "/account/logout/",
+    "/account/password/reset/",
+    "/account/password/change/",
+    "/account/profile/",
+    "/account/email/",
+    "/account/confirm-email/",
+    "/account/confirm-email/again/",
+    "/account/devices/end-others/",
+    "/account/confirm-email/x-y/",
+    "/account/password/reset/key/x-y/",
+]
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_a_form_from_another_site_is_refused(alices_page: Client, path: str) -> None:
+    strict = Client(SERVER_NAME="localhost", enforce_csrf_checks=True)
+    strict.cookies = alices_page.cookies
+    html = sound(strict.post(path, {"login": "alice", "password": PASSWORD}), 403)
+    assert "open too long" in html
+    assert signed_in(alices_page)
+
+
+def test_a_form_of_ours_passes(alice: User) -> None:
+    strict = Client(SERVER_NAME="localhost", enforce_csrf_checks=True)
+    strict.get("/account/login/")
+    body = {"login": "alice", "password": PASSWORD, "csrfmiddlewaretoken": strict.cookies["csrf"].value}
+    assert strict.post("/account/login/", body).status_code == 302
+
+
+@pytest.mark.parametrize(
+    "path", ["/account/login/", "/account/signup/", "/nothing/", "/account/profile/", "/admin/login/"]
+)
+def test_every_page_carries_the_headers_of_safety(page: Client, settings: Any, path: str) -> None:
+    headers = page.get(path).headers
+    policy = dict(part.strip().partition(" ")[::2] for part in headers["Content-Security-Policy"].split(";"))
+    bucket = settings.S3_PUBLIC_ENDPOINT_URL
+    assert policy == {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "font-src": "'self'",
+        "img-src": f"'self' data: {bucket}",
+        "connect-src": f"'self' {bucket}",
+        "form-action": "'self'",
+        "frame-ancestors": "'none'",
+        "base-uri": "'none'",
+    }
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "same-origin"
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert headers["Permissions-Policy"]
+    assert headers["X-Request-Id"]
+    assert "Strict-Transport-Security" not in headers
+
+
+def test_https_alone_promises_https(db: None, settings: Any) -> None:
+    settings.SECURE_HSTS_SECONDS = 31_536_000
+    client = Client(SERVER_NAME="localhost")
+    assert "Strict-Transport-Security" not in client.get("/account/login/").headers
+    assert "max-age=31536000" in client.get("/account/login/", secure=True).headers["Strict-Transport-Security"]
+
+
+def test_a_picture_on_a_page_comes_from_where_the_policy_allows(alices_page: Client, settings: Any) -> None:
+    alices_page.post(
+        "/account/profile/", {"username": "alice", "gender": "female", "picture": upload(picture((80, 80)))}
+    )
+    html = sound(alices_page.get("/account/profile/"))
+    assert f'src="{settings.S3_PUBLIC_ENDPOINT_URL}/' in html
+
+
+# --- Hosts --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "localhost.evil.example", "evil.example:80", "localhost@evil.example", "", "a b", "[::1", "é"],
+)
+def test_another_host_is_not_answered(page: Client, host: str) -> None:
+    for path in ("/account/login/", "/account/password/reset/"):
+        answer = page.get(path, HTTP_HOST=host)
+        assert answer.status_code == 400
+        assert "evil" not in answer.content.decode()
+        assert "Traceback" not in answer.content.decode()
+
+
+def test_links_in_mails_never_follow_the_host(page: Client, alice: User, mailbox: Mailbox, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["*"]
+    extra: dict[str, Any] = {
+        "HTTP_HOST": "evil.example",
+        "HTTP_X_FORWARDED_HOST": "evil.example",
+        "HTTP_FORWARDED": "host=evil.example",
+    }
+    assert page.post("/account/password/reset/", {"email": "alice"}, **extra).status_code == 302
+    passwords.answer_requests()
+    body = {"username": "ada", "email": "ada@example.com", "password": PASSWORD}
+    assert page.post("/account/signup/", body, **extra).status_code == 302
+    api_body = '{"username": "eve", "email": "eve@example.com", "password": "plum tractor lagoon"}'
+    assert page.post("/api/v1/signup", api_body, content_type="application/json", **extra).status_code == 201
+    assert len(mailbox.all()) == 3
+    for mail in mailbox.all():
+        for part in (mail.subject, mail.message, mail.html_message, str(mail.headers), mail.message_id):
+            assert "evil" not in part
+        assert f"{settings.PUBLIC_URL}/account/" in mail.message
+
+
+# --- Proxies ------------------------------------------------------------------------------------------------
+
+
+def ip_of_sign_in(page: Client, **extra: Any) -> str | None:
+    assert page.post("/account/login/", {"login": "alice", "password": PASSWORD}, **extra).status_code == 302
+    found = Session.objects.latest("created_at").ip
+    return str(found) if found else None
+
+
+def test_a_forged_header_has_no_effect_where_no_proxy_is_trusted(page: Client, alice: User) -> None:
+    forged = {"HTTP_X_FORWARDED_FOR": "1.2.3.4", "HTTP_X_REAL_IP": "1.2.3.4", "HTTP_FORWARDED": "for=1.2.3.4"}
+    assert ip_of_sign_in(page, REMOTE_ADDR="10.1.1.1", **forged) == "10.1.1.1"
+
+
+@pytest.mark.parametrize(
+    ("count", "header", "expected"),
+    [
+        (1, "1.2.3.4", "1.2.3.4"),
+        (1, "6.6.6.6, 1.2.3.4", "1.2.3.4"),
+        (1, "6.6.6.6,1.2.3.4 ", "1.2.3.4"),
+        (1, "2001:db8::1", "2001:db8::1"),
+        (2, "6.6.6.6, 1.2.3.4, 10.0.0.1", "1.2.3.4"),
+        (2, "1.2.3.4", "1.2.3.4"),
+        (1, "", "10.1.1.1"),
+        (1, "garbage", "10.1.1.1"),
+        (1, "1.2.3.4, unknown", "10.1.1.1"),
+        (1, ",,,", "10.1.1.1"),
+        (1, "<script>", "10.1.1.1"),
+        (1, "1.2.3.4:5678", "10.1.1.1"),
+        (1, "\x00", "10.1.1.1"),
+        (1, "é", "10.1.1.1"),
+        (3, ",", "10.1.1.1"),
+        (1, "9" * 10_000, "10.1.1.1"),
+    ],
+)
+def test_the_outermost_trusted_proxy_says_who_the_client_is(
+    page: Client, alice: User, settings: Any, count: int, header: str, expected: str
+) -> None:
+    settings.TRUSTED_PROXY_COUNT = settings.ALLAUTH_TRUSTED_PROXY_COUNT = count
+    assert ip_of_sign_in(page, REMOTE_ADDR="10.1.1.1", HTTP_X_FORWARDED_FOR=header) == expected
+
+
+def test_a_missing_network_address_is_no_error_of_ours(page: Client, alice: User, settings: Any) -> None:
+    assert client_ip({}) is None
+    assert client_ip({"REMOTE_ADDR": "unix:"}) is None
+    assert ip_of_sign_in(page, REMOTE_ADDR="") is None
+
+
+def test_a_limit_is_not_walked_around_with_a_header(page: Client, alice: User, limits: Any) -> None:
+    limits("login_per_ip=2/86400")
+    answers = [
+        page.post("/account/login/", {"login": f"n{number}", "password": "x"}, HTTP_X_FORWARDED_FOR=f"1.2.3.{number}")
+        for number in range(4)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
+
+
+# --- The log ------------------------------------------------------------------------------------------------
+
+SECRETS = ["mistaken ferry", "71935028", "secret-of-the-link", "nobody-typed-this"]
+
+
+def test_a_refusal_is_logged_once_and_without_what_was_typed(
+    alices_page: Client, page: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="accounts")
+    caplog.set_level(logging.INFO)
+    password, code, key, name = SECRETS
+    visitor = Client(SERVER_NAME="localhost")
+    visitor.post("/account/login/", {"login": name, "password": password})
+    visitor.post("/account/password/reset/", {"email": name})
+    visitor.post("/account/password/reset/done/", {"code": code, "new_password": password})
+    visitor.get(f"/account/password/reset/key/{'0' * 32}-{key}/")
+    visitor.get(f"/account/confirm-email/{'0' * 32}-{key}/")
+    visitor.post(f"/account/confirm-email/{'0' * 32}-{key}/")
+    alices_page.post("/account/password/change/", {"current_password": password, "new_password": NEW})
+    alices_page.post("/account/email/", {"email": f"{name}@example.com", "password": password})
+    alices_page.post("/account/confirm-email/", {"code": code})
+    for path, body in (
+        ("/api/v1/token", {"login": name, "password": password}),
+        ("/api/v1/password/reset", {"login": name, "code": code, "new_password": password}),
+        ("/api/v1/password/reset", {"key": f"{'0' * 32}-{key}", "new_password": password}),
+        ("/api/v1/token/refresh", {"refresh_token": key}),
+        ("/api/v1/signup", {"username": "!", "email": name, "password": code}),
+    ):
+        visitor.post(path, body, content_type="application/json")
+    visitor.get("/api/v1/me", headers={"authorization": f"Bearer {key}"})
+    lines = [record.getMessage() for record in caplog.records if record.name == "accounts.refused"]
+    assert len(lines) >= 11
+    for line in lines:
+        assert "code=" in line
+        assert "request_id=" in line
+        assert "ip=" in line
+    for secret in SECRETS:
+        assert secret not in caplog.text
