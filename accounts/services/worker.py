@@ -3,7 +3,6 @@ nothing: the sweep finds it a few seconds later."""
 
 import logging
 import time
-from functools import partial
 
 from celery import Task
 from django.db import transaction
@@ -16,7 +15,7 @@ _away_until = 0.0
 
 def tell(task: "Task[[], object]") -> None:
     """Run this task once the change is committed."""
-    transaction.on_commit(partial(_ring, task), robust=True)
+    transaction.on_commit(lambda: _ring(task), robust=True)
 
 
 def _ring(task: "Task[[], object]") -> None:

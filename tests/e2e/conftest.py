@@ -59,7 +59,8 @@ class Service:
             "EMAIL_TIMEOUT": "2",
             "SWEEP_INTERVAL": "1",
             "ARGON2_MEMORY_KIB": "1024",
-            "RATE_LIMITS": "signup_per_ip=100000/60,login_per_ip=100000/60,mail_per_ip=100000/60,code_per_ip=100000/60",
+            "RATE_LIMITS": "signup_per_ip=100000/60,login_per_ip=100000/60,mail_per_ip=100000/60,code_per_ip=100000/60,"
+            "refresh_per_ip=100000/60",
         }
 
     def sql(self, statement: str, *values: object, database: str | None = None) -> list[tuple[object, ...]]:
@@ -162,7 +163,7 @@ class Service:
         return str(part.get_content())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     made = Service(tmp_path_factory.mktemp("service"))
     try:

@@ -34,29 +34,35 @@ def refresh(service: Service, token: str) -> requests.Response:
 
 def test_fifty_refreshes_at_once_again_and_again(service: Service) -> None:
     token = sign_in(service)
-    connections = [http.client.HTTPConnection("localhost", service.port, timeout=20) for _ in range(50)]
-    for _ in range(ROUNDS):
-        answers: list[tuple[int, str]] = []
-        barrier = threading.Barrier(len(connections))
+    with contextlib.ExitStack() as closing:
+        connections = [http.client.HTTPConnection("localhost", service.port, timeout=20) for _ in range(50)]
+        for connection in connections:
+            closing.callback(connection.close)
+        for _ in range(ROUNDS):
+            token = fifty_at_once(connections, token)
 
-        def ask(connection: http.client.HTTPConnection) -> None:
-            barrier.wait()
-            body = json.dumps({"refresh_token": token})
-            connection.request("POST", "/api/v1/token/refresh", body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            answers.append((answer.status, json.loads(answer.read()).get("refresh_token", "")))
 
-        threads = [threading.Thread(target=ask, args=(connection,)) for connection in connections]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(answers) == 50
-        assert len(set(answers)) == 1, set(answers)
-        assert answers[0][0] == 200
-        token = answers[0][1]
-    for connection in connections:
-        connection.close()
+def fifty_at_once(connections: list[http.client.HTTPConnection], token: str) -> str:
+    """The one successor that all of them got."""
+    answers: list[tuple[int, str]] = []
+    barrier = threading.Barrier(len(connections))
+
+    def ask(connection: http.client.HTTPConnection) -> None:
+        barrier.wait()
+        body = json.dumps({"refresh_token": token})
+        connection.request("POST", "/api/v1/token/refresh", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        answers.append((answer.status, json.loads(answer.read()).get("refresh_token", "")))
+
+    threads = [threading.Thread(target=ask, args=(connection,)) for connection in connections]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 50
+    assert len(set(answers)) == 1, set(answers)
+    assert answers[0][0] == 200
+    return answers[0][1]
 
 
 def test_answers_that_are_lost_on_the_way_sign_nobody_out(service: Service) -> None:

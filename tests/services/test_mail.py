@@ -549,7 +549,7 @@ def bell(url: str, settings: Settings) -> Any:
     app.config_from_object("django.conf:settings", namespace="CELERY")
     app.conf.broker_url = url
 
-    @app.task(name="drill.ring")  # type: ignore[untyped-decorator]
+    @app.task(name="drill.ring", shared=False)  # type: ignore[untyped-decorator]
     def ring() -> None:
         """Nobody runs it."""
 
