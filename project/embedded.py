@@ -667,6 +667,30 @@ def shell(command: list[str]) -> int:
         os.execvp(command[0], command)  # noqa: S606 - what the person at the terminal asked for
 
 
+# The settings are said aloud, because importing this package names those of production.
+PYTEST = [sys.executable, "-m", "pytest", "--ds=tests.settings"]
+WITH_SERVERS_OF_THEIR_OWN = ["tests/e2e", "tests/smoke", "tests/stack"]
+
+
+def test() -> int:
+    """The whole suite in two lanes, each on servers of its own: tests that start servers mostly wait for them, while
+    the others compute."""
+    with tempfile.TemporaryFile() as said:
+        command = [sys.executable, "-m", "project.embedded", "fresh", *PYTEST, *WITH_SERVERS_OF_THEIR_OWN]
+        other = subprocess.Popen(command, cwd=BASE, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            code = fresh([*PYTEST, *(f"--ignore={folder}" for folder in WITH_SERVERS_OF_THEIR_OWN)])
+            say("\nThe tests with servers of their own:")
+            other_code = other.wait()
+        finally:
+            if other.poll() is None:
+                other.terminate()
+                other.wait()
+            said.seek(0)
+            say(said.read().decode(errors="replace"))
+    return code or other_code
+
+
 def run() -> int:
     with kept_stack() as stack:
         stack.manage("migrate", "--verbosity=0")
@@ -766,9 +790,10 @@ def dispatch(arguments: list[str]) -> int:
     match arguments:
         case ["run"]:
             return run()
+        case ["test"]:
+            return test()
         case ["test", *options]:
-            # Said aloud, because importing this package names the settings of production.
-            return fresh([sys.executable, "-m", "pytest", "--ds=tests.settings", *options])
+            return fresh([*PYTEST, *options])
         case ["fresh", _, *_]:
             return fresh(arguments[1:])
         case ["shell", _, *_]:
