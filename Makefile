@@ -2,7 +2,9 @@
 PYTHON ?= python3
 ARGS ?=
 PY := .venv/bin/python
-EXPORT = ../bin/uv export --quiet --python ../bin/python --no-emit-project --no-annotate --no-header
+# Keeps the pins that a file has, so that a release of today changes nothing by itself; UPGRADE=1 takes the newest.
+COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-header $(if $(UPGRADE),--upgrade) pyproject.toml
 
 # Production-like values for the checks that only read the settings; no server is asked.
 PRODUCTION = DJANGO_SETTINGS_MODULE=project.settings DEBUG=0 SECRET_KEY="$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(64))')" \
@@ -38,9 +40,8 @@ seed: .venv/.synced ## alice, bob and 1,000 others, with pictures
 bench: .venv/.synced ## measure on fresh servers; ARGS names one script of tests/bench
 	@$(PY) -m project.embedded fresh $(PY) -m tests.bench $(ARGS)
 
-requirements: .venv/.synced ## write requirements*.txt anew from pyproject.toml
-	@mkdir -p .venv/export && cp pyproject.toml .venv/export/ && cd .venv/export && rm -f uv.lock \
-		&& $(EXPORT) --no-dev > ../../requirements.txt && $(EXPORT) > ../../requirements-dev.txt
+requirements: .venv/.synced ## write requirements*.txt anew from pyproject.toml; UPGRADE=1 takes newer versions
+	@$(COMPILE) --output-file requirements.txt && $(COMPILE) --group dev --output-file requirements-dev.txt
 
 check-format:
 	@$(PY) -m ruff check --quiet . && $(PY) -m ruff format --check --quiet .
@@ -60,8 +61,9 @@ check-django:
 	@$(PRODUCTION) $(PY) manage.py write_reference --check
 
 check-requirements:
-	@mkdir -p .venv/export && cp pyproject.toml .venv/export/ && cd .venv/export && rm -f uv.lock \
-		&& $(EXPORT) --no-dev | diff -q - ../../requirements.txt && $(EXPORT) | diff -q - ../../requirements-dev.txt \
+	@cp requirements.txt requirements-dev.txt .venv/
+	@$(COMPILE) --output-file .venv/requirements.txt && diff -q .venv/requirements.txt requirements.txt \
+		&& $(COMPILE) --group dev --output-file .venv/requirements-dev.txt && diff -q .venv/requirements-dev.txt requirements-dev.txt \
 		|| { echo "requirements*.txt are not what pyproject.toml says: make requirements"; false; }
 
 check-docker:
