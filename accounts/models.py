@@ -228,6 +228,7 @@ class SigningKey(models.Model):
     sealed_private_key = models.BinaryField()
     public_jwk = models.JSONField()
     created_at = models.DateTimeField(default=now)
+    signs_from = models.DateTimeField(default=now, help_text="published before; until the next key's time")
 
     def __str__(self) -> str:
         return self.kid

@@ -17,11 +17,13 @@ from accounts.services.email_addresses import answer_resend_requests
 from accounts.services.mail import deliver_mail
 from accounts.services.passwords import answer_reset_requests
 from accounts.services.pictures import remove_discarded_pictures
+from accounts.services.signing_keys import keep_signing_keys
 
 __all__ = [
     "answer_resend_requests",
     "answer_reset_requests",
     "deliver_mail",
+    "keep_signing_keys",
     "prune",
     "remove_discarded_pictures",
     "sweep",

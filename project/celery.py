@@ -21,6 +21,7 @@ def _schedule(sender: Celery, **_: object) -> None:
     for name, every in {
         "accounts.sweep": sweep,
         "accounts.remove_discarded_pictures": 60.0,
+        "accounts.keep_signing_keys": 3600.0,
         "accounts.prune": 3600.0,
     }.items():
         sender.conf.beat_schedule[name] = {"task": name, "schedule": every, "options": {"expires": max(every, 5.0)}}

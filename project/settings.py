@@ -250,6 +250,17 @@ PASSWORD_HASH_WAIT = env.number("PASSWORD_HASH_WAIT", 3, "Seconds of waiting for
 PASSWORD_HASHERS = ["accounts.services.hashing.Argon2id", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
 
 ACCESS_TOKEN_LIFETIME = timedelta(seconds=env.number("ACCESS_TOKEN_LIFETIME", 900, "Seconds an access token works."))
+SIGNING_ALGORITHM = env.choice(
+    "SIGNING_ALGORITHM", "ES256", ("ES256", "RS256", "EdDSA"), "What new signing keys are for; old ones run out."
+)
+SIGNING_KEY_LIFETIME = timedelta(
+    days=env.number("SIGNING_KEY_DAYS", 90, "Days that a key signs. The next one is published a day before.")
+)
+SIGNING_KEY_FILES = env.items(
+    "SIGNING_KEY_FILES",
+    "",
+    "PEM files with private keys, the signing one first. Empty: keys are made and kept in Postgres.",
+)
 ACCESS_TOKEN_AUDIENCE = env.text("ACCESS_TOKEN_AUDIENCE", "api", "The aud claim of access tokens.")
 REFRESH_IDLE_LIFETIME = timedelta(days=env.number("REFRESH_IDLE_DAYS", 30, "Days after which an unused session ends."))
 REFRESH_ABSOLUTE_LIFETIME = timedelta(

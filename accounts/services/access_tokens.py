@@ -1,4 +1,4 @@
-"""Access tokens: JWS as in RFC 9068 (`typ: at+jwt`), signed with ES256, good for a quarter of an hour.
+"""Access tokens: JWS as in RFC 9068 (`typ: at+jwt`), ES256 or as configured, good for a quarter of an hour.
 
 There is nothing personal in them. Other services verify them offline by the JWKS; this service also asks its
 database whether the session still lives (services/sessions.py), so that an ended one is refused at once."""
@@ -23,6 +23,7 @@ LEEWAY = 10  # seconds of difference between clocks
 
 @dataclass(frozen=True)
 class Claims:
+    kid: str
     user_id: UUID
     session_id: UUID
     generation: int  # of the refresh token that came with it, kept in the first part of jti
@@ -55,7 +56,7 @@ def issue(session: Session, *, generation: int) -> Issued:
             "amr": ["pwd"],
         },
         key.private,
-        algorithm=signing_keys.ALGORITHM,
+        algorithm=key.algorithm,
         headers={"kid": key.kid, "typ": "at+jwt"},
     )
     return Issued(token, lifetime)
@@ -64,6 +65,8 @@ def issue(session: Session, *, generation: int) -> Issued:
 def verify(token: str) -> Claims:
     """The claims of a token that this service signed and that has not run out. Raises InvalidToken, TokenExpired."""
     claims = _verify(token)
+    if claims.kid not in signing_keys.ring().by_kid:
+        raise InvalidToken("the key was taken away")
     if claims.expires_at + LEEWAY < time.time():
         raise TokenExpired
     return claims
@@ -84,13 +87,14 @@ def _verify(token: str) -> Claims:
         payload: dict[str, Any] = jwt.decode(
             token,
             key.public,
-            algorithms=[signing_keys.ALGORITHM],
+            algorithms=[key.algorithm],
             audience=settings.ACCESS_TOKEN_AUDIENCE,
             issuer=settings.PUBLIC_URL,
             leeway=LEEWAY,
             options={"require": REQUIRED},
         )
         return Claims(
+            kid=kid,
             user_id=UUID(payload["sub"]),
             session_id=UUID(payload["sid"]),
             generation=int(payload["jti"].split(".")[0]),

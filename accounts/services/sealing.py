@@ -45,6 +45,15 @@ def seal(purpose: str, value: bytes) -> bytes:
     return _box(purpose).encrypt(value)
 
 
+def is_current(purpose: str, sealed: bytes) -> bool:
+    """Whether SECRET_KEY itself, and no fallback, opens this."""
+    try:
+        Fernet(base64.urlsafe_b64encode(_key(settings.SECRET_KEY, purpose))).decrypt(sealed)
+    except InvalidToken:
+        return False
+    return True
+
+
 def unseal(purpose: str, sealed: bytes) -> bytes | None:
     """None where neither the secret nor a fallback opens it."""
     try:

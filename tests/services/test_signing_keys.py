@@ -1,16 +1,25 @@
 """The keys that sign access tokens: one set for all processes, sealed, each published."""
 
+import io
 import time
 from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 
+import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.utils.timezone import now
 from jwt.algorithms import ECAlgorithm
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from accounts.models import SigningKey
-from accounts.services import sealing, signing_keys
+from accounts.errors import InvalidToken
+from accounts.models import Session, SigningKey
+from accounts.services import access_tokens, sealing, sessions, signing_keys
+from accounts.services.sessions import Tokens
 from accounts.services.signing_keys import Ring
 from tests.threads import at_once
 
@@ -30,6 +39,7 @@ def test_the_first_key_is_made_when_it_is_needed_and_only_then() -> None:
     again = signing_keys.ring()
     assert SigningKey.objects.get().kid == first.signing.kid == again.signing.kid
     assert set(again.by_kid) == {first.signing.kid}
+    assert isinstance(first.signing.public, ec.EllipticCurvePublicKey)
     assert isinstance(first.signing.public.curve, ec.SECP256R1)
 
 
@@ -75,7 +85,7 @@ def test_the_published_set_has_the_public_parts_of_all_keys_and_nothing_else() -
         assert (jwk["kty"], jwk["crv"], jwk["use"], jwk["alg"]) == ("EC", "P-256", "sig", "ES256")
         public = ECAlgorithm.from_jwk(jwk)
         assert isinstance(public, ec.EllipticCurvePublicKey)
-        assert public.public_numbers() == signing_keys.ring().by_kid[jwk["kid"]].public.public_numbers()
+        assert public == signing_keys.ring().by_kid[jwk["kid"]].public
 
 
 # --- What a process remembers -------------------------------------------------------------------------------
@@ -127,4 +137,137 @@ def test_a_changed_secret_key_without_its_fallback_says_so(settings: Settings) -
     signing_keys.forget()
     with pytest.raises(ImproperlyConfigured, match="SECRET_KEY_FALLBACKS"):
         signing_keys.ring()
+    assert SigningKey.objects.count() == 1
+
+
+# --- Taking turns -------------------------------------------------------------------------------------------
+
+
+class Later:
+    """Moves the time that the rules see."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.by = timedelta()
+        monkeypatch.setattr(signing_keys, "now", lambda: now() + self.by)
+
+    def forward(self, **delta: float) -> None:
+        self.by += timedelta(**delta)
+        signing_keys.forget()
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Later:
+    return Later(monkeypatch)
+
+
+def test_the_next_key_is_published_a_day_before_it_signs_and_the_old_one_goes_when_its_tokens_are_gone(
+    db: None, later: Later
+) -> None:
+    first = signing_keys.ring().signing.kid
+    signing_keys.keep()
+    assert SigningKey.objects.count() == 1
+    later.forward(days=89, minutes=1)
+    signing_keys.keep()
+    signing_keys.keep()  # twice changes nothing
+    signing_keys.forget()
+    assert len(signing_keys.jwks()["keys"]) == 2
+    assert signing_keys.ring().signing.kid == first
+    later.forward(days=1)
+    second = signing_keys.ring().signing.kid
+    assert second != first
+    assert first in signing_keys.ring().by_kid
+    later.forward(hours=1, minutes=14)
+    signing_keys.keep()
+    assert SigningKey.objects.filter(kid=first).exists()
+    later.forward(minutes=2)
+    signing_keys.keep()
+    assert list(SigningKey.objects.values_list("kid", flat=True)) == [second]
+
+
+def test_a_process_that_read_the_ring_before_changes_keys_on_time(db: None, later: Later) -> None:
+    first = signing_keys.ring().signing.kid
+    key = signing_keys.rotate()
+    ring = signing_keys.ring()
+    assert ring.signing.kid == first
+    later.by += timedelta(minutes=11)  # without reading again
+    assert ring.signing.kid == key.kid
+
+
+def test_a_stolen_key_is_gone_at_once_with_what_it_signed(tokens: Tokens) -> None:
+    claims = access_tokens.verify(tokens.access_token)
+    key = signing_keys.rotate(at_once=True)
+    assert signing_keys.ring().signing.kid == key.kid
+    assert claims.kid not in signing_keys.ring().by_kid
+    with pytest.raises(InvalidToken):  # though this process has seen the token before
+        access_tokens.verify(tokens.access_token)
+
+
+@pytest.mark.parametrize("algorithm", signing_keys.ALGORITHMS)
+def test_each_algorithm_signs_and_verifies_here_and_offline(
+    algorithm: str, phone: Session, settings: Settings, later: Later
+) -> None:
+    old = sessions.tokens(phone).access_token
+    settings.SIGNING_ALGORITHM = algorithm
+    signing_keys.keep()
+    later.forward(minutes=11)
+    token = sessions.tokens(phone).access_token
+    assert jwt.get_unverified_header(token)["alg"] == algorithm
+    assert access_tokens.verify(token).session_id == phone.id
+    access_tokens.verify(old)
+    public = jwt.PyJWKSet.from_dict(signing_keys.jwks())[jwt.get_unverified_header(token)["kid"]]
+    jwt.decode(token, public.key, algorithms=[algorithm], audience="api", issuer=settings.PUBLIC_URL)
+    with pytest.raises(jwt.InvalidTokenError):
+        jwt.decode(token[:-8] + "AAAAAAAA", public.key, algorithms=[algorithm], audience="api")
+
+
+def test_keys_may_stand_in_files(phone: Session, settings: Settings, tmp_path: Path) -> None:
+    names = []
+    for algorithm in signing_keys.ALGORITHMS:
+        pem = signing_keys._generate(algorithm).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        (tmp_path / algorithm).write_bytes(pem)
+        names.append(str(tmp_path / algorithm))
+    settings.SIGNING_KEY_FILES = names[:1]
+    old = sessions.tokens(phone).access_token
+    settings.SIGNING_KEY_FILES = [names[2], names[0]]
+    signing_keys.forget()
+    token = sessions.tokens(phone).access_token
+    assert jwt.get_unverified_header(token)["alg"] == "EdDSA"
+    for each in (old, token):
+        assert access_tokens.verify(each).session_id == phone.id
+    signing_keys.keep()
+    assert not SigningKey.objects.exists()
+    with pytest.raises(ImproperlyConfigured):
+        signing_keys.rotate()
+    settings.SIGNING_KEY_FILES = [str(tmp_path / "missing")]
+    signing_keys.forget()
+    with pytest.raises(ImproperlyConfigured, match="can't be read"):
+        signing_keys.ring()
+
+
+@pytest.mark.parametrize(
+    "private",
+    [ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65537, 1024)],  # noqa: S505 - that is the point
+)
+def test_a_weak_or_strange_key_is_refused(private: signing_keys.Private) -> None:
+    with pytest.raises(ImproperlyConfigured):
+        signing_keys._algorithm_of(private)
+
+
+def test_what_an_earlier_secret_sealed_is_sealed_anew(db: None, settings: Settings) -> None:
+    kid = signing_keys.ring().signing.kid
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another" * 10, [settings.SECRET_KEY]
+    signing_keys.keep()
+    settings.SECRET_KEY_FALLBACKS = []
+    signing_keys.forget()
+    assert signing_keys.ring().signing.kid == kid
+
+
+def test_the_command_says_when_the_next_key_signs(db: None) -> None:
+    signing_keys.ring()
+    said = io.StringIO()
+    call_command("rotate_signing_key", stdout=said)
+    call_command("rotate_signing_key", "--at-once", stdout=said)
+    assert said.getvalue().count("signs from") == 2
     assert SigningKey.objects.count() == 1

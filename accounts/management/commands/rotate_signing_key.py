@@ -1,0 +1,21 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.services import signing_keys
+
+
+class Command(BaseCommand):
+    help = "Publishes the next signing key, which signs in ten minutes. The schedule does this by itself in time."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--at-once", action="store_true", help="a key was stolen: remove all others now")
+
+    def handle(self, *, at_once: bool, **_: Any) -> None:
+        try:
+            key = signing_keys.rotate(at_once=at_once)
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from None
+        self.stdout.write(f"{key.kid} ({key.algorithm}) signs from {key.signs_from:%Y-%m-%d %H:%M:%S} UTC.")
