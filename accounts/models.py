@@ -17,10 +17,12 @@ from django.utils.translation import gettext_lazy as _
 
 
 def uuid7() -> UUID:
-    """RFC 9562 version 7: 48 bits of milliseconds, then chance. New rows stand at the end of every index."""
-    number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
-    number = number & ~(0xF << 76) | 0x7 << 76
-    return UUID(int=number & ~(0x3 << 62) | 0x2 << 62)
+    """RFC 9562 version 7: 48 bits of milliseconds, 12 bits of their fraction (its method 3), then chance. New rows
+    stand at the end of every index, and in the order in which they were made."""
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    fraction = rest * 4096 // 1_000_000
+    chance = int.from_bytes(os.urandom(8), "big") >> 2
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0x2 << 62 | chance)
 
 
 # --- People -------------------------------------------------------------------------------------------------

@@ -37,5 +37,6 @@ urlpatterns = [
     path("password/set/", RedirectView.as_view(pattern_name="account_change_password"), name="account_set_password"),
     path("devices/", views.session_list, name="session_list"),
     path("devices/<uuid:session_id>/end/", views.session_end, name="session_end"),
+    path("activity/", views.activity, name="activity"),
     path("devices/end-others/", views.session_end_others, name="session_end_others"),
 ]

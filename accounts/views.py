@@ -25,7 +25,7 @@ from accounts.forms import (
 )
 from accounts.http import AuthenticatedRequest, log_refusal, origin, show, status_of, with_retry_after
 from accounts.models import Session, User
-from accounts.services import email_addresses, passwords, pictures, sessions, users
+from accounts.services import audit, email_addresses, passwords, pictures, sessions, users
 
 
 def form_page(
@@ -123,7 +123,7 @@ def email_resend(request: HttpRequest) -> HttpResponse:
     user = request.user if isinstance(request.user, User) else None
     email = request.session.get("confirming") or (user.email if user else None)
     try:
-        if user and email and email != user.email:
+        if user and email:
             email_addresses.send_again(user=user, email=email, origin=origin(request))
         elif email:
             email_addresses.resend(email=email, origin=origin(request))
@@ -180,6 +180,22 @@ def email(request: AuthenticatedRequest) -> HttpResponse:
         return redirect("email_confirm")
 
     return form_page(request, "accounts/email.html", ChangeEmailForm(request.POST or None), save)
+
+
+@login_required
+@require_GET
+def activity(request: AuthenticatedRequest) -> HttpResponse:
+    """The user's own security log."""
+    try:
+        found = audit.of(request.user, limit=50, cursor=request.GET.get("cursor"))
+    except AccountError as error:
+        log_refusal(request, error)
+        return redirect("activity")
+    lines = [
+        {"event": event, "words": audit.WORDS[audit.Kind(event.kind)], "notable": event.kind in audit.NOTABLE}
+        for event in found.events
+    ]
+    return render(request, "accounts/activity.html", {"lines": lines, "next": found.next})
 
 
 @login_required

@@ -11,8 +11,6 @@ from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, TooManyFilesSent
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.multipartparser import MultiPartParserError
-from django.utils import translation
-from django.utils.translation import get_language_from_request
 from django.utils.translation import gettext_lazy as _
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
@@ -116,20 +114,19 @@ CASES |= {
 def problem(request: HttpRequest, error: AccountError) -> HttpResponse:
     """The one error body."""
     case = CASES[type(error)]
-    with translation.override(get_language_from_request(request)):
-        body: dict[str, Any] = {
-            "type": f"{settings.PUBLIC_URL}/api/v1/docs#{error.code}",
-            "title": HTTPStatus(case.status).phrase,
-            "status": case.status,
-            "code": error.code,
-            "detail": str(error.message),
-            "request_id": getattr(request, "id", ""),
-            "action": case.action,
-        }
-        if isinstance(error, InvalidInput):
-            body["errors"] = [
-                {"field": item.field, "code": item.code, "detail": str(item.message)} for item in error.errors
-            ]
+    body: dict[str, Any] = {
+        "type": f"{settings.PUBLIC_URL}/api/v1/docs#{error.code}",
+        "title": HTTPStatus(case.status).phrase,
+        "status": case.status,
+        "code": error.code,
+        "detail": str(error.message),
+        "request_id": getattr(request, "id", ""),
+        "action": case.action,
+    }
+    if isinstance(error, InvalidInput):
+        body["errors"] = [
+            {"field": item.field, "code": item.code, "detail": str(item.message)} for item in error.errors
+        ]
     retry_after: int | None = getattr(error, "retry_after", None)
     if retry_after:
         body["retry_after"] = retry_after

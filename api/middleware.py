@@ -1,6 +1,8 @@
 """The API's own middleware: its answers keep their form whatever happens around ninja."""
 
 from django.http import Http404, HttpRequest, HttpResponse
+from django.utils import translation
+from django.utils.translation import get_language_from_request
 
 from accounts.http import GetResponse
 from api import errors
@@ -25,7 +27,8 @@ class ProblemMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.method == "HEAD":
             request.method = "GET"  # RFC 9110: wherever GET is answered; the server leaves the body out
-        response = self.get_response(request)
+        with translation.override(get_language_from_request(request)):
+            response = self.get_response(request)
         if response.status_code >= 400 and response.headers.get("Content-Type") != "application/problem+json":
             response = self._in_form(request, response)
         for name, value in _HEADERS.items():

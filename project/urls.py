@@ -20,6 +20,8 @@ admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-a
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="overview")),
     path("account/", include("accounts.urls")),
+    # Django's own page would know nothing of our rule (tries, sessions, the mail to the owner).
+    path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
     # Signing out of the admin is signing out: the device leaves the list.
     path("admin/logout/", logout),
     path("admin/", admin.site.urls),

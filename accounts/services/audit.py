@@ -1,13 +1,18 @@
 """The security log. Every kind of event stands here; each is written in the transaction of what it tells."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
 from django.conf import settings
 from django.utils.timezone import now
+from django.utils.translation import gettext_lazy as _
 
+from accounts.errors import Words
 from accounts.models import Event, Session, User
 from accounts.origin import Origin
+from accounts.services import cursors
 
 
 class Kind(StrEnum):
@@ -16,6 +21,7 @@ class Kind(StrEnum):
     USER_ENABLED = "user.enabled"
     LOGIN_FAILED = "login.failed"
     SESSION_STARTED = "session.started"
+    SESSION_NEW_DEVICE = "session.new_device"
     SESSION_ENDED = "session.ended"
     SESSION_REUSED = "session.reused"
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - the name of an event
@@ -28,6 +34,47 @@ class Kind(StrEnum):
     PROFILE_CHANGED = "profile.changed"
     PICTURE_CHANGED = "picture.changed"
     PICTURE_REMOVED = "picture.removed"
+
+
+# What each kind means to the person whose log it is.
+WORDS: dict[Kind, Words] = {
+    Kind.USER_SIGNED_UP: _("Account created"),
+    Kind.USER_DISABLED: _("Account switched off"),
+    Kind.USER_ENABLED: _("Account switched on again"),
+    Kind.LOGIN_FAILED: _("Failed sign-in: wrong password"),
+    Kind.SESSION_STARTED: _("Signed in"),
+    Kind.SESSION_NEW_DEVICE: _("Signed in on a new device"),
+    Kind.SESSION_ENDED: _("Signed out"),
+    Kind.SESSION_REUSED: _("Signed out for safety: an old key of the device was used again"),
+    Kind.PASSWORD_CHANGED: _("Password changed"),
+    Kind.PASSWORD_RESET_REQUESTED: _("New password asked for"),
+    Kind.PASSWORD_RESET: _("New password set by mail"),
+    Kind.EMAIL_CHANGE_REQUESTED: _("Another email address asked for"),
+    Kind.EMAIL_CHANGED: _("Email address changed"),
+    Kind.EMAIL_CONFIRMED: _("Email address confirmed"),
+    Kind.EMAIL_CLAIM_LAPSED: _("Email address taken away: somebody else confirmed it"),
+    Kind.PROFILE_CHANGED: _("Profile changed"),
+    Kind.PICTURE_CHANGED: _("Picture changed"),
+    Kind.PICTURE_REMOVED: _("Picture removed"),
+}
+# What a person should look at.
+NOTABLE = frozenset({Kind.LOGIN_FAILED, Kind.SESSION_NEW_DEVICE, Kind.SESSION_REUSED, Kind.EMAIL_CLAIM_LAPSED})
+
+
+@dataclass(frozen=True)
+class Page:
+    events: Sequence[Event]
+    next: str | None
+
+
+def of(user: User, *, limit: int, cursor: str | None = None) -> Page:
+    """The user's own security log, the newest first. Raises InvalidCursor."""
+    found = Event.objects.filter(user=user).order_by("-id")
+    if cursor:
+        found = found.filter(id__lt=cursors.read("events", cursor))
+    events = list(found[: limit + 1])
+    more = len(events) > limit
+    return Page(events[:limit], cursors.write("events", events[limit - 1].id) if more else None)
 
 
 def record(
@@ -50,5 +97,5 @@ def record(
 
 
 def prune() -> int:
-    count, _ = Event.objects.filter(created_at__lt=now() - settings.EVENT_RETENTION).delete()
+    count, _kinds = Event.objects.filter(created_at__lt=now() - settings.EVENT_RETENTION).delete()
     return count

@@ -1,6 +1,7 @@
 """Addresses. One is a claim until it is proved, by a code or link from a mail to it. Proved, it belongs to one
 account, and every other claim on it lapses; until then it holds nothing and blocks nobody."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from celery import shared_task
@@ -21,7 +22,7 @@ from accounts.services.sessions import SignedIn
 def send_confirmation(user: User, email: str, *, origin: Origin) -> None:
     """Mail a code and a link to a claimed address, or, where somebody else has proved it, a notice to them: the
     caller can't tell which. In the caller's transaction."""
-    if not rate_limits.spend("confirm_mail_per_address", email).allowed:
+    if not rate_limits.may_mail_claim(email, origin=origin):
         return  # the mail box is full of ours; the claim stands, and a mail can be asked for later
     owner = User.objects.filter(email=email, email_verified=True).exclude(id=user.id).first()
     if owner is not None:
@@ -39,11 +40,15 @@ def send_confirmation(user: User, email: str, *, origin: Origin) -> None:
 
 
 def send_again(*, user: User, email: str, origin: Origin) -> None:
-    """Once more to the new address that a signed-in user asked for. Quiet where nothing is open for it."""
+    """Once more to the address that a signed-in user claims or wants. Quiet where nothing waits for it."""
     email = identifiers.fold_email(email)
     rate_limits.count_address("mail_per_ip", origin=origin)
     with transaction.atomic():
-        if Challenge.objects.open().filter(user=user, email=email, kind=Challenge.Kind.CONFIRM_EMAIL).exists():
+        claimed = bool(email) and email == user.email and not user.email_verified
+        if (
+            claimed
+            or Challenge.objects.open().filter(user=user, email=email, kind=Challenge.Kind.CONFIRM_EMAIL).exists()
+        ):
             send_confirmation(user, email, origin=origin)
 
 
@@ -74,12 +79,20 @@ def _answer_one() -> bool:
         if request is None:
             return False
         origin = challenges.origin_of(request)
-        # The newest claims, too: an older one may be a stranger's.
-        claims = User.objects.active().filter(email=request.login, email_verified=False).order_by("-id")[:3]
-        for user in claims if request.login else ():
+        for user in _waiting(request):
             send_confirmation(user, request.login, origin=origin)
         request.delete()
     return True
+
+
+def _waiting(request: Challenge) -> Sequence[User]:
+    """Three of those who claim the address: first who was mailed for somebody at the asker's network address, then
+    the newest. A stranger's claims, before or after, must not keep the asker from their mail."""
+    if not request.login:
+        return ()
+    claims = User.objects.active().filter(email=request.login, email_verified=False).order_by("-id")[:100]
+    here = set(Challenge.objects.filter(email=request.login, ip=request.ip).values_list("user_id", flat=True))
+    return sorted(claims, key=lambda user: user.id not in here)[:3]
 
 
 # --- Proving ------------------------------------------------------------------------------------------------
@@ -146,6 +159,8 @@ def prove(user: User, email: str, *, origin: Origin) -> None:
         other.save_profile("email")
         Challenge.objects.open().filter(user=other, email=email).close()
         audit.record(audit.Kind.EMAIL_CLAIM_LAPSED, user=other, origin=origin)
+    # What was mailed to an address that the account no longer has opens nothing.
+    Challenge.objects.open().filter(user=user).exclude(email=email).close()
     changed, was_verified = before != email, user.email_verified
     user.email, user.email_verified = email, True
     user.save_profile("email", "email_verified")

@@ -42,6 +42,7 @@ class Message(StrEnum):
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
     EMAIL_CHANGED = "email_changed"
     REFRESH_REUSED = "refresh_reused"
+    NEW_DEVICE = "new_device"
 
 
 CODES = frozenset({Message.CONFIRM_EMAIL, Message.RESET_PASSWORD})  # somebody is waiting: before the notices
@@ -58,10 +59,12 @@ def send(
     context: dict[str, Any] | None = None,
     expires_at: datetime | None = None,
 ) -> None:
-    """Queue one mail to a user, at `to` or at the address they have. In the caller's transaction; nothing is
-    sent where the account has no address."""
+    """Queue one mail to a user, at `to` or at the address they have. In the caller's transaction.
+
+    Notices go to proved addresses only: whoever claims a stranger's address could fill the stranger's mail box by
+    changing their own password."""
     address = to or user.email
-    if not address:
+    if not address or not (to or message in CODES or user.email_verified):
         return
     subject, text, html = render(message, user=user, origin=origin, to=address, context=context or {})
     mail = EmailMultiAlternatives(subject, text, settings.DEFAULT_FROM_EMAIL, [address])

@@ -117,8 +117,8 @@ def _answer_one() -> bool:
         if request is None:
             return False
         user = logins.find(request.login)
-        if user is not None and user.is_active and user.email:
-            origin = challenges.origin_of(request)
+        origin = challenges.origin_of(request)
+        if user is not None and _may_mail(user, origin):
             secrets = challenges.issue(Challenge.Kind.RESET_PASSWORD, user=user, email=user.email, origin=origin)
             audit.record(audit.Kind.PASSWORD_RESET_REQUESTED, user=user, origin=origin)
             mail.send(
@@ -134,6 +134,13 @@ def _answer_one() -> bool:
             )
         request.delete()
     return True
+
+
+def _may_mail(user: User, origin: Origin) -> bool:
+    if not user.is_active or not user.email:
+        return False
+    # An owner's mails are limited by the name that is typed; those to a claimed address with all others to it.
+    return user.email_verified or rate_limits.may_mail_claim(user.email, origin=origin)
 
 
 def match_reset_code(*, login: str, code: str, origin: Origin) -> Challenge:

@@ -43,7 +43,8 @@ DEFAULTS = (
     Limit("wrong_password_per_login", 10, 900),
     Limit("wrong_code_per_account", 20, 86400),
     Limit("reset_mail_per_login", 5, 3600),
-    Limit("confirm_mail_per_address", 10, 3600),
+    Limit("claim_mail_per_address", 60, 3600),
+    Limit("claim_mail_per_address_and_network", 10, 3600),
     Limit("change_mail_per_account", 10, 3600),
     Limit("picture_per_account", 30, 3600),
 )
@@ -172,6 +173,14 @@ def spend(name: str, subject: object) -> Spent:
     budget = Budget.objects.filter(key=_key(name, str(subject))).first()
     left = (budget.resets_at - at).total_seconds() if budget else 1
     return Spent(allowed=False, retry_after=int(left) + 1)
+
+
+def may_mail_claim(email: str, *, origin: Origin) -> bool:
+    """Whether one more mail may go to an address that is only claimed. Counted by network first, so that nobody who
+    claims a stranger's address again and again keeps the stranger's own mail from being sent."""
+    network = _network(origin.ip) if origin.ip else ""
+    by_network = spend("claim_mail_per_address_and_network", f"{email} {network}")
+    return by_network.allowed and spend("claim_mail_per_address", email).allowed
 
 
 def refund(name: str, subject: object) -> None:

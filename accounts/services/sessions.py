@@ -50,6 +50,7 @@ def begin(*, user: User, kind: Session.Kind, origin: Origin) -> Session:
     """A device that has just proved who is using it (services/login.py); called in the caller's transaction."""
     at = now()
     device = origin.device
+    names = set(Session.objects.filter(user=user).values_list("kind", "name").distinct())
     session = Session.objects.create(
         user=user,
         kind=kind,
@@ -62,7 +63,11 @@ def begin(*, user: User, kind: Session.Kind, origin: Origin) -> Session:
         authenticated_at=at,
         expires_at=_expiry(at, at),
     )
-    audit.record(audit.Kind.SESSION_STARTED, user=user, origin=origin, session=session)
+    if names and (session.kind, session.name) not in names:
+        audit.record(audit.Kind.SESSION_NEW_DEVICE, user=user, origin=origin, session=session)
+        mail.send(mail.Message.NEW_DEVICE, user=user, origin=origin)
+    else:
+        audit.record(audit.Kind.SESSION_STARTED, user=user, origin=origin, session=session)
     return session
 
 

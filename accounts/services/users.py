@@ -1,6 +1,5 @@
 """Accounts: making one, reading and changing the profile, listing ids, removing those that were never proved."""
 
-import base64
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -15,7 +14,6 @@ from django.utils.translation import gettext_lazy as _
 from accounts.errors import (
     DirectoryClosed,
     FieldError,
-    InvalidCursor,
     InvalidInput,
     ProfileChanged,
     SignUpClosed,
@@ -25,6 +23,7 @@ from accounts.models import Gender, User
 from accounts.origin import Origin
 from accounts.services import (
     audit,
+    cursors,
     email_addresses,
     hashing,
     identifiers,
@@ -32,7 +31,6 @@ from accounts.services import (
     passwords,
     pictures,
     rate_limits,
-    sealing,
     sessions,
 )
 from accounts.services.sessions import SignedIn
@@ -211,32 +209,18 @@ def list_ids(*, viewer: User, limit: int, cursor: str | None) -> Page:
     DirectoryClosed, InvalidCursor."""
     if settings.DIRECTORY_ACCESS == "staff" and not viewer.is_staff:
         raise DirectoryClosed
-    after = _read_cursor(cursor) if cursor else UUID(int=0)
+    after = cursors.read("users", cursor) if cursor else UUID(int=0)
     with connection.cursor() as sql:
         sql.execute("SELECT id FROM accounts_user WHERE is_active AND id > %s ORDER BY id LIMIT %s", [after, limit + 1])
         ids = [row[0] for row in sql.fetchall()]
     more = len(ids) > limit
     ids = ids[:limit]
-    return Page(ids, _counts(), _cursor(ids[-1]) if more else None)
+    return Page(ids, _counts(), cursors.write("users", ids[-1]) if more else None)
 
 
 def _counts() -> dict[str, int]:
     found = dict(User.objects.active().values_list("gender").annotate(Count("id")))
     return {gender: found.get(gender, 0) for gender in Gender.values}
-
-
-def _cursor(last: UUID) -> str:
-    return base64.urlsafe_b64encode(last.bytes + sealing.mac("cursor", last.bytes)[:16]).rstrip(b"=").decode()
-
-
-def _read_cursor(cursor: str) -> UUID:
-    try:
-        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-    except ValueError:
-        raise InvalidCursor("malformed") from None
-    if len(raw) != 32 or not sealing.is_mac("cursor", raw[:16], raw[16:]):
-        raise InvalidCursor("forged")
-    return UUID(bytes=raw[:16])
 
 
 # --- Removing -----------------------------------------------------------------------------------------------

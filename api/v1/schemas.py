@@ -9,9 +9,9 @@ from ninja import Schema
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from accounts.models import Session, User
+from accounts.models import Event, Session, User
 from accounts.origin import Device
-from accounts.services import pictures, sessions
+from accounts.services import audit, pictures, sessions
 from api.errors import Action
 
 
@@ -109,8 +109,13 @@ class ChangeEmailIn(In):
     password: Secret
 
 
-class PageIn(In):
+class IdPageIn(In):
     limit: int = Field(50, ge=1, le=1000)
+    cursor: Annotated[str, Field(max_length=200)] = Field("", description="`next` of the page before.")
+
+
+class PageIn(In):
+    limit: int = Field(50, ge=1, le=100)
     cursor: Annotated[str, Field(max_length=200)] = Field("", description="`next` of the page before.")
 
 
@@ -196,6 +201,35 @@ def session(found: Session, current: UUID) -> dict[str, Any]:
 
 class SessionsOut(Schema):
     sessions: list[SessionOut]
+    next: str | None
+
+
+class EventOut(Schema):
+    id: UUID
+    kind: str = Field(description="noun.past_participle; new kinds may come.", examples=["session.started"])
+    detail: str = Field(description="A sentence in the language asked for.")
+    created_at: datetime
+    ip: str | None
+    device: str
+    session_id: UUID | None
+
+
+def event(found: Event) -> dict[str, Any]:
+    return {
+        "id": found.id,
+        "kind": found.kind,
+        "detail": str(audit.WORDS[audit.Kind(found.kind)]),
+        "created_at": found.created_at,
+        "ip": found.ip,
+        "device": found.device,
+        "session_id": found.session_id,
+    }
+
+
+class EventsOut(Schema):
+    """The newest first."""
+
+    events: list[EventOut]
     next: str | None
 
 

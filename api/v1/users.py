@@ -13,7 +13,7 @@ router = Router(tags=["directory"], auth=AccessToken())
 
 
 @router.get("/users", operation_id="listUsers", response=responses({200: schemas.UsersOut}, 400, 401, 403, 422))
-def list_users(request: AuthenticatedRequest, page: Query[schemas.PageIn]) -> HttpResponse:
+def list_users(request: AuthenticatedRequest, page: Query[schemas.IdPageIn]) -> HttpResponse:
     """Ids of all active users, the oldest first, with exact counts of all of them on every page."""
     found = users.list_ids(viewer=request.user, limit=page.limit, cursor=page.cursor or None)
     body = {

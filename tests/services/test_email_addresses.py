@@ -10,7 +10,7 @@ from accounts.errors import (
 )
 from accounts.models import Challenge, Event, User
 from accounts.origin import Origin
-from accounts.services import email_addresses, users
+from accounts.services import email_addresses, passwords, users
 from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
 from tests.threads import each_at_once
 
@@ -121,12 +121,71 @@ def test_resend_mails_those_who_wait_and_nobody_else(alice: User, origin: Origin
     email_addresses.confirm_mine(user=user, code=mailbox.code(SHARED), origin=origin)
 
 
-def test_a_mail_box_is_not_flooded(origin: Origin, mailbox: Mailbox, db: None) -> None:
-    sign_up("ada")
-    for _ in range(15):
+def resend(origin: Origin, times: int = 1) -> None:
+    for _ in range(times):
         email_addresses.resend(email=SHARED, origin=origin)
         email_addresses.answer_requests()
-    assert len(mailbox.all(SHARED)) == 10
+
+
+def test_a_mail_box_is_not_flooded_from_one_network_nor_from_many(origin: Origin, mailbox: Mailbox, db: None) -> None:
+    sign_up("ada")
+    resend(origin, 15)
+    assert len(mailbox.all(SHARED)) == 11
+    for _ in range(10):
+        resend(Origin(ip=random_ip()), 8)
+    assert len(mailbox.all(SHARED)) == 60
+
+
+def test_a_stranger_who_claims_an_address_again_and_again_keeps_no_mail_from_its_owner(
+    origin: Origin, mailbox: Mailbox, db: None
+) -> None:
+    stranger = Origin(ip="192.0.2.66")
+    for letter in "abcdefghijkl":
+        users.sign_up(username=f"mallory.{letter}", email=SHARED, password=PASSWORD, origin=stranger)
+    ada = users.sign_up(username="ada", email=SHARED, password=PASSWORD, origin=origin)
+    email_addresses.confirm_mine(user=ada, code=code_of(ada, mailbox), origin=origin)
+
+
+def test_who_asks_again_is_mailed_whatever_others_claimed_before_and_after(
+    origin: Origin, mailbox: Mailbox, db: None
+) -> None:
+    stranger = Origin(ip="192.0.2.66")
+    for letter in "abc":
+        users.sign_up(username=f"mallory.{letter}", email=SHARED, password=PASSWORD, origin=stranger)
+    ada = users.sign_up(username="ada", email=SHARED, password=PASSWORD, origin=origin)
+    for letter in "def":
+        users.sign_up(username=f"mallory.{letter}", email=SHARED, password=PASSWORD, origin=stranger)
+    old = code_of(ada, mailbox)
+    resend(origin)
+    new = code_of(ada, mailbox)
+    assert new != old
+    email_addresses.send_again(user=ada, email=SHARED, origin=origin)
+    assert code_of(ada, mailbox) != new
+
+
+def test_what_was_mailed_to_an_address_that_was_changed_since_opens_nothing(
+    alice: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    passwords.request_reset(login="alice", origin=origin)
+    passwords.answer_requests()
+    key, code = mailbox.key(alice.email), mailbox.code(alice.email)
+    change(alice, "new@example.com", origin)
+    email_addresses.confirm_mine(user=alice, code=mailbox.code("new@example.com"), origin=origin)
+    with pytest.raises(InvalidKey):
+        passwords.reset_by_key(key=key, new_password="another lagoon tractor", origin=origin)
+    with pytest.raises(InvalidCode):
+        passwords.reset_by_code(login="alice", code=code, new_password="another lagoon tractor", origin=origin)
+
+
+def test_resets_of_claims_do_not_flood_the_mail_box_that_they_claim(origin: Origin, mailbox: Mailbox, db: None) -> None:
+    for letter in "abcdef":
+        sign_up(f"mallory.{letter}")
+    before = len(mailbox.all(SHARED))
+    for letter in "abcdef":
+        for _ in range(4):
+            passwords.request_reset(login=f"mallory.{letter}", origin=origin)
+    passwords.answer_requests()
+    assert len(mailbox.all(SHARED)) - before == 10
 
 
 def test_confirm_signs_in_where_proof_is_mandatory(

@@ -31,6 +31,7 @@ FOR_MEMBERS: dict[str, int | str] = {
     "account_email": 200,
     "account_change_password": 200,
     "session_list": 200,
+    "activity": 200,
     "account_reauthenticate": 200,
     "session_end_others": 405,
 }
@@ -81,7 +82,7 @@ def test_a_page_for_a_member(alices_page: Client, name: str) -> None:
     expect(alices_page.get(reverse(name)), MEMBER[name])
 
 
-@pytest.mark.parametrize("name", ["overview", "profile", "account_email", "email_confirm", "session_list"])
+@pytest.mark.parametrize("name", ["overview", "profile", "account_email", "email_confirm", "session_list", "activity"])
 def test_a_page_for_a_member_whose_address_is_not_proved_or_lapsed(alices_page: Client, name: str) -> None:
     User.objects.update(email_verified=False)
     sound(alices_page.get(reverse(name)))

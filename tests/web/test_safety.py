@@ -216,3 +216,8 @@ def test_a_refusal_is_logged_once_and_without_what_was_typed(
         assert "ip=" in line
     for secret in SECRETS:
         assert secret not in caplog.text
+
+
+def test_the_admin_has_no_password_page_of_its_own(alices_page: Client) -> None:
+    answer = alices_page.get("/admin/password_change/")
+    assert (answer.status_code, answer["Location"]) == (302, "/account/password/change/")

@@ -126,7 +126,7 @@ def _events() -> str:
     return _page(
         "Events of the security log",
         "`accounts/services/audit.py`",
-        _table(("kind",), ((f"`{kind}`",) for kind in audit.Kind)),
+        _table(("kind", "what it means"), ((f"`{kind}`", audit.WORDS[kind]) for kind in audit.Kind)),
     )
 
 

@@ -27,6 +27,7 @@ OPERATIONS = {
     "putPicture": "PUT /me/picture",
     "deletePicture": "DELETE /me/picture",
     "listSessions": "GET /me/sessions",
+    "listEvents": "GET /me/events",
     "endSession": "DELETE /me/sessions/{session_id}",
     "endOtherSessions": "DELETE /me/sessions",
     "listUsers": "GET /users",

@@ -1,0 +1,18 @@
+from typing import Any
+
+from ninja import Query, Router
+
+from accounts.http import AuthenticatedRequest
+from accounts.services import audit
+from api.security import AccessToken
+from api.v1 import schemas
+from api.v1.responses import responses
+
+router = Router(tags=["security log"], auth=AccessToken())
+
+
+@router.get("/me/events", operation_id="listEvents", response=responses({200: schemas.EventsOut}, 400, 401, 422))
+def list_events(request: AuthenticatedRequest, page: Query[schemas.PageIn]) -> dict[str, Any]:
+    """The user's own security log, failed sign-ins included, the newest first."""
+    found = audit.of(request.user, limit=page.limit, cursor=page.cursor or None)
+    return {"events": [schemas.event(event) for event in found.events], "next": found.next}

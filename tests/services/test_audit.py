@@ -1,0 +1,86 @@
+"""The security log: the user's own, complete, and without secrets."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils.timezone import now
+
+from accounts.errors import InvalidCredentials, InvalidCursor
+from accounts.models import Event, Session, User
+from accounts.origin import Device, Origin
+from accounts.services import audit, cursors, login, sessions
+from tests.conftest import PASSWORD, Mailbox
+
+
+def test_a_page_after_the_other_gives_every_event_once_the_newest_first(alice: User, bob: User, origin: Origin) -> None:
+    for number in range(7):
+        audit.record(audit.Kind.PROFILE_CHANGED, user=alice, origin=origin, fields=[str(number)])
+        audit.record(audit.Kind.PROFILE_CHANGED, user=bob, origin=origin)
+    seen: list[list[str]] = []
+    cursor = None
+    while True:
+        page = audit.of(alice, limit=3, cursor=cursor)
+        seen += [event.data["fields"] for event in page.events]
+        cursor = page.next
+        if not cursor:
+            break
+    assert seen == [[str(number)] for number in reversed(range(7))]
+
+
+def test_a_cursor_of_another_list_is_refused(alice: User) -> None:
+    for cursor in ("x", "é", cursors.write("users", alice.id)):
+        with pytest.raises(InvalidCursor):
+            audit.of(alice, limit=3, cursor=cursor)
+
+
+def test_a_failed_sign_in_stands_in_the_log_with_where_it_came_from(alice: User, origin: Origin) -> None:
+    with pytest.raises(InvalidCredentials):
+        login.check(login="alice", password="wrong", origin=origin)
+    [event] = audit.of(alice, limit=5).events
+    assert (event.kind, event.ip, event.device) == ("login.failed", origin.ip, "Ada's iPhone")
+
+
+def test_every_kind_has_words() -> None:
+    assert set(audit.WORDS) == set(audit.Kind)
+    assert set(audit.Kind) > audit.NOTABLE
+
+
+def test_old_events_are_pruned_and_young_ones_stay(alice: User, origin: Origin) -> None:
+    audit.record(audit.Kind.PROFILE_CHANGED, user=alice, origin=origin)
+    audit.record(audit.Kind.PICTURE_CHANGED, user=alice, origin=origin)
+    Event.objects.filter(kind="profile.changed").update(created_at=now() - timedelta(days=401))
+    assert audit.prune() == 1
+    assert [event.kind for event in audit.of(alice, limit=5).events] == ["picture.changed"]
+
+
+# --- A new device -------------------------------------------------------------------------------------------
+
+
+def begin(user: User, name: str) -> Session:
+    return sessions.begin(user=user, kind=Session.Kind.APP, origin=Origin(ip="192.0.2.1", device=Device(name)))
+
+
+def test_the_first_device_is_no_news_a_second_one_is_and_a_known_one_is_not(alice: User, mailbox: Mailbox) -> None:
+    begin(alice, "Phone")
+    assert mailbox.all() == []
+    begin(alice, "Tablet")
+    assert "new" in mailbox.last(alice.email).subject.lower()
+    assert "Tablet" in mailbox.last().message
+    begin(alice, "Phone")
+    begin(alice, "Tablet")
+    assert len(mailbox.all()) == 1
+    assert Event.objects.filter(user=alice, kind="session.new_device").count() == 1
+
+
+def test_notices_go_to_proved_addresses_only(carol: User, mailbox: Mailbox) -> None:
+    """Else whoever claims a stranger's address could fill that mail box with words of their own choosing."""
+    begin(carol, "Phone")
+    begin(carol, "Tablet")
+    assert mailbox.all() == []
+
+
+def test_signing_in_is_known_by_its_name_whoever_signs_in_next(alice: User, bob: User, mailbox: Mailbox) -> None:
+    begin(alice, "Phone")
+    begin(bob, "Tablet")
+    login.sign_in(login="bob", password=PASSWORD, origin=Origin(ip="192.0.2.1", device=Device("Phone")))
+    assert [mail.to for mail in mailbox.all()] == [[bob.email]]
