@@ -1,7 +1,9 @@
 """The API's own middleware: its answers keep their form whatever happens around ninja."""
 
+from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import translation
+from django.utils.http import http_date
 from django.utils.translation import get_language_from_request
 
 from accounts.http import GetResponse
@@ -18,6 +20,16 @@ _HEADERS = {
 }
 
 
+def _say_how_long(response: HttpResponse) -> None:
+    """What an app of version 1 should know of its future, as configured."""
+    if settings.API_V1_DEPRECATED_AT:
+        response["Deprecation"] = f"@{int(settings.API_V1_DEPRECATED_AT.timestamp())}"
+    if settings.API_V1_SUNSET_AT:
+        response["Sunset"] = http_date(settings.API_V1_SUNSET_AT.timestamp())
+    if settings.API_V1_SUCCESSOR:
+        response["Link"] = f'<{settings.API_V1_SUCCESSOR}>; rel="successor-version"'
+
+
 class ProblemMiddleware:
     """Gives 404, 405 and unforeseen errors under /api/ the one form, and every answer its safety headers."""
 
@@ -31,6 +43,8 @@ class ProblemMiddleware:
             response = self.get_response(request)
         if response.status_code >= 400 and response.headers.get("Content-Type") != "application/problem+json":
             response = self._in_form(request, response)
+        if request.path.startswith("/api/v1/"):
+            _say_how_long(response)
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
         return response

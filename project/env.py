@@ -3,6 +3,7 @@
 
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -55,6 +56,15 @@ def choice(name: str, default: str, options: tuple[str, ...], about: str) -> str
     if value not in options:
         raise ImproperlyConfigured(f"{name} must be one of {', '.join(options)}, not {value!r}.")
     return value
+
+
+def moment(name: str, about: str) -> datetime | None:
+    """Midnight UTC of a day, or None where it is not given."""
+    value = text(name, "", about)
+    try:
+        return datetime.fromisoformat(value).replace(tzinfo=UTC) if value else None
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be a day such as 2027-01-31, not {value!r}.") from None
 
 
 def items(name: str, default: str | None, about: str, *, secret: bool = False) -> list[str]:

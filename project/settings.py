@@ -273,6 +273,22 @@ RATE_LIMITS = env.items(
 )
 EVENT_RETENTION = timedelta(days=env.number("EVENT_RETENTION_DAYS", 400, "Days that the security log is kept."))
 
+# --- Apps -----------------------------------------------------------------------------------------------------
+
+APPLE_APP_IDS = env.items(
+    "APPLE_APP_IDS", "", "iOS apps that may open reset and confirmation links: TEAMID.com.example.app"
+)
+ANDROID_APPS = env.items(
+    "ANDROID_APPS", "", "Android apps that may: com.example.app=AB:CD:… (the SHA-256 of the signing certificate)."
+)
+API_V1_DEPRECATED_AT = env.moment(
+    "API_V1_DEPRECATED_AT", "When version 1 was deprecated, as 2027-01-31: sent as Deprecation (RFC 9745)."
+)
+API_V1_SUNSET_AT = env.moment("API_V1_SUNSET_AT", "When version 1 stops, as 2028-01-31: sent as Sunset (RFC 8594).")
+API_V1_SUCCESSOR = env.text(
+    "API_V1_SUCCESSOR", "", "The page that tells apps how to move on: sent as Link with rel=successor-version."
+)
+
 # --- allauth: the browser's flows; every decision comes back to our rules through its adapter ---------------
 
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"

@@ -27,6 +27,8 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("api.urls")),
     path(".well-known/jwks.json", well_known.jwks),
+    path(".well-known/apple-app-site-association", well_known.apple_app_site_association),
+    path(".well-known/assetlinks.json", well_known.assetlinks),
     path(".well-known/change-password", RedirectView.as_view(pattern_name="account_change_password")),
     path("favicon.ico", lambda _: redirect(static("img/icon.svg"))),
     path("livez", health.livez),
