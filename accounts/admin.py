@@ -75,6 +75,7 @@ class MailAdmin(ReadOnly):
 
     list_display = ("id", "to", "subject", "status", "created", "number_of_retries")
     list_filter = ("status",)
+    change_form_template = "admin/change_form.html"  # post_office's own has a button that sends again
     fields = (
         "id",
         "to",

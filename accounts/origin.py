@@ -14,6 +14,16 @@ class Device:
     platform: str = ""
     app_version: str = ""
 
+    def __post_init__(self) -> None:
+        for field in ("name", "platform", "app_version"):
+            object.__setattr__(self, field, seen(getattr(self, field)))
+
+
+def seen(text: str) -> str:
+    """Only what a person sees of it, on one line: no control characters, none that hide or turn others around."""
+    kept = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(kept.split())
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -25,7 +35,7 @@ class Origin:
     @property
     def label(self) -> str:
         """What a person recognises: the app's own words, else "Firefox on Linux"."""
-        return self.known_as or (self.device.name if self.device else browser_name(self.user_agent))
+        return self.known_as or (self.device.name if self.device else "") or browser_name(self.user_agent)
 
 
 @lru_cache(maxsize=1024)

@@ -157,11 +157,7 @@ def profile(request: AuthenticatedRequest) -> HttpResponse:
 
     def save(data: dict[str, Any]) -> HttpResponse:
         picture, removed = data.pop("picture"), data.pop("remove_picture")
-        changed = users.update_profile(user=user, changes=data, origin=origin(request))
-        if picture:
-            pictures.replace(user=changed, file=picture, origin=origin(request))
-        elif removed:
-            pictures.remove(user=changed, origin=origin(request))
+        users.update_profile(user=user, changes=data, origin=origin(request), picture=picture, remove_picture=removed)
         messages.success(request, _("Your profile is saved."))
         return redirect("profile")
 

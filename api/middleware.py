@@ -39,6 +39,9 @@ class ProblemMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.method == "HEAD":
             request.method = "GET"  # RFC 9110: wherever GET is answered; the server leaves the body out
+        if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "") and not request.META.get("CONTENT_LENGTH"):
+            # Django reads no body without a length; better told than taken for empty.
+            return errors.refuse(request, errors.MalformedBody("no Content-Length"))
         with translation.override(get_language_from_request(request)):
             response = self.get_response(request)
         if response.status_code >= 400 and response.headers.get("Content-Type") != "application/problem+json":

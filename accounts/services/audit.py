@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import Q
 from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
@@ -61,6 +63,9 @@ WORDS: dict[Kind, Words] = {
 NOTABLE = frozenset({Kind.LOGIN_FAILED, Kind.SESSION_NEW_DEVICE, Kind.SESSION_REUSED, Kind.EMAIL_CLAIM_LAPSED})
 
 
+NOBODYS_RETENTION = timedelta(days=30)
+
+
 @dataclass(frozen=True)
 class Page:
     events: Sequence[Event]
@@ -80,7 +85,7 @@ def of(user: User, *, limit: int, cursor: str | None = None) -> Page:
 def record(
     kind: Kind,
     *,
-    user: User | UUID,
+    user: User | None,
     origin: Origin,
     session: Session | UUID | None = None,
     **data: str | int | list[str],
@@ -88,7 +93,7 @@ def record(
     """`data` holds names and counts, never a secret and never an address's text."""
     Event.objects.create(
         kind=kind,
-        user_id=user.id if isinstance(user, User) else user,
+        user=user,
         ip=origin.ip,
         device=origin.label[:200],
         session_id=session.id if isinstance(session, Session) else session,
@@ -97,5 +102,8 @@ def record(
 
 
 def prune() -> int:
-    count, _kinds = Event.objects.filter(created_at__lt=now() - settings.EVENT_RETENTION).delete()
+    """Forget old events; failed sign-ins of names that nobody has sooner."""
+    old = Q(created_at__lt=now() - settings.EVENT_RETENTION)
+    nobodys = Q(user=None, kind=Kind.LOGIN_FAILED, created_at__lt=now() - NOBODYS_RETENTION)
+    count, _kinds = Event.objects.filter(old | nobodys).delete()
     return count

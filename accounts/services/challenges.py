@@ -16,7 +16,7 @@ from django.utils.timezone import now
 from accounts.errors import InvalidCode, InvalidKey
 from accounts.models import Challenge, User
 from accounts.origin import Origin
-from accounts.services import sealing
+from accounts.services import rate_limits, sealing
 
 Kind = Challenge.Kind
 
@@ -88,8 +88,11 @@ def match_code(kind: Challenge.Kind, code: str, *, user_id: UUID | None = None, 
             },
         )
         tried = [row[0] for row in cursor.fetchall()]
+    if not tried:  # the same work as for somebody
+        rate_limits.spend("wrong_code_per_account", f"nobody {user_id or email}")
     given = normalise_code(code).encode()
-    for challenge in Challenge.objects.filter(id__in=tried).select_related("user"):
+    # For nobody the same look-up runs, with an id that nobody has: the time tells nothing.
+    for challenge in Challenge.objects.filter(id__in=tried or [UUID(int=0)]).select_related("user"):
         assert challenge.code_mac is not None
         if sealing.is_mac("challenge code", challenge.id.bytes + given, bytes(challenge.code_mac)):
             for other in tried:  # a right code is no wrong guess at those of others who claim the address

@@ -80,7 +80,8 @@ def _scripts(username: str) -> set[str]:
 def skeleton(username: str) -> str:
     """Equal for names that a person can't tell apart (after UTS 39): every character is replaced by the first of
     its look-alikes. "paypa1" and "paypal" have one skeleton, and so has the latter with a Cyrillic a."""
-    decomposed = unicodedata.normalize("NFD", username)
+    # A dot above a letter that has one is not seen.
+    decomposed = re.sub("(?<=[ij])\u0307+", "", unicodedata.normalize("NFD", username))
     prototypes = unicodedata.normalize("NFD", "".join(_prototype(character) for character in decomposed))
     return prototypes.replace("rn", "m").replace("vv", "w")[:120]
 
@@ -114,7 +115,8 @@ def _reserved_skeletons() -> frozenset[str]:
 
 EMAIL_MAX_LENGTH = 254
 # A plain local part: what can be quoted, split or read as a header is refused before it reaches a mail.
-_LOCAL_PART = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+\Z")
+_LOCAL_PART = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}\Z")
+_DOMAIN = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+\Z")
 
 
 def fold_email(email: str) -> str:
@@ -129,7 +131,7 @@ def email_problem(email: str) -> FieldError | None:
         pass
     else:
         local, _at, domain = email.rpartition("@")
-        if len(email) <= EMAIL_MAX_LENGTH and _LOCAL_PART.match(local) and domain.isascii() and domain[0] != "[":
+        if len(email) <= EMAIL_MAX_LENGTH and _LOCAL_PART.match(local) and _DOMAIN.match(domain):
             return None
     return FieldError("email", "email_invalid", _("Enter an email address, such as name@example.com."))
 

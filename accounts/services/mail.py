@@ -78,19 +78,27 @@ def render(message: Message, *, user: User, origin: Origin, to: str, context: di
         "site_name": settings.SITE_NAME,
         "public_url": settings.PUBLIC_URL,
         "domain": urlsplit(settings.PUBLIC_URL).hostname,
-        "user": user,
+        "username": _unlinked(user.username),
         "to": to,
         "device": _plain(origin.label),
         "ip": origin.ip,
         "at": now(),
         **context,
     }
+    if "other" in words:
+        words["other"] = _unlinked(words["other"])
     subject = " ".join(render_to_string(f"mail/{message}.subject.txt", words).split())
     return (
         subject,
         render_to_string(f"mail/{message}.txt", words).strip() + "\n",
         render_to_string(f"mail/{message}.html", words),
     )
+
+
+def _unlinked(username: str) -> str:
+    """A username such as free.example.com must not become a link in the mail of a stranger: behind each dot stands
+    a word joiner, which nobody sees."""
+    return username.replace(".", ".\N{WORD JOINER}")
 
 
 def _plain(label: str) -> str:

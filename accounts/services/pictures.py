@@ -8,6 +8,8 @@ import io
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import BinaryIO
 
@@ -20,7 +22,7 @@ from django.db import transaction
 from django.utils.timezone import now
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from accounts.errors import InvalidPicture, PictureTooLarge, StorageUnavailable
+from accounts.errors import InvalidPicture, Overloaded, PictureTooLarge, StorageUnavailable
 from accounts.models import DiscardedPicture, User
 from accounts.origin import Origin
 from accounts.services import audit, rate_limits, sealing, worker
@@ -33,16 +35,35 @@ UPLOAD_TIME = timedelta(minutes=10)  # after which an upload that showed no pict
 
 # --- Making -------------------------------------------------------------------------------------------------
 
-_one_at_a_time = threading.Lock()  # a decoded picture takes up to 200 MB
+_one_at_a_time = threading.Lock()  # a decoded picture takes some hundred MB
+_in_line = threading.BoundedSemaphore(
+    3
+)  # the one at work and two that wait: the other threads are for the other people
+_WAIT = 5.0  # seconds
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    if not _in_line.acquire(blocking=False):
+        raise Overloaded("too many pictures at once")
+    try:
+        if not _one_at_a_time.acquire(timeout=_WAIT):
+            raise Overloaded("the pictures before take too long")
+        try:
+            yield
+        finally:
+            _one_at_a_time.release()
+    finally:
+        _in_line.release()
 
 
 def encode(file: BinaryIO) -> dict[int, bytes]:
-    """{edge in pixels: WebP}, square, upright, sRGB. Raises InvalidPicture, PictureTooLarge."""
+    """{edge in pixels: WebP}, square, upright, sRGB. Raises InvalidPicture, PictureTooLarge, Overloaded."""
     file.seek(0, io.SEEK_END)
     if file.tell() > settings.PICTURE_MAX_BYTES:
         raise PictureTooLarge(f"{file.tell()} bytes")
     file.seek(0)
-    with _one_at_a_time:
+    with _turn():
         try:
             with Image.open(file, formats=FORMATS) as image:
                 if image.width * image.height > settings.PICTURE_MAX_PIXELS:
@@ -139,42 +160,48 @@ def path(key: str, size: int) -> str:
 
 
 def replace(*, user: User, file: BinaryIO, origin: Origin) -> User:
-    """Give the user this picture. Raises InvalidPicture, PictureTooLarge, RateLimited; StorageUnavailable leaves
-    the old one in place."""
+    """Give the user this picture. Raises what `prepare` raises, and then the old one stays."""
+    return show(user, prepare(user, file), origin)
+
+
+def prepare(user: User, file: BinaryIO) -> str:
+    """Make a picture of the file and put it into the storage; the key that `show` takes. Raises InvalidPicture,
+    PictureTooLarge, RateLimited, StorageUnavailable."""
     rate_limits.spend_or_refuse("picture_per_account", user.id)
-    return _publish(user, encode(file), origin)
+    return _upload(user, encode(file))
 
 
 def show_first(user: User, encoded: dict[int, bytes], origin: Origin) -> None:
     """The picture of a sign-up. A storage that is down costs the picture but not the account."""
     try:
-        _publish(user, encoded, origin)
+        show(user, _upload(user, encoded), origin)
     except StorageUnavailable as error:
         log.warning("a sign-up lost its picture: %s", error.reason)
 
 
-def _publish(user: User, encoded: dict[int, bytes], origin: Origin) -> User:
+def _upload(user: User, encoded: dict[int, bytes]) -> str:
     key = sealing.mac("picture", user.id.bytes + encoded[SIZES[-1]]).hex()[:48]
-    if key == user.picture:
-        return user
     # Should anything fail from here on, the objects are cleared away by themselves.
     DiscardedPicture.objects.update_or_create(key=key, defaults={"remove_at": now() + UPLOAD_TIME})
     _store(key, encoded)
-    return _show(user, key, origin)
+    return key
 
 
 def remove(*, user: User, origin: Origin) -> User:
     """Take the picture away. Quiet where there is none."""
-    return _show(user, "", origin) if user.picture else user
+    return show(user, "", origin) if user.picture else user
 
 
-def _show(user: User, key: str, origin: Origin) -> User:
+def show(user: User, key: str, origin: Origin) -> User:
+    """Make the prepared picture of this key the user's ("": none), and let the one before go."""
     with transaction.atomic():
         old = User.objects.select_for_update().values_list("picture", flat=True).get(id=user.id)
-        user.picture = key
-        user.save_profile("picture")
         DiscardedPicture.objects.filter(key=key).delete()
-        if old and old != key:
+        user.picture = key
+        if old == key:
+            return user
+        user.save_profile("picture")
+        if old:
             discard(old)
         audit.record(audit.Kind.PICTURE_CHANGED if key else audit.Kind.PICTURE_REMOVED, user=user, origin=origin)
     return user

@@ -154,10 +154,17 @@ def set_active(*, user: User, active: bool, origin: Origin) -> None:
 
 
 def update_profile(
-    *, user: User, changes: dict[str, str], origin: Origin, versions: Collection[str] | None = None
+    *,
+    user: User,
+    changes: dict[str, str],
+    origin: Origin,
+    versions: Collection[str] | None = None,
+    picture: BinaryIO | None = None,
+    remove_picture: bool = False,
 ) -> User:
-    """Change username, names or gender. `versions` are those of the profile that the caller will change; where it
-    has another by now, ProfileChanged. Raises InvalidInput, UsernameTaken."""
+    """Change username, names or gender, and with them the picture: all of it or nothing. `versions` are those of the
+    profile that the caller will change; where it has another by now, ProfileChanged. Raises InvalidInput,
+    UsernameTaken, and for a picture what `pictures.prepare` raises."""
     changes = dict(changes)
     for field in ("first_name", "last_name"):
         if field in changes:
@@ -169,9 +176,13 @@ def update_profile(
             problems.append(identifiers.username_problem(changes["username"]))
     if found := [problem for problem in problems if problem]:
         raise InvalidInput(found)
+    key = pictures.prepare(user, picture) if picture else None
     try:
         with transaction.atomic():
-            return _apply(user.id, changes, versions, origin)
+            changed = _apply(user.id, changes, versions, origin)
+            if key is None and not remove_picture:
+                return changed
+            return pictures.show(changed, key or "", origin)
     except IntegrityError as error:
         if "username" in str(error):
             raise UsernameTaken from None

@@ -40,7 +40,7 @@ class DeviceIn(In):
 
 
 def device(given: DeviceIn | None) -> Device | None:
-    return Device(" ".join(given.name.split()), given.platform, given.app_version) if given else None
+    return Device(given.name, given.platform, given.app_version) if given else None
 
 
 class SignUpIn(In):

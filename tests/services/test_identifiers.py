@@ -296,3 +296,17 @@ def test_refuses_an_address(email: str) -> None:
     found = identifiers.email_problem(identifiers.fold_email(email))
     assert found is not None
     assert (found.field, found.code) == ("email", "email_invalid")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("istanbul", "i\u0307stanbul"), ("modern", "modem"), ("φφφ", "ффф"), ("vvv", "wv")]
+)
+def test_these_look_alike(one: str, other: str) -> None:
+    assert identifiers.skeleton(identifiers.fold_username(one)) == identifiers.skeleton(
+        identifiers.fold_username(other)
+    )
+
+
+@pytest.mark.parametrize("email", ["a@localhost", "a" * 65 + "@example.com", "a@b", "a@.com"])
+def test_these_are_no_addresses(email: str) -> None:
+    assert identifiers.email_problem(email) is not None

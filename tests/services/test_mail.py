@@ -163,7 +163,8 @@ def text_of(message: ReceivedMessage, kind: str = "plain") -> str:
     part = message.get_body((kind,))
     assert part is not None
     content: str = part.get_content()
-    return content.replace("\r\n", "\n")
+    # Without the word joiners that keep a username from becoming a link.
+    return content.replace("\r\n", "\n").replace("\N{WORD JOINER}", "")
 
 
 # --- Queueing -----------------------------------------------------------------------------------------------

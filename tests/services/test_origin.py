@@ -45,3 +45,11 @@ def test_what_was_stored_wins() -> None:
 def test_nobody_has_no_address() -> None:
     assert NOBODY.ip is None
     assert NOBODY.label == "Unknown device"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("  Ada's   iPhone ", "Ada's iPhone"), ("a\u202eb\u200bc\x1b[31m", "a b c [31m"), (" \u200b ", "Unknown device")],
+)
+def test_of_a_device_name_only_what_is_seen_is_kept(given: str, shown: str) -> None:
+    assert Origin(ip=None, device=Device(given)).label == shown
