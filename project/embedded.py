@@ -551,6 +551,8 @@ class Stack:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.keep:
+            say("  Stopping the servers; their data stays ...")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave half of it running
         for server in reversed(self.servers):

@@ -366,5 +366,7 @@ LOGGING = {
         # A refusal is logged once, by accounts.http.log_refusal, with its reason.
         "django.request": {"level": "ERROR"},
         "django.server": {"level": "WARNING"},
+        # Scanners try foreign host names all day; each is answered with 400.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
     },
 }
