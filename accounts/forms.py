@@ -191,6 +191,6 @@ class ProfileForm(forms.Form):
     last_name = Text(label=_("Last name"), autocomplete="family-name", required=False)
     username = Text(
         label=_("Username"), autocomplete="username", autocapitalize="none", spellcheck="false",
-        help_text=_("People you know may find you by it."),
+        help_text=_("You can sign in with it. Others may see it."),
     )  # fmt: skip
     gender = forms.ChoiceField(label=_("Gender"), choices=Gender.choices, widget=forms.RadioSelect)

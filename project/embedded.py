@@ -328,6 +328,7 @@ class SeaweedFS(Server):
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
             "master.telemetry": "false",
+            "volume.preStopSeconds": 0,  # else it waits ten seconds for nobody
         }
         return [weed, "-logtostderr=true", "mini", *_options(options)]
 

@@ -49,7 +49,7 @@ def username_problem(username: str, *, by_operator: bool = False) -> FieldError 
         return _username_error("username_characters", _("A username begins and ends with a letter or a digit."))
     if len(_scripts(username)) > 1:
         return _username_error("username_script", _("A username uses one alphabet only."))
-    if not by_operator and (username in RESERVED or skeleton(username) in _reserved_skeletons()):
+    if not by_operator and _reserved_skeleton(username) in _reserved_skeletons():
         return _username_error("username_reserved", _("That username is kept for the service itself. Choose another."))
     return None
 
@@ -80,10 +80,10 @@ def _scripts(username: str) -> set[str]:
 def skeleton(username: str) -> str:
     """Equal for names that a person can't tell apart (after UTS 39): every character is replaced by the first of
     its look-alikes. "paypa1" and "paypal" have one skeleton, and so has the latter with a Cyrillic a."""
-    # A dot above a letter that has one is not seen.
-    decomposed = re.sub("(?<=[ij])\u0307+", "", unicodedata.normalize("NFD", username))
+    decomposed = unicodedata.normalize("NFD", username)
     prototypes = unicodedata.normalize("NFD", "".join(_prototype(character) for character in decomposed))
-    return prototypes.replace("rn", "m").replace("vv", "w")[:120]
+    # A dot above a letter that has one is not seen.
+    return re.sub("(?<=[ij])\u0307+", "", prototypes).replace("rn", "m").replace("vv", "w")[:120]
 
 
 @lru_cache(maxsize=4096)
@@ -108,7 +108,12 @@ _BY_HAND = {"0": "o", "1": "l", "\N{LATIN SMALL LETTER DOTLESS I}": "i", ".": "_
 
 @lru_cache(maxsize=1)
 def _reserved_skeletons() -> frozenset[str]:
-    return frozenset(skeleton(name) for name in RESERVED)
+    return frozenset(_reserved_skeleton(name) for name in RESERVED)
+
+
+def _reserved_skeleton(username: str) -> str:
+    """Stricter than between people, where Kai and Kal are two: "adm1n" and "admln" are both "admin"."""
+    return skeleton(username).replace("l", "i")
 
 
 # --- Addresses ----------------------------------------------------------------------------------------------

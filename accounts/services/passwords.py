@@ -35,7 +35,7 @@ def problem(password: str, *, field: str = "password", username: str = "", email
     """What is wrong with a new password, if anything. Length and being known or guessable; no composition rules."""
     password = hashing.normalise(password)
     if len(password) < settings.PASSWORD_MIN_LENGTH:
-        words = _("Use at least %(n)d characters. Three random words are easy to remember and hard to guess.")
+        words = _("Use at least %(n)d characters.")
         return FieldError(field, "password_too_short", words % {"n": settings.PASSWORD_MIN_LENGTH})
     if len(password) > settings.PASSWORD_MAX_LENGTH:
         words = _("Use at most %(n)d characters.")

@@ -29,6 +29,7 @@ from accounts.services.access_tokens import Claims
 
 GRACE = timedelta(seconds=60)
 LAST_USE_PRECISION = timedelta(minutes=1)
+MAX_OPEN = 100  # devices of one account, and so the most that a list of them holds
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,20 @@ def begin(*, user: User, kind: Session.Kind, origin: Origin) -> Session:
         authenticated_at=at,
         expires_at=_expiry(at, at),
     )
+    _end_oldest(user)
     if names and (session.kind, session.name) not in names:
         audit.record(audit.Kind.SESSION_NEW_DEVICE, user=user, origin=origin, session=session)
         mail.send(mail.Message.NEW_DEVICE, user=user, origin=origin)
     else:
         audit.record(audit.Kind.SESSION_STARTED, user=user, origin=origin, session=session)
     return session
+
+
+def _end_oldest(user: User) -> None:
+    """No account has more than MAX_OPEN devices: those that were not used for the longest time are signed out."""
+    surplus = user.sessions.open().order_by("-last_used_at").values_list("id", flat=True)[MAX_OPEN:]
+    if surplus:
+        Session.objects.filter(id__in=list(surplus)).update(ended_at=now())
 
 
 def _expiry(created_at: datetime, used_at: datetime) -> datetime:

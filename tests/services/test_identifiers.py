@@ -299,7 +299,14 @@ def test_refuses_an_address(email: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("istanbul", "i\u0307stanbul"), ("modern", "modem"), ("φφφ", "ффф"), ("vvv", "wv")]
+    ("one", "other"),
+    [
+        ("istanbul", "i\u0307stanbul"),
+        ("modern", "modem"),
+        ("φφφ", "ффф"),
+        ("vvv", "wv"),
+        ("ı\u0307stanbul", "istanbul"),
+    ],
 )
 def test_these_look_alike(one: str, other: str) -> None:
     assert identifiers.skeleton(identifiers.fold_username(one)) == identifiers.skeleton(
@@ -310,3 +317,9 @@ def test_these_look_alike(one: str, other: str) -> None:
 @pytest.mark.parametrize("email", ["a@localhost", "a" * 65 + "@example.com", "a@b", "a@.com"])
 def test_these_are_no_addresses(email: str) -> None:
     assert identifiers.email_problem(email) is not None
+
+
+@pytest.mark.parametrize("username", ["adm1n", "admln", "ADMIN", "suppOrt", "аdmіn"])
+def test_what_looks_like_a_name_of_the_service_is_kept_for_it(username: str) -> None:
+    found = identifiers.username_problem(identifiers.fold_username(username))
+    assert found is not None

@@ -249,3 +249,12 @@ def test_prune_forgets_only_what_ended_long_ago(phone: Session, clock: Clock) ->
     assert sessions.prune() == 0
     clock.forward(days=30 + 181)
     assert sessions.prune() == 1
+
+
+def test_an_account_has_at_most_a_hundred_devices_and_the_one_unused_for_longest_goes(
+    alice: User, bob: User, phone: Session, origin: Origin
+) -> None:
+    sessions.begin(user=bob, kind=Session.Kind.APP, origin=origin)
+    made = [sessions.begin(user=alice, kind=Session.Kind.APP, origin=origin) for _ in range(sessions.MAX_OPEN)]
+    assert {row.id for row in sessions.of(alice)} == {row.id for row in made}
+    assert len(sessions.of(bob)) == 1
