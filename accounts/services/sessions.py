@@ -117,10 +117,10 @@ def refresh(*, refresh_token: str, origin: Origin) -> Tokens:
     rate_limits.count_address("refresh_per_ip", origin=origin)
     session_id, generation = _read_refresh_token(refresh_token)
     while True:
-        session = Session.objects.select_related("user").filter(id=session_id).first()
+        session = _living(session_id)
         at = now()
-        if session is None or session.ended_at or not session.user.is_active or generation > session.generation:
-            raise SessionRevoked("no such session" if session is None else "ended, disabled or from the future")
+        if session is None or generation > session.generation:
+            raise SessionRevoked("no such session, ended or disabled" if session is None else "from the future")
         if session.expires_at <= at:
             raise RefreshExpired
         if generation == session.generation:
@@ -131,19 +131,40 @@ def refresh(*, refresh_token: str, origin: Origin) -> Tokens:
         return tokens(session, generation=generation + 1)
 
 
+# Both are written out because this and `authenticate` are what apps ask all day: the ORM takes twice as long.
+_REFRESH_FIELDS: Sequence[str] = (
+    "id", "user_id", "name", "created_at", "authenticated_at", "expires_at", "generation", "generation_used_at",
+    "earlier_used_at",
+)  # fmt: skip
+_LIVING = (
+    f"SELECT {', '.join(f's.{name}' for name in _REFRESH_FIELDS)}"  # noqa: S608 - names from above, no input
+    " FROM accounts_session s JOIN accounts_user u ON u.id = s.user_id"
+    " WHERE s.id = %s AND s.ended_at IS NULL AND u.is_active"
+)
+_ADVANCE = """
+    UPDATE accounts_session SET generation = generation + 1, generation_used_at = NULL, earlier_used_at = %s,
+        last_used_at = %s, expires_at = %s, ip = %s
+    WHERE id = %s AND generation = %s AND ended_at IS NULL
+"""
+
+
+def _living(session_id: UUID) -> Session | None:
+    """The session that has not been ended, of a user who is not disabled; it may have run out."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LIVING, [session_id])
+        row = cursor.fetchone()
+    return Session.from_db("default", _REFRESH_FIELDS, row) if row else None
+
+
 def _advance(session: Session, at: datetime, origin: Origin) -> bool:
+    """Whether this refresh was the one that moved the row on."""
     first_used = session.generation_used_at or at
     earlier = [first_used, *(used for used in session.earlier_used_at if used > at - GRACE)]
-    return bool(
-        Session.objects.filter(id=session.id, generation=session.generation, ended_at=None).update(
-            generation=session.generation + 1,
-            generation_used_at=None,
-            earlier_used_at=earlier[:50],
-            last_used_at=at,
-            expires_at=_expiry(session.created_at, at),
-            ip=origin.ip,
-        )
-    )
+    expires_at = _expiry(session.created_at, at)
+    with connection.cursor() as cursor:
+        cursor.execute(_ADVANCE, [earlier[:50], at, expires_at, origin.ip, session.id, session.generation])
+        moved: int = cursor.rowcount
+    return moved == 1
 
 
 def _may_ask_again(session: Session, generation: int, at: datetime) -> bool:
