@@ -8,6 +8,7 @@ from django import forms
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from accounts.errors import AccountError
@@ -16,7 +17,11 @@ from accounts.models import Gender, User
 from accounts.services import passwords, users
 from accounts.services.identifiers import EMAIL_MAX_LENGTH
 
-PASSWORD_HELP = _("At least 12 characters. Three random words are easy to remember and hard to guess.")
+PASSWORD_HELP = format_lazy(
+    _("At least {n} characters. Three random words are easy to remember and hard to guess."),
+    n=settings.PASSWORD_MIN_LENGTH,
+)
+PICTURE_HELP = format_lazy(_("JPEG, PNG or WebP, up to {mb} MB."), mb=settings.PICTURE_MAX_BYTES // 2**20)
 
 
 class Text(forms.CharField):
@@ -70,7 +75,7 @@ class Picture(forms.FileField):
         super().__init__(
             label=_("Picture"),
             required=False,
-            help_text=_("JPEG, PNG or WebP, up to 10 MB."),
+            help_text=PICTURE_HELP,
             widget=forms.FileInput(attrs={"accept": "image/jpeg,image/png,image/webp"}),
         )
 

@@ -132,7 +132,8 @@ class PageMiddleware:
         if length.isdecimal() and int(length) <= settings.PICTURE_MAX_BYTES + _FORM:
             response = self.get_response(request)
         else:
-            response = render(request, "413.html", status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            context = {"mb": settings.PICTURE_MAX_BYTES // 2**20}
+            response = render(request, "413.html", context, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         response.setdefault("Content-Security-Policy", self.policy)
         response.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
         if getattr(request, "user", None) is not None and request.user.is_authenticated:
