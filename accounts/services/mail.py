@@ -141,6 +141,7 @@ def _queue(mail: EmailMessage, *, priority: int, expires_at: datetime | None = N
 
 # --- Delivering ---------------------------------------------------------------------------------------------
 
+SERVER_PAUSE = 10.0  # seconds until a mail that met no server is tried again
 MAX_TRIES = 14  # with the pauses below: about a day
 _CLAIM = """
     UPDATE post_office_email SET scheduled_time = %(lease)s, status = %(requeued)s, last_updated = %(now)s
@@ -192,6 +193,12 @@ def _deliver_one(mail: Email, server: SMTPBackend) -> bool:
     """Whether the next mail is worth a try over this connection."""
     try:
         server.open()
+    except (smtplib.SMTPException, OSError) as error:
+        # The server is away or will not have us: no mail's fault, so it is no try of this one, and all wait alike.
+        _hang_up(server)
+        _wait(mail, SERVER_PAUSE, error)
+        return False
+    try:
         message = mail.prepare_email_message()
         message.extra_headers.pop("Expires", None)  # post_office writes it without a year
         server.send_messages([message])
@@ -241,9 +248,13 @@ def _try_later(mail: Email, error: Exception) -> None:
     if tries >= MAX_TRIES:
         _finish(mail, STATUS.failed, error)
         return
-    pause = min(3 * 2**tries, 3 * 3600) * random.uniform(0.8, 1.2)  # noqa: S311 - only spreads the load
-    _mine(mail).update(number_of_retries=tries, scheduled_time=now() + timedelta(seconds=pause), last_updated=now())
+    _wait(mail, min(3 * 2**tries, 3 * 3600), error, number_of_retries=tries)
     _note(mail, error)
+
+
+def _wait(mail: Email, seconds: float, error: Exception, **changes: int) -> None:
+    pause = seconds * random.uniform(0.8, 1.2)  # noqa: S311 - only spreads the load
+    _mine(mail).update(scheduled_time=now() + timedelta(seconds=pause), last_updated=now(), **changes)
     log.warning("mail %s waits %d s: %s", mail.id, pause, type(error).__name__)
 
 

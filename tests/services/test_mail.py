@@ -333,12 +333,16 @@ def test_while_smtp_is_down_nothing_is_lost_and_afterwards_nothing_is_doubled(
         server.stop()
         rows = [queue(f"ada{number}@example.com") for number in range(3)]
         assert mail.deliver() == 0
-        assert [fresh(row).number_of_retries for row in rows] == [1, 0, 0]  # one knock is enough
-        assert mail.deliver() == 0
+        # One knock is enough.
+        assert [fresh(row).status for row in rows] == [STATUS.requeued, STATUS.queued, STATUS.queued]
+        for _ in range(mail.MAX_TRIES * 3):  # however long it takes, it is no mail's fault
+            clock.forward(minutes=1)
+            assert mail.deliver() == 0
         assert {fresh(row).status for row in rows} <= {STATUS.queued, STATUS.requeued}
+        assert {fresh(row).number_of_retries for row in rows} == {0}
         assert not any(is_blank(row) for row in rows)
         server.start()
-        clock.forward(minutes=1)
+        clock.forward(seconds=13)
         assert mail.deliver() == 3
         assert mail.deliver() == 0
         assert Counter(str(message["Message-ID"]) for message in server.messages()) == dict.fromkeys(
@@ -356,7 +360,7 @@ def test_a_mute_smtp_server_is_given_up_on_after_the_time_out(db: None, settings
         assert mail.deliver() == 0
         assert time.perf_counter() - began < 2
     row = fresh(row)
-    assert (row.status, row.number_of_retries) == (STATUS.requeued, 1)
+    assert (row.status, row.number_of_retries) == (STATUS.requeued, 0)
     assert row.scheduled_time > now()
 
 
