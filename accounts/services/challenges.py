@@ -5,6 +5,7 @@ A try at a code is spent by one UPDATE before anything is compared. Five wrong o
 not that of the link: otherwise anybody could keep the owner out by guessing."""
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -35,9 +36,23 @@ def ask(kind: Challenge.Kind, *, login: str, origin: Origin) -> None:
     Challenge.objects.create(kind=kind, login=login[:254], ip=origin.ip, device=origin.label[:200])
 
 
-def take_asked(kind: Challenge.Kind) -> Challenge | None:
-    """The oldest request that no other worker has; to be called in a transaction."""
-    return Challenge.objects.asked().filter(kind=kind).select_for_update(skip_locked=True).order_by("id").first()
+def answer_asked(kind: Challenge.Kind, answer: Callable[[Challenge], None]) -> int:
+    """In the worker: `answer` each waiting request of this kind, each in a transaction of its own that also removes
+    it. Several workers share them out. The number of requests."""
+    count = 0
+    while _answer_one(kind, answer):
+        count += 1
+    return count
+
+
+def _answer_one(kind: Challenge.Kind, answer: Callable[[Challenge], None]) -> bool:
+    with transaction.atomic():
+        request = Challenge.objects.asked().filter(kind=kind).select_for_update(skip_locked=True).order_by("id").first()
+        if request is None:
+            return False
+        answer(request)
+        request.delete()
+    return True
 
 
 def origin_of(challenge: Challenge) -> Origin:

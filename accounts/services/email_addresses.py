@@ -67,22 +67,12 @@ def answer_resend_requests() -> int:
 
 def answer_requests() -> int:
     """In the worker: mail to the claims on each address that was asked for. The number of requests."""
-    count = 0
-    while _answer_one():
-        count += 1
-    return count
+    return challenges.answer_asked(Challenge.Kind.CONFIRM_EMAIL, _answer)
 
 
-def _answer_one() -> bool:
-    with transaction.atomic():
-        request = challenges.take_asked(Challenge.Kind.CONFIRM_EMAIL)
-        if request is None:
-            return False
-        origin = challenges.origin_of(request)
-        for user in _waiting(request):
-            send_confirmation(user, request.login, origin=origin)
-        request.delete()
-    return True
+def _answer(request: Challenge) -> None:
+    for user in _waiting(request):
+        send_confirmation(user, request.login, origin=challenges.origin_of(request))
 
 
 def _waiting(request: Challenge) -> Sequence[User]:

@@ -105,35 +105,26 @@ def answer_reset_requests() -> int:
 
 def answer_requests() -> int:
     """In the worker: make a mail of each request that means somebody. The number of requests."""
-    count = 0
-    while _answer_one():
-        count += 1
-    return count
+    return challenges.answer_asked(Challenge.Kind.RESET_PASSWORD, _answer)
 
 
-def _answer_one() -> bool:
-    with transaction.atomic():
-        request = challenges.take_asked(Challenge.Kind.RESET_PASSWORD)
-        if request is None:
-            return False
-        user = logins.find(request.login)
-        origin = challenges.origin_of(request)
-        if user is not None and _may_mail(user, origin):
-            secrets = challenges.issue(Challenge.Kind.RESET_PASSWORD, user=user, email=user.email, origin=origin)
-            audit.record(audit.Kind.PASSWORD_RESET_REQUESTED, user=user, origin=origin)
-            mail.send(
-                mail.Message.RESET_PASSWORD,
-                user=user,
-                origin=origin,
-                context={
-                    "code": secrets.code,
-                    "link": f"{settings.PUBLIC_URL}/account/password/reset/key/{secrets.key}/",
-                    "at": request.created_at,
-                },
-                expires_at=secrets.challenge.link_expires_at,
-            )
-        request.delete()
-    return True
+def _answer(request: Challenge) -> None:
+    user, origin = logins.find(request.login), challenges.origin_of(request)
+    if user is None or not _may_mail(user, origin):
+        return
+    secrets = challenges.issue(Challenge.Kind.RESET_PASSWORD, user=user, email=user.email, origin=origin)
+    audit.record(audit.Kind.PASSWORD_RESET_REQUESTED, user=user, origin=origin)
+    mail.send(
+        mail.Message.RESET_PASSWORD,
+        user=user,
+        origin=origin,
+        context={
+            "code": secrets.code,
+            "link": f"{settings.PUBLIC_URL}/account/password/reset/key/{secrets.key}/",
+            "at": request.created_at,
+        },
+        expires_at=secrets.challenge.link_expires_at,
+    )
 
 
 def _may_mail(user: User, origin: Origin) -> bool:
