@@ -200,10 +200,6 @@ class Challenge(models.Model):
         return f"{self.kind} {self.id}"
 
     @property
-    def code_expires_at(self) -> datetime:
-        return (self.answered_at or self.created_at) + settings.CODE_LIFETIME
-
-    @property
     def link_expires_at(self) -> datetime:
         return (self.answered_at or self.created_at) + settings.LINK_LIFETIME
 

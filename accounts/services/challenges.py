@@ -19,8 +19,6 @@ from accounts.models import Challenge, User
 from accounts.origin import Origin
 from accounts.services import rate_limits, sealing
 
-Kind = Challenge.Kind
-
 
 @dataclass(frozen=True)
 class Secrets:

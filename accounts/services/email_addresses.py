@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
-from accounts.errors import FieldError, InvalidCode, InvalidInput, RateLimited
+from accounts.errors import FieldError, InvalidCode, InvalidInput
 from accounts.models import Challenge, User
 from accounts.origin import Origin
 from accounts.services import audit, challenges, identifiers, mail, rate_limits, worker
@@ -164,7 +164,7 @@ def prove(user: User, email: str, *, origin: Origin) -> None:
 
 def request_change(*, user: User, email: str, password: str, origin: Origin) -> None:
     """A signed-in user wants another address: it takes effect when it is proved. Raises WrongPassword,
-    InvalidInput, RateLimited; a taken address is not told."""
+    InvalidInput; a taken address is not told."""
     rate_limits.count_address("mail_per_ip", origin=origin)
     email = identifiers.fold_email(email)
     if found := identifiers.email_problem(email):
@@ -172,9 +172,7 @@ def request_change(*, user: User, email: str, password: str, origin: Origin) -> 
     logins.confirm_password(user=user, password=password, origin=origin)
     if email == user.email and user.email_verified:
         raise InvalidInput([FieldError("email", "email_unchanged", _("That is already your confirmed address."))])
-    spent = rate_limits.spend("change_mail_per_account", user.id)
-    if not spent.allowed:
-        raise RateLimited(spent.retry_after, reason="change_mail_per_account")
+    rate_limits.spend_or_refuse("change_mail_per_account", user.id)
     with transaction.atomic():
         if not user.email:  # a claim that lapsed: the new one takes its place at once
             user.email = email

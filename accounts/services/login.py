@@ -11,7 +11,6 @@ from accounts.errors import (
     EmailNotVerified,
     InvalidCredentials,
     Overloaded,
-    RateLimited,
     WrongPassword,
 )
 from accounts.models import Session, User
@@ -87,9 +86,7 @@ def begin_app(user: User, origin: Origin) -> SignedIn:
 def confirm_password(*, user: User, password: str, origin: Origin) -> None:
     """A signed-in user gives the password once more, before something dangerous. Raises WrongPassword, RateLimited."""
     rate_limits.count_address("login_per_ip", origin=origin)
-    spent = rate_limits.spend("wrong_password_per_account", user.id)
-    if not spent.allowed:
-        raise RateLimited(spent.retry_after, reason="wrong_password_per_account")
+    rate_limits.spend_or_refuse("wrong_password_per_account", user.id)
     full = User.objects.get(id=user.id)
     try:
         right = hashing.matches(full, password)

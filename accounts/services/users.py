@@ -1,6 +1,7 @@
 """Accounts: making one, reading and changing the profile, listing ids, removing those that were never proved."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 from uuid import UUID
@@ -73,17 +74,12 @@ def sign_up(
         raise UsernameTaken  # before the costly hash; the constraint decides between several at once
     encoded = pictures.encode(picture) if picture else None
     password_hash = hashing.hashed(password)
-    try:
-        with transaction.atomic():
-            user = User.objects.create(
-                username=username, username_skeleton=skeleton, email=email, password=password_hash, **names
-            )
-            audit.record(audit.Kind.USER_SIGNED_UP, user=user, origin=origin)
-            email_addresses.send_confirmation(user, email, origin=origin)
-    except IntegrityError as error:
-        if "username" in str(error):
-            raise UsernameTaken("lost the race") from None
-        raise
+    with _one_of_each_username():
+        user = User.objects.create(
+            username=username, username_skeleton=skeleton, email=email, password=password_hash, **names
+        )
+        audit.record(audit.Kind.USER_SIGNED_UP, user=user, origin=origin)
+        email_addresses.send_confirmation(user, email, origin=origin)
     if encoded:
         pictures.show_first(user, encoded, origin)
     return user
@@ -96,6 +92,18 @@ def sign_up_app(*, origin: Origin, **fields: Any) -> SignedIn | None:
         return None
     with transaction.atomic():
         return login.begin_app(user, origin)
+
+
+@contextmanager
+def _one_of_each_username() -> Iterator[None]:
+    """A transaction in which the constraint decides who of several gets a name; the others meet UsernameTaken."""
+    try:
+        with transaction.atomic():
+            yield
+    except IntegrityError as error:
+        if "username" in str(error):
+            raise UsernameTaken("the constraint") from None
+        raise
 
 
 def _clean_name(name: str) -> str:
@@ -177,16 +185,11 @@ def update_profile(
     if found := [problem for problem in problems if problem]:
         raise InvalidInput(found)
     key = pictures.prepare(user, picture) if picture else None
-    try:
-        with transaction.atomic():
-            changed = _apply(user.id, changes, versions, origin)
-            if key is None and not remove_picture:
-                return changed
-            return pictures.show(changed, key or "", origin)
-    except IntegrityError as error:
-        if "username" in str(error):
-            raise UsernameTaken from None
-        raise
+    with _one_of_each_username():
+        changed = _apply(user.id, changes, versions, origin)
+        if key is None and not remove_picture:
+            return changed
+        return pictures.show(changed, key or "", origin)
 
 
 def _apply(user_id: UUID, changes: dict[str, str], versions: Collection[str] | None, origin: Origin) -> User:

@@ -139,7 +139,7 @@ def test_a_mail_box_is_not_flooded_from_one_network_nor_from_many(origin: Origin
 def test_a_stranger_who_claims_an_address_again_and_again_keeps_no_mail_from_its_owner(
     origin: Origin, mailbox: Mailbox, db: None
 ) -> None:
-    stranger = Origin(ip="192.0.2.66")
+    stranger = Origin(ip=random_ip())
     for letter in "abcdefghijkl":
         users.sign_up(username=f"mallory.{letter}", email=SHARED, password=PASSWORD, origin=stranger)
     ada = users.sign_up(username="ada", email=SHARED, password=PASSWORD, origin=origin)
@@ -149,7 +149,7 @@ def test_a_stranger_who_claims_an_address_again_and_again_keeps_no_mail_from_its
 def test_who_asks_again_is_mailed_whatever_others_claimed_before_and_after(
     origin: Origin, mailbox: Mailbox, db: None
 ) -> None:
-    stranger = Origin(ip="192.0.2.66")
+    stranger = Origin(ip=random_ip())
     for letter in "abc":
         users.sign_up(username=f"mallory.{letter}", email=SHARED, password=PASSWORD, origin=stranger)
     ada = users.sign_up(username="ada", email=SHARED, password=PASSWORD, origin=origin)
