@@ -11,10 +11,10 @@ PRODUCTION = DJANGO_SETTINGS_MODULE=project.settings DEBUG=0 SECRET_KEY="$$($(PY
 	PUBLIC_URL=https://accounts.example.com DATABASE_URL=postgres://nobody:none@127.0.0.1:9/none \
 	REDIS_URL=redis://127.0.0.1:9/0 EMAIL_URL=smtp://127.0.0.1:9 S3_ENDPOINT_URL=http://127.0.0.1:9 \
 	S3_ACCESS_KEY_ID=none S3_SECRET_ACCESS_KEY=none TRUSTED_PROXY_COUNT=1
-CHECKS = check-format check-types check-imports check-templates check-django check-requirements check-docker
+CHECKS = check-format check-types check-imports check-templates check-django check-promise check-requirements check-docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix contract seed bench requirements $(CHECKS)
+.PHONY: help run test check fix contract release seed bench requirements $(CHECKS)
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 20
@@ -33,6 +33,9 @@ fix: .venv/.synced ## put style right where a tool can
 
 contract: .venv/.synced ## write openapi.json, .env.example and docs anew from the code
 	@$(PRODUCTION) $(PY) manage.py write_reference
+
+release: .venv/.synced ## put this version of the API into the museum: its contract and recorded traffic, kept for ever
+	@RECORD_RELEASE=1 $(PY) -m project.embedded test tests/museum -k test_record
 
 seed: .venv/.synced ## alice, bob and 1,000 others, with pictures
 	@$(PY) -m project.embedded shell $(PY) manage.py seed --count 1000
@@ -59,6 +62,9 @@ check-django:
 	@$(PRODUCTION) $(PY) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	@$(PRODUCTION) $(PY) manage.py check --deploy --fail-level WARNING
 	@$(PRODUCTION) $(PY) manage.py write_reference --check
+
+check-promise:
+	@$(PY) -m tests.museum
 
 check-requirements:
 	@cp requirements.txt requirements-dev.txt .venv/

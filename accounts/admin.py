@@ -10,7 +10,7 @@ from post_office import admin as _post_office_admin  # noqa: F401 - registers it
 from post_office.models import Attachment, Email, EmailTemplate, Log
 
 from accounts.http import origin
-from accounts.models import Event, Session, User
+from accounts.models import ApiUse, Event, Session, User
 from accounts.services import users
 
 for _model in (Attachment, Email, EmailTemplate, Log):
@@ -66,6 +66,15 @@ class EventAdmin(ReadOnly):
     search_fields = ("=user__username",)
     fields = ("created_at", "kind", "user", "ip", "device", "data")
     ordering = ("-id",)
+    show_full_result_count = False
+
+
+@admin.register(ApiUse)
+class ApiUseAdmin(ReadOnly):
+    list_display = ("day", "version", "app_version", "calls")
+    list_filter = ("version",)
+    fields = list_display
+    ordering = ("-day", "version", "-calls")
     show_full_result_count = False
 
 

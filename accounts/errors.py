@@ -12,13 +12,49 @@ from django.utils.translation import ngettext
 Words = str | Promise
 
 
+# What can be wrong with a field: each code, stable for ever, with its sentence.
+FIELD_ERRORS: dict[str, Words] = {
+    "required": _("This field is required."),
+    "username_length": _("A username has 3 to 30 characters."),
+    "username_characters": _("A username is made of letters, digits, dots, hyphens and underscores."),
+    "username_ends": _("A username begins and ends with a letter or a digit."),
+    "username_script": _("A username uses one alphabet only."),
+    "username_reserved": _("That username is kept for the service itself. Choose another."),
+    "email_invalid": _("Enter an email address, such as name@example.com."),
+    "email_unchanged": _("That is already your confirmed address."),
+    "name_too_long": _("Use at most 80 characters."),
+    "name_characters": _("A name has no angle brackets or control characters."),
+    "gender_invalid": _("Choose female, male or unspecified."),
+    "password_too_short": _("Use at least %(n)d characters."),
+    "password_too_long": _("Use at most %(n)d characters."),
+    "password_too_similar": _("That is too much like your username or address."),
+    "password_too_common": _("That password is on the lists that attackers try first."),
+    # What only a program gets wrong.
+    "unknown_field": _("There is no such field."),
+    "not_a_string": _("This must be a string."),
+    "too_short": _("This is too short."),
+    "too_long": _("This is too long."),
+    "invalid_characters": _("This has characters that can't be stored."),
+    "not_a_uuid": _("This must be a UUID."),
+    "not_a_number": _("This must be a whole number."),
+    "out_of_range": _("This number is too small or too large."),
+    "unknown_choice": _("This is not one of the choices."),
+    "invalid": _("This is not valid."),
+}
+
+
 @dataclass(frozen=True)
 class FieldError:
-    """`field` is the name that both faces use; `code` is stable."""
+    """`field` is the name that both faces use; `code` is stable; `n` is the number in its sentence."""
 
     field: str
     code: str
-    message: Words
+    n: int | None = None
+
+    @property
+    def message(self) -> Words:
+        words = FIELD_ERRORS[self.code]
+        return words if self.n is None else str(words) % {"n": self.n}
 
 
 class AccountError(Exception):

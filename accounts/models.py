@@ -263,3 +263,18 @@ class DiscardedPicture(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class ApiUse(models.Model):
+    """Calls of one version of the API in one day by one version of an app (services/usage.py)."""
+
+    day = models.DateField()
+    version = models.CharField(max_length=10)
+    app_version = models.CharField(max_length=32, blank=True)
+    calls = models.PositiveBigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint("day", "version", "app_version", name="api_use_once_a_day")]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.version} {self.app_version}"

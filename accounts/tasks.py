@@ -11,6 +11,7 @@ from accounts.services import (
     passwords,
     rate_limits,
     sessions,
+    usage,
     users,
 )
 from accounts.services.email_addresses import answer_resend_requests
@@ -47,3 +48,4 @@ def prune() -> None:
     sessions.prune()
     users.remove_unproved()
     audit.prune()
+    usage.prune()

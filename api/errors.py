@@ -16,7 +16,7 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
 from accounts import errors
-from accounts.errors import AccountError, FieldError, InvalidInput, Words
+from accounts.errors import AccountError, FieldError, InvalidInput
 from accounts.http import log_refusal
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def problem(request: HttpRequest, error: AccountError) -> HttpResponse:
     """The one error body."""
     case = CASES[type(error)]
     body: dict[str, Any] = {
-        "type": f"{settings.PUBLIC_URL}/api/v1/docs#{error.code}",
+        "type": f"{settings.PUBLIC_URL}/api/errors#{error.code}",
         "title": HTTPStatus(case.status).phrase,
         "status": case.status,
         "code": error.code,
@@ -153,20 +153,21 @@ def no_such_path(request: HttpRequest) -> HttpResponse:
 
 # --- ninja's own errors in the same form --------------------------------------------------------------------
 
-# pydantic's kinds of error, in words that last.
-KINDS: dict[str, tuple[str, Words]] = {
-    "missing": ("required", _("This field is required.")),
-    "extra_forbidden": ("unknown_field", _("There is no such field.")),
-    "string_type": ("not_a_string", _("This must be a string.")),
-    "string_too_long": ("too_long", _("This is too long.")),
-    "string_unicode": ("invalid_characters", _("This has characters that can't be stored.")),
-    "characters": ("invalid_characters", _("This has characters that can't be stored.")),
-    "uuid_parsing": ("not_a_uuid", _("This must be a UUID.")),
-    "int_parsing": ("not_a_number", _("This must be a whole number.")),
-    "greater_than_equal": ("out_of_range", _("This number is too small.")),
-    "less_than_equal": ("out_of_range", _("This number is too large.")),
-    "enum": ("unknown_choice", _("This is not one of the choices.")),
-    "literal_error": ("unknown_choice", _("This is not one of the choices.")),
+# pydantic's kinds of error, as codes that last.
+KINDS: dict[str, str] = {
+    "missing": "required",
+    "extra_forbidden": "unknown_field",
+    "string_type": "not_a_string",
+    "string_too_short": "too_short",
+    "string_too_long": "too_long",
+    "string_unicode": "invalid_characters",
+    "characters": "invalid_characters",
+    "uuid_parsing": "not_a_uuid",
+    "int_parsing": "not_a_number",
+    "greater_than_equal": "out_of_range",
+    "less_than_equal": "out_of_range",
+    "enum": "unknown_choice",
+    "literal_error": "unknown_choice",
 }
 _PLACES = {"body", "query", "path", "form", "file", "header", "data", "payload", "page"}
 
@@ -174,9 +175,8 @@ _PLACES = {"body", "query", "path", "form", "file", "header", "data", "payload",
 def _field_errors(found: Sequence[dict[str, Any]]) -> list[FieldError]:
     out = []
     for item in found:
-        code, words = KINDS.get(item["type"], ("invalid", _("This is not valid.")))
         names = [str(part) for part in item["loc"] if str(part) not in _PLACES]
-        out.append(FieldError(".".join(names) or "body", code, words))
+        out.append(FieldError(".".join(names) or "body", KINDS.get(item["type"], "invalid")))
     return out
 
 

@@ -1,5 +1,7 @@
 """The API's own middleware: its answers keep their form whatever happens around ninja."""
 
+import re
+
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import translation
@@ -7,8 +9,10 @@ from django.utils.http import http_date
 from django.utils.translation import get_language_from_request
 
 from accounts.http import GetResponse
+from accounts.services import usage
 from api import errors
 
+_VERSION = re.compile(r"/api/(v\d{1,3})/")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -46,6 +50,9 @@ class ProblemMiddleware:
             response = self.get_response(request)
         if response.status_code >= 400 and response.headers.get("Content-Type") != "application/problem+json":
             response = self._in_form(request, response)
+        met = request.resolver_match  # an operation of a version has a namespace
+        if met and met.namespace and (version := _VERSION.match(request.path)):
+            usage.count(version[1], request.META.get("HTTP_X_APP_VERSION", ""))
         if request.path.startswith("/api/v1/"):
             _say_how_long(response)
         for name, value in _HEADERS.items():

@@ -288,6 +288,7 @@ API_V1_SUNSET_AT = env.moment("API_V1_SUNSET_AT", "When version 1 stops, as 2028
 API_V1_SUCCESSOR = env.text(
     "API_V1_SUCCESSOR", "", "The page that tells apps how to move on: sent as Link with rel=successor-version."
 )
+COUNT_API_USE = True  # services/usage.py; tests ask it themselves
 
 # --- allauth: the browser's flows; every decision comes back to our rules through its adapter ---------------
 

@@ -4,19 +4,28 @@ import io
 import json
 import random
 import re
+import sys
+import types
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.core.handlers.base import BaseHandler
+from django.http import HttpRequest
 from django.test import Client
 from django.test.client import ClientHandler
+from django.urls import clear_url_caches, include, path
 from PIL import Image
 from post_office.models import Email
+from pytest_django import Settings
 
 from accounts.models import Gender, Session, User
 from accounts.origin import Device, Origin
 from accounts.services import access_tokens, hashing, identifiers, sessions, signing_keys
 from accounts.services.sessions import Tokens
+from api import errors
+from api.parser import StrictParser
+from api.v1.responses import VersionedAPI
 from project.wsgi import ApiMiddleware
 
 PASSWORD = "plum tractor lagoon"
@@ -131,6 +140,26 @@ def api(db: None) -> Api:
 def alices_api(api: Api, tokens: Tokens) -> Api:
     api.token = tokens.access_token
     return api
+
+
+@pytest.fixture
+def v2(settings: Settings) -> Iterator[None]:
+    """A second version of the API beside the first."""
+    api = VersionedAPI(title="Two", version="2.0.0", urls_namespace="v2-drill", parser=StrictParser())
+    errors.install(api)
+
+    @api.get("/hello", operation_id="hello")
+    def hello(request: HttpRequest) -> dict[str, Any]:
+        return {"version": 2}
+
+    urls = types.ModuleType("tests.two_versions")
+    urls.urlpatterns = [path("api/v2/", api.urls), path("", include("project.urls"))]  # type: ignore[attr-defined]
+    sys.modules[urls.__name__] = urls
+    settings.ROOT_URLCONF = urls.__name__
+    clear_url_caches()
+    yield
+    del sys.modules[urls.__name__]
+    clear_url_caches()
 
 
 # --- Pages --------------------------------------------------------------------------------------------------

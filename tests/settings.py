@@ -24,3 +24,4 @@ for _name, _value in {
 from project.settings import *  # noqa: E402, F403
 
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405
+COUNT_API_USE = False

@@ -7,7 +7,6 @@ from uuid import UUID
 from celery import shared_task
 from django.conf import settings
 from django.db import transaction
-from django.utils.translation import gettext_lazy as _
 
 from accounts.errors import FieldError, InvalidCode, InvalidInput
 from accounts.models import Challenge, User
@@ -171,7 +170,7 @@ def request_change(*, user: User, email: str, password: str, origin: Origin) -> 
         raise InvalidInput([found])
     logins.confirm_password(user=user, password=password, origin=origin)
     if email == user.email and user.email_verified:
-        raise InvalidInput([FieldError("email", "email_unchanged", _("That is already your confirmed address."))])
+        raise InvalidInput([FieldError("email", "email_unchanged")])
     rate_limits.spend_or_refuse("change_mail_per_account", user.id)
     with transaction.atomic():
         if not user.email:  # a claim that lapsed: the new one takes its place at once

@@ -8,9 +8,8 @@ from functools import lru_cache
 from confusable_homoglyphs import categories, confusables
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.utils.translation import gettext_lazy as _
 
-from accounts.errors import FieldError, Words
+from accounts.errors import FieldError
 
 MIN_LENGTH = 3
 MAX_LENGTH = 30
@@ -40,22 +39,16 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 def username_problem(username: str, *, by_operator: bool = False) -> FieldError | None:
     """What is wrong with a (folded) username by itself; whether it is taken, only the database knows."""
     if not MIN_LENGTH <= len(username) <= MAX_LENGTH:
-        return _username_error("username_length", _("A username has 3 to 30 characters."))
+        return FieldError("username", "username_length")
     if not all(_is_letter_or_digit(character) or character in _PUNCTUATION for character in username):
-        return _username_error(
-            "username_characters", _("A username is made of letters, digits, dots, hyphens and underscores.")
-        )
+        return FieldError("username", "username_characters")
     if username[0] in _PUNCTUATION or username[-1] in _PUNCTUATION:
-        return _username_error("username_characters", _("A username begins and ends with a letter or a digit."))
+        return FieldError("username", "username_ends")
     if len(_scripts(username)) > 1:
-        return _username_error("username_script", _("A username uses one alphabet only."))
+        return FieldError("username", "username_script")
     if not by_operator and _reserved_skeleton(username) in _reserved_skeletons():
-        return _username_error("username_reserved", _("That username is kept for the service itself. Choose another."))
+        return FieldError("username", "username_reserved")
     return None
-
-
-def _username_error(code: str, message: Words) -> FieldError:
-    return FieldError("username", code, message)
 
 
 def _is_letter_or_digit(character: str) -> bool:
@@ -138,7 +131,7 @@ def email_problem(email: str) -> FieldError | None:
         local, _at, domain = email.rpartition("@")
         if len(email) <= EMAIL_MAX_LENGTH and _LOCAL_PART.match(local) and _DOMAIN.match(domain):
             return None
-    return FieldError("email", "email_invalid", _("Enter an email address, such as name@example.com."))
+    return FieldError("email", "email_invalid")
 
 
 def fold_login(login: str) -> str:

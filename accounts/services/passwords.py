@@ -8,7 +8,6 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.timezone import now
-from django.utils.translation import gettext_lazy as _
 
 from accounts.errors import FieldError, InvalidCode, InvalidInput, Overloaded, WrongPassword
 from accounts.models import Challenge, User
@@ -35,18 +34,14 @@ def problem(password: str, *, field: str = "password", username: str = "", email
     """What is wrong with a new password, if anything. Length and being known or guessable; no composition rules."""
     password = hashing.normalise(password)
     if len(password) < settings.PASSWORD_MIN_LENGTH:
-        words = _("Use at least %(n)d characters.")
-        return FieldError(field, "password_too_short", words % {"n": settings.PASSWORD_MIN_LENGTH})
+        return FieldError(field, "password_too_short", settings.PASSWORD_MIN_LENGTH)
     if len(password) > settings.PASSWORD_MAX_LENGTH:
-        words = _("Use at most %(n)d characters.")
-        return FieldError(field, "password_too_long", words % {"n": settings.PASSWORD_MAX_LENGTH})
+        return FieldError(field, "password_too_long", settings.PASSWORD_MAX_LENGTH)
     try:
         validate_password(password, User(username=username, email=email))
     except ValidationError as error:
-        first = error.error_list[0]
-        if first.code == "password_too_similar":
-            return FieldError(field, "password_too_similar", _("That is too much like your username or address."))
-        return FieldError(field, "password_too_common", _("That password is on the lists that attackers try first."))
+        similar = error.error_list[0].code == "password_too_similar"
+        return FieldError(field, "password_too_similar" if similar else "password_too_common")
     return None
 
 

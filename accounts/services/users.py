@@ -10,7 +10,6 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Count
 from django.utils.timezone import now
-from django.utils.translation import gettext_lazy as _
 
 from accounts.errors import (
     DirectoryClosed,
@@ -115,11 +114,11 @@ def _profile_problems(values: dict[str, str]) -> list[FieldError]:
     for field in ("first_name", "last_name"):
         name = values.get(field, "")
         if len(name) > NAME_MAX_LENGTH:
-            found.append(FieldError(field, "name_too_long", _("Use at most 80 characters.")))
+            found.append(FieldError(field, "name_too_long"))
         elif any(character in "<>" or not character.isprintable() for character in name):
-            found.append(FieldError(field, "name_characters", _("A name has no angle brackets or control characters.")))
+            found.append(FieldError(field, "name_characters"))
     if "gender" in values and values["gender"] not in Gender.values:
-        found.append(FieldError("gender", "gender_invalid", _("Choose female, male or unspecified.")))
+        found.append(FieldError("gender", "gender_invalid"))
     return found
 
 

@@ -45,7 +45,7 @@ def _read_file(request: AuthenticatedRequest) -> BinaryIO:
     _fields, files = request.parse_file_upload(request.META, request)
     file = files.get("file")
     if not isinstance(file, UploadedFile):
-        raise InvalidInput([FieldError("file", "required", "This field is required.")])
+        raise InvalidInput([FieldError("file", "required")])
     return cast("BinaryIO", file)
 
 

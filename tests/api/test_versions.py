@@ -1,40 +1,11 @@
 """A second version beside the first, and what the first says of its end."""
 
-import sys
-import types
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
-import pytest
-from django.http import HttpRequest
-from django.urls import clear_url_caches, include, path
 from pytest_django import Settings
 
-from api import errors
-from api.parser import StrictParser
-from api.v1.responses import VersionedAPI
 from tests.api.conftest import problem
 from tests.conftest import Api
-
-
-@pytest.fixture
-def v2(settings: Settings) -> Iterator[None]:
-    api = VersionedAPI(title="Two", version="2.0.0", urls_namespace="v2-drill", parser=StrictParser())
-    errors.install(api)
-
-    @api.get("/hello", operation_id="hello")
-    def hello(request: HttpRequest) -> dict[str, Any]:
-        return {"version": 2}
-
-    urls = types.ModuleType("tests.two_versions")
-    urls.urlpatterns = [path("api/v2/", api.urls), path("", include("project.urls"))]  # type: ignore[attr-defined]
-    sys.modules[urls.__name__] = urls
-    settings.ROOT_URLCONF = urls.__name__
-    clear_url_caches()
-    yield
-    del sys.modules[urls.__name__]
-    clear_url_caches()
 
 
 def test_a_second_version_answers_beside_the_first(v2: None, api: Api) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from accounts.errors import FIELD_ERRORS
 from accounts.services import audit, mail, rate_limits
-from api import errors
+from api import catalogue
 from api.v1 import api as v1
 from project import env
 
@@ -96,30 +97,27 @@ def _settings() -> str:
 
 
 def _errors() -> str:
-    rows = [
-        (f"<a id='{kind.code}'></a>`{kind.code}`", case.status, f"`{case.action}`", _words(kind))
-        for kind, case in sorted(errors.CASES.items(), key=lambda pair: pair[0].code)
-    ]
-    actions = (
-        "`action` is what an app should do: `retry` later (after `retry_after` seconds where that is given), `refresh` "
-        "its tokens, ask for a new `sign_in`, let the person `fix_input`, or `none`.\n"
-        "\nSign the person out only on `refresh_expired`, `refresh_reused` and `session_revoked`, never on a 5xx, a "
-        "time-out or `rate_limited`.\n"
+    rows = (
+        (f"<a id='{line.code}'></a>`{line.code}`", line.status, f"`{line.action}`", line.sentence)
+        for line in catalogue.lines()
     )
-    fields = _table(
-        ("code in `errors[]`", "sentence"), sorted({(f"`{code}`", words) for code, words in errors.KINDS.values()})
+    actions = _table(
+        ("action", "what an app does"), ((f"`{name}`", words) for name, words in catalogue.ACTIONS.items())
     )
+    signed_out = ", ".join(f"`{code}`" for code in catalogue.SIGNED_OUT)
+    words = (
+        "The service shows this page at `/api/errors`, in the language asked for; `type` of every error names its "
+        f"line.\n\nSign the person out only on {signed_out}, never on a 5xx, a time-out or `rate_limited`.\n"
+    )
+    fields = ((f"`{code}`", sentence) for code, sentence in sorted(FIELD_ERRORS.items()))
     return _page(
         "Errors",
-        "`accounts/errors.py` and `api/errors.py`",
+        "`accounts/errors.py`, `api/errors.py` and `api/catalogue.py`",
+        words,
         actions,
         _table(("code", "status", "action", "sentence"), rows),
-        fields,
+        _table(("code in `errors[]`", "sentence"), fields),
     )
-
-
-def _words(kind: type[Any]) -> str:
-    return str(kind(60).message if kind.code == "rate_limited" else kind.message)
 
 
 def _events() -> str:

@@ -1,0 +1,127 @@
+"""How often each version of the API is called, and by which version of the app: what an operator must know before
+an old one may end. Counted in the process and added up in Postgres every few seconds, so that no request waits."""
+
+import atexit
+import logging
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import Error, connection, transaction
+from django.db.models import QuerySet, Sum
+from django.utils.timezone import now
+
+from accounts.models import ApiUse
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 10.0  # seconds; as much is lost when a process is killed
+MOST = 500  # app versions a day: the header is anybody's to write, and must not fill a table
+OTHER = "other"  # those beyond, and what is no version
+_APP_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}\Z")
+
+_counts: Counter[tuple[str, str]] = Counter()
+_lock = threading.Lock()
+_first = threading.Lock()
+_adder: threading.Thread | None = None
+_stop = threading.Event()
+
+
+def count(version: str, app_version: str) -> None:
+    """One more call of this version of the API, from an app that says it is of `app_version` ("" says nothing)."""
+    name = app_version if not app_version or _APP_VERSION.match(app_version) else OTHER
+    with _lock:
+        if (version, name) not in _counts and len(_counts) >= MOST:
+            name = OTHER
+        _counts[version, name] += 1
+    if _adder is None and settings.COUNT_API_USE:
+        _start()
+
+
+def _start() -> None:
+    global _adder  # noqa: PLW0603 - one for the process
+    with _first:
+        if _adder is None:
+            _adder = threading.Thread(target=_add_up_until_the_end, name="api use", daemon=True)
+            _adder.start()
+            atexit.register(stop)
+
+
+def stop() -> None:
+    """At the end of the process: what was counted is written first."""
+    global _adder  # noqa: PLW0603 - one for the process
+    if _adder is not None:
+        _stop.set()
+        _adder.join(timeout=3)
+        _adder = None
+        _stop.clear()
+
+
+def _add_up_until_the_end() -> None:
+    while not _stop.wait(INTERVAL):
+        _add_up_quietly()
+    _add_up_quietly()
+
+
+def _add_up_quietly() -> None:
+    try:
+        add_up()
+    except Error as error:
+        log.warning("calls are counted later: %s", type(error).__name__)
+    finally:
+        connection.close()
+
+
+def add_up() -> None:
+    """Write what this process has counted."""
+    with _taken() as counts, transaction.atomic():
+        day = now().date()
+        known = set(ApiUse.objects.filter(day=day).values_list("version", "app_version"))
+        for (version, app_version), calls in sorted(
+            counts.items()
+        ):  # in one order, so that processes never wait for each other
+            key = (version, app_version)
+            if key not in known and len(known) >= MOST:
+                key = (version, OTHER)
+            known.add(key)
+            _add(day, *key, calls)
+
+
+@contextmanager
+def _taken() -> Iterator[Counter[tuple[str, str]]]:
+    """What was counted since the last time; given back where it could not be written."""
+    with _lock:
+        counts = _counts.copy()
+        _counts.clear()
+    try:
+        yield counts
+    except Error:
+        with _lock:
+            _counts.update(counts)
+        raise
+
+
+def _add(day: date, version: str, app_version: str, calls: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO accounts_apiuse AS a (day, version, app_version, calls) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT (day, version, app_version) DO UPDATE SET calls = a.calls + excluded.calls",
+            [day, version, app_version, calls],
+        )
+
+
+def by_version(*, days: int) -> QuerySet[Any, Any]:
+    """{version, app_version, calls} of the last days, the most called first."""
+    since = now().date() - timedelta(days=days - 1)
+    found = ApiUse.objects.filter(day__gte=since).values("version", "app_version")
+    return found.annotate(calls=Sum("calls")).order_by("version", "-calls")
+
+
+def prune() -> int:
+    deleted, _ = ApiUse.objects.filter(day__lt=(now() - settings.EVENT_RETENTION).date()).delete()
+    return deleted

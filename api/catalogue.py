@@ -1,0 +1,57 @@
+"""The page that the `type` of every problem names: all codes, what they mean and what an app does about them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.cache import patch_vary_headers
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_safe
+
+from accounts.errors import FIELD_ERRORS, RateLimited, Words
+from api.errors import CASES, Action
+
+# What each action asks of an app.
+ACTIONS: dict[Action, Words] = {
+    Action.RETRY: _("Try again later: after `retry_after` seconds where that is given."),
+    Action.REFRESH: _("Refresh the tokens, then try once more."),
+    Action.SIGN_IN: _("Ask for a new sign-in."),
+    Action.REAUTHENTICATE: _("Ask for the password once more."),
+    Action.FIX_INPUT: _("Let the person correct what they entered."),
+    Action.UPDATE_APP: _("Ask for a newer version of the app."),
+    Action.NONE: _("Say it; there is nothing else to do."),
+}
+# Only these end what an app keeps of a session.
+SIGNED_OUT = ("refresh_expired", "refresh_reused", "session_revoked")
+
+
+@dataclass(frozen=True)
+class Line:
+    code: str
+    status: int
+    action: Action
+    sentence: Words
+    advice: Words
+
+
+def lines() -> Iterator[Line]:
+    """Every code in the order of the alphabet."""
+    for kind, case in sorted(CASES.items(), key=lambda pair: pair[0].code):
+        sentence = RateLimited(60).message if kind is RateLimited else kind.message
+        yield Line(kind.code, case.status, case.action, sentence, ACTIONS[case.action])
+
+
+@require_safe
+def catalogue(request: HttpRequest) -> HttpResponse:
+    context = {
+        "site_name": settings.SITE_NAME,
+        "lines": list(lines()),
+        "fields": sorted(FIELD_ERRORS.items()),
+        "signed_out": SIGNED_OUT,
+    }
+    response = render(request, "api/errors.html", context)
+    response["Cache-Control"] = "public, max-age=3600"
+    patch_vary_headers(response, ["Accept-Language"])
+    return response

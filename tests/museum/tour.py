@@ -1,0 +1,129 @@
+"""What is recorded of a release: an app's walk through every operation, with the refusals that it acts on."""
+
+import base64
+
+from tests.conftest import picture
+from tests.museum.exchange import Step
+
+PASSWORD = "plum tractor lagoon"
+DEVICE = {"name": "Ada's iPhone", "platform": "iOS 20", "app_version": "1.0"}
+
+
+def picture_step() -> Step:
+    return {"ask": "PUT /me/picture", "as": "access", "file": base64.b64encode(picture((90, 80))).decode()}
+
+
+def tour() -> list[Step]:
+    return [
+        {"ask": "GET /config"},
+        # Signing up, and what can be wrong with it.
+        {"ask": "POST /signup", "body": {"username": "a", "email": "nobody", "password": "short", "colour": "red"}},
+        {"ask": "POST /signup", "body": {"username": "a", "email": "nobody", "password": "short"}},
+        {
+            "ask": "POST /signup",
+            "body": {
+                "username": "Ada",
+                "email": "Ada@Example.com",
+                "password": PASSWORD,
+                "first_name": "Ada",
+                "last_name": "Lindqvist",
+                "gender": "female",
+                "device": DEVICE,
+            },
+            "keep": {
+                "access": "tokens.access_token",
+                "refresh": "tokens.refresh_token",
+                "session": "tokens.session_id",
+            },
+        },
+        {"ask": "POST /signup", "body": {"username": "ada", "email": "other@example.com", "password": PASSWORD}},
+        # Proving the address.
+        {"ask": "POST /me/email/confirm", "as": "access", "body": {"code": "00000000"}},
+        {"ask": "POST /email/resend", "body": {"email": "ada@example.com"}},
+        {"mail": "ada@example.com", "keep": {"code": "code"}},
+        {"ask": "POST /me/email/confirm", "as": "access", "body": {"code": "{code}"}},
+        # The profile.
+        {"ask": "GET /me", "as": "access", "keep": {"etag": "@ETag"}},
+        {"ask": "PATCH /me", "as": "access", "body": {"last_name": "L."}, "headers": {"If-Match": "{etag}"}},
+        {"ask": "PATCH /me", "as": "access", "body": {"last_name": "M."}, "headers": {"If-Match": "{etag}"}},
+        {"ask": "PATCH /me", "as": "access", "body": {"gender": "none"}},
+        picture_step(),
+        {"ask": "DELETE /me/picture", "as": "access"},
+        # Tokens.
+        {"ask": "POST /token/refresh", "body": {"refresh_token": "{refresh}"}, "keep": {"access2": "access_token"}},
+        {"ask": "POST /token/refresh", "body": {"refresh_token": "{refresh}"}, "keep": {"refresh2": "refresh_token"}},
+        {"ask": "GET /me", "as": "access2"},
+        {"ask": "POST /token/refresh", "body": {"refresh_token": "nonsense"}},
+        {"ask": "GET /me"},
+        {"ask": "GET /me", "headers": {"Authorization": "Bearer nonsense"}},
+        {"ask": "POST /token", "body": {"login": "ada", "password": "wrong"}},
+        {
+            "ask": "POST /token",
+            "body": {"login": "ADA@example.com", "password": PASSWORD, "device": {"name": "Tablet"}},
+            "keep": {"tablet": "tokens.session_id", "tablet_refresh": "tokens.refresh_token"},
+        },
+        # The security log, devices, the directory. One event: what else a build may write is no promise.
+        {"ask": "GET /me/events?limit=1", "as": "access2"},
+        {"ask": "GET /me/sessions", "as": "access2"},
+        {"ask": "GET /me/sessions?limit=1", "as": "access2", "keep": {"next": "next"}},
+        {"ask": "GET /me/sessions?limit=1&cursor={next}", "as": "access2"},
+        {"ask": "DELETE /me/sessions/{tablet}", "as": "access2"},
+        {"ask": "DELETE /me/sessions/{tablet}", "as": "access2"},
+        {"ask": "POST /token/refresh", "body": {"refresh_token": "{tablet_refresh}"}},
+        {"ask": "DELETE /me/sessions", "as": "access2"},
+        {"ask": "GET /me/events?limit=0", "as": "access2"},
+        {"ask": "GET /users", "as": "access2"},
+        {"ask": "GET /users?cursor=nonsense", "as": "access2"},
+        # Another password, another address.
+        {
+            "ask": "POST /me/password",
+            "as": "access2",
+            "body": {"current_password": "wrong", "new_password": "another lagoon tractor"},
+        },
+        {
+            "ask": "POST /me/password",
+            "as": "access2",
+            "body": {"current_password": PASSWORD, "new_password": "another lagoon tractor"},
+        },
+        {
+            "ask": "POST /me/email",
+            "as": "access2",
+            "body": {"email": "ada@example.net", "password": "another lagoon tractor"},
+        },
+        {"mail": "ada@example.net", "keep": {"code": "code"}},
+        {"ask": "POST /me/email/confirm", "as": "access2", "body": {"code": "{code}"}},
+        # Locked out, and in again by each door.
+        {"ask": "POST /password/forgot", "body": {"login": "ada"}},
+        {"mail": "ada@example.net", "keep": {"code": "code"}},
+        {
+            "ask": "POST /password/reset",
+            "body": {"login": "ada", "code": "00000000", "new_password": "third lagoon tractor"},
+        },
+        {"ask": "POST /password/reset", "body": {"login": "ada", "code": "{code}", "new_password": "short"}},
+        {
+            "ask": "POST /password/reset",
+            "body": {"login": "ada", "code": "{code}", "new_password": "third lagoon tractor"},
+        },
+        {"ask": "GET /me", "as": "access2"},
+        {"ask": "POST /token/refresh", "body": {"refresh_token": "{refresh2}"}},
+        {"ask": "POST /password/forgot", "body": {"login": "ada@example.net"}},
+        {"mail": "ada@example.net", "keep": {"key": "key"}},
+        {"ask": "POST /password/reset", "body": {"key": "{key}", "new_password": "fourth lagoon tractor"}},
+        {"ask": "POST /password/reset", "body": {"key": "{key}", "new_password": "fifth lagoon tractor"}},
+        # A claim that somebody else makes, and its proof from outside.
+        {"ask": "POST /signup", "body": {"username": "grace", "email": "grace@example.com", "password": PASSWORD}},
+        {"mail": "grace@example.com", "keep": {"code": "code"}},
+        {"ask": "POST /email/confirm", "body": {"email": "grace@example.com", "code": "00000000"}},
+        {
+            "ask": "POST /email/confirm",
+            "body": {"email": "grace@example.com", "code": "{code}", "device": {"name": "Grace's phone"}},
+            "keep": {"grace": "tokens.refresh_token"},
+        },
+        {"ask": "POST /token/revoke", "body": {"refresh_token": "{grace}"}},
+        {"ask": "POST /token/revoke", "body": {"refresh_token": "{grace}"}},
+        # What is no request at all.
+        {"ask": "GET /nothing"},
+        {"ask": "DELETE /token"},
+        {"ask": "POST /token", "body": "{"},
+        {"ask": "POST /token", "body": {"login": ["ada"]}},
+    ]

@@ -1,0 +1,95 @@
+"""The count of calls by version of the API and of the app."""
+
+import time
+from io import StringIO
+from unittest.mock import patch
+
+import pytest
+from django.core.management import call_command
+from django.db import Error
+from pytest_django import Settings
+
+from accounts.models import ApiUse
+from accounts.services import usage
+from tests.conftest import Api
+
+
+@pytest.fixture(autouse=True)
+def _none_counted(db: None) -> None:
+    usage._counts.clear()
+
+
+def rows() -> dict[tuple[str, str], int]:
+    return {(row.version, row.app_version): row.calls for row in ApiUse.objects.all()}
+
+
+def test_calls_are_added_up_by_version_and_by_the_version_of_the_app(api: Api, v2: None) -> None:
+    for version in ("1.4.0", "1.4.0", "2.0-beta+7"):
+        api.get("/config", HTTP_X_APP_VERSION=version)
+    api.get("/config")
+    api.client.get("/api/v2/hello")
+    usage.add_up()
+    api.get("/me", HTTP_X_APP_VERSION="1.4.0")
+    usage.add_up()
+    assert rows() == {("v1", "1.4.0"): 3, ("v1", "2.0-beta+7"): 1, ("v1", ""): 1, ("v2", ""): 1}
+
+
+def test_what_is_no_version_and_no_operation_fills_no_table(api: Api) -> None:
+    for version in ("1 OR 1", "<b>", "x" * 33, "-1"):
+        api.get("/config", HTTP_X_APP_VERSION=version)
+    api.get("/nothing", HTTP_X_APP_VERSION="1.0")
+    api.client.get("/api/v9/config", HTTP_X_APP_VERSION="1.0")
+    usage.add_up()
+    assert rows() == {("v1", usage.OTHER): 4}
+
+
+def test_a_flood_of_versions_ends_in_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage, "MOST", 5)
+    for number in range(4):
+        usage.count("v1", f"1.{number}")
+    usage.add_up()
+    for number in range(100):
+        usage.count("v1", f"2.{number}")
+    usage.add_up()
+    assert len(rows()) <= 7
+    assert sum(rows().values()) == 104
+
+
+def test_what_could_not_be_written_is_written_later() -> None:
+    usage.count("v1", "1.0")
+    with patch.object(usage, "_add", side_effect=Error), pytest.raises(Error):
+        usage.add_up()
+    usage.count("v1", "1.0")
+    usage.add_up()
+    assert rows() == {("v1", "1.0"): 2}
+
+
+def test_the_command_tells_the_most_called_first() -> None:
+    for app_version, calls in {"1.0": 3, "2.0": 5, "": 1}.items():
+        for _ in range(calls):
+            usage.count("v1", app_version)
+    usage.add_up()
+    out = StringIO()
+    call_command("api_use", days=1, stdout=out)
+    assert [line.split() for line in out.getvalue().splitlines()[1:]] == [
+        ["v1", "2.0", "5"],
+        ["v1", "1.0", "3"],
+        ["v1", "not", "said", "1"],
+    ]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_running_service_adds_up_by_itself_and_at_its_end(
+    api: Api, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.COUNT_API_USE = True
+    monkeypatch.setattr(usage, "INTERVAL", 0.05)
+    api.get("/config", HTTP_X_APP_VERSION="9.9")
+    deadline = time.monotonic() + 5
+    while not rows() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert rows() == {("v1", "9.9"): 1}
+    monkeypatch.setattr(usage, "INTERVAL", 60)
+    api.get("/config", HTTP_X_APP_VERSION="9.9")
+    usage.stop()
+    assert rows() == {("v1", "9.9"): 2}
