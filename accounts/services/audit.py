@@ -22,10 +22,15 @@ class Kind(StrEnum):
     USER_DISABLED = "user.disabled"
     USER_ENABLED = "user.enabled"
     LOGIN_FAILED = "login.failed"
+    LOGIN_PAUSED = "login.paused"
+    LOGIN_REFUSED = "login.refused"
     SESSION_STARTED = "session.started"
     SESSION_NEW_DEVICE = "session.new_device"
     SESSION_ENDED = "session.ended"
+    SESSION_OTHERS_ENDED = "session.others_ended"
+    SESSION_REPLACED = "session.replaced"
     SESSION_REUSED = "session.reused"
+    CODE_FAILED = "code.failed"
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - the name of an event
     PASSWORD_RESET_REQUESTED = "password.reset_requested"  # noqa: S105
     PASSWORD_RESET = "password.reset"  # noqa: S105
@@ -33,6 +38,8 @@ class Kind(StrEnum):
     EMAIL_CHANGED = "email.changed"
     EMAIL_CONFIRMED = "email.confirmed"
     EMAIL_CLAIM_LAPSED = "email.claim_lapsed"
+    EMAIL_CLAIMED_ELSEWHERE = "email.claimed_elsewhere"
+    USERNAME_CHANGED = "username.changed"
     PROFILE_CHANGED = "profile.changed"
     PICTURE_CHANGED = "picture.changed"
     PICTURE_REMOVED = "picture.removed"
@@ -44,10 +51,15 @@ WORDS: dict[Kind, Words] = {
     Kind.USER_DISABLED: _("Account switched off"),
     Kind.USER_ENABLED: _("Account switched on again"),
     Kind.LOGIN_FAILED: _("Failed sign-in: wrong password"),
+    Kind.LOGIN_PAUSED: _("Failed sign-in: paused after too many wrong passwords"),
+    Kind.LOGIN_REFUSED: _("Right password, but the account may not sign in"),
     Kind.SESSION_STARTED: _("Signed in"),
     Kind.SESSION_NEW_DEVICE: _("Signed in on a new device"),
     Kind.SESSION_ENDED: _("Signed out"),
+    Kind.SESSION_OTHERS_ENDED: _("Other devices signed out"),
+    Kind.SESSION_REPLACED: _("Signed out: the account had too many devices"),
     Kind.SESSION_REUSED: _("Signed out for safety: an old key of the device was used again"),
+    Kind.CODE_FAILED: _("Wrong code entered"),
     Kind.PASSWORD_CHANGED: _("Password changed"),
     Kind.PASSWORD_RESET_REQUESTED: _("New password asked for"),
     Kind.PASSWORD_RESET: _("New password set by mail"),
@@ -55,15 +67,28 @@ WORDS: dict[Kind, Words] = {
     Kind.EMAIL_CHANGED: _("Email address changed"),
     Kind.EMAIL_CONFIRMED: _("Email address confirmed"),
     Kind.EMAIL_CLAIM_LAPSED: _("Email address taken away: somebody else confirmed it"),
+    Kind.EMAIL_CLAIMED_ELSEWHERE: _("Somebody entered your email address for another account"),
+    Kind.USERNAME_CHANGED: _("Username changed"),
     Kind.PROFILE_CHANGED: _("Profile changed"),
     Kind.PICTURE_CHANGED: _("Picture changed"),
     Kind.PICTURE_REMOVED: _("Picture removed"),
 }
 # What a person should look at.
-NOTABLE = frozenset({Kind.LOGIN_FAILED, Kind.SESSION_NEW_DEVICE, Kind.SESSION_REUSED, Kind.EMAIL_CLAIM_LAPSED})
+NOTABLE = frozenset(
+    {
+        Kind.LOGIN_FAILED,
+        Kind.LOGIN_PAUSED,
+        Kind.LOGIN_REFUSED,
+        Kind.CODE_FAILED,
+        Kind.SESSION_NEW_DEVICE,
+        Kind.SESSION_REUSED,
+        Kind.EMAIL_CLAIM_LAPSED,
+    }
+)
 
-
-NOBODYS_RETENTION = timedelta(days=30)
+# What is written for names that nobody has, so that it takes as long as for somebody; kept for a shorter time.
+GUESSES = frozenset({Kind.LOGIN_FAILED, Kind.LOGIN_PAUSED, Kind.CODE_FAILED})
+GUESSES_RETENTION = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -102,8 +127,8 @@ def record(
 
 
 def prune() -> int:
-    """Forget old events; failed sign-ins of names that nobody has sooner."""
+    """Forget old events; guesses at names that nobody has sooner."""
     old = Q(created_at__lt=now() - settings.EVENT_RETENTION)
-    nobodys = Q(user=None, kind=Kind.LOGIN_FAILED, created_at__lt=now() - NOBODYS_RETENTION)
+    nobodys = Q(user=None, kind__in=GUESSES, created_at__lt=now() - GUESSES_RETENTION)
     count, _kinds = Event.objects.filter(old | nobodys).delete()
     return count

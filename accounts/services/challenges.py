@@ -5,7 +5,7 @@ A try at a code is spent by one UPDATE before anything is compared. Five wrong o
 not that of the link: otherwise anybody could keep the owner out by guessing."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from django.utils.timezone import now
 from accounts.errors import InvalidCode, InvalidKey
 from accounts.models import Challenge, User
 from accounts.origin import Origin
-from accounts.services import rate_limits, sealing
+from accounts.services import audit, rate_limits, sealing
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ _SPEND = """
 """
 
 
-def match_code(kind: Challenge.Kind, code: str, *, user_id: UUID | None = None, email: str | None = None) -> Challenge:
+def match_code(
+    kind: Challenge.Kind, code: str, *, origin: Origin, user_id: UUID | None = None, email: str | None = None
+) -> Challenge:
     """The open challenge of this user, or of anybody who claims this address, that the code belongs to. It is
     not closed yet: `close` does that. Raises InvalidCode."""
     whose = "user_id = %(whose)s" if email is None else "email = %(whose)s"
@@ -105,14 +107,22 @@ def match_code(kind: Challenge.Kind, code: str, *, user_id: UUID | None = None, 
         rate_limits.spend("wrong_code_per_account", f"nobody {user_id or email}")
     given = normalise_code(code).encode()
     # For nobody the same look-up runs, with an id that nobody has: the time tells nothing.
-    for challenge in Challenge.objects.filter(id__in=tried or [UUID(int=0)]).select_related("user"):
+    found = list(Challenge.objects.filter(id__in=tried or [UUID(int=0)]).select_related("user"))
+    for challenge in found:
         assert challenge.code_mac is not None
         if sealing.is_mac("challenge code", challenge.id.bytes + given, bytes(challenge.code_mac)):
             for other in tried:  # a right code is no wrong guess at those of others who claim the address
                 if other != challenge.id:
                     refund(other)
             return challenge
+    _note_failure([challenge.user for challenge in found], user_id, origin)
     raise InvalidCode("no open challenge" if not tried else "wrong code")
+
+
+def _note_failure(tried: Sequence[User | None], user_id: UUID | None, origin: Origin) -> None:
+    """In the log of each whose code was guessed at; for nobody a line as well, which takes as long."""
+    for user in tried or [User.objects.filter(id=user_id).first() if user_id else None]:
+        audit.record(audit.Kind.CODE_FAILED, user=user, origin=origin)
 
 
 def refund(challenge_id: UUID) -> None:

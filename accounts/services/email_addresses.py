@@ -25,6 +25,7 @@ def send_confirmation(user: User, email: str, *, origin: Origin) -> None:
         return  # the mail box is full of ours; the claim stands, and a mail can be asked for later
     owner = User.objects.filter(email=email, email_verified=True).exclude(id=user.id).first()
     if owner is not None:
+        audit.record(audit.Kind.EMAIL_CLAIMED_ELSEWHERE, user=owner, origin=origin)
         mail.send(mail.Message.ADDRESS_TAKEN, user=owner, origin=origin, context={"other": user.username})
         return
     secrets = challenges.issue(Challenge.Kind.CONFIRM_EMAIL, user=user, email=email, origin=origin)
@@ -111,7 +112,7 @@ def confirm_and_sign_in(*, email: str, code: str, origin: Origin) -> SignedIn:
 
 def _match(code: str, origin: Origin, *, user_id: UUID | None = None, email: str | None = None) -> Challenge:
     rate_limits.count_address("code_per_ip", origin=origin)
-    return challenges.match_code(Challenge.Kind.CONFIRM_EMAIL, code, user_id=user_id, email=email)
+    return challenges.match_code(Challenge.Kind.CONFIRM_EMAIL, code, origin=origin, user_id=user_id, email=email)
 
 
 def match_key(key: str) -> Challenge:

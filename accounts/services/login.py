@@ -8,6 +8,7 @@ from django.db import transaction
 
 from accounts.errors import (
     AccountDisabled,
+    AccountError,
     EmailNotVerified,
     InvalidCredentials,
     Overloaded,
@@ -45,10 +46,14 @@ def check(*, login: str, password: str, origin: Origin) -> User:
         _give_back(folded, account if left else None)
         raise
     if user is None or not right:
-        _note_failure(user, origin)
+        _note_failure(audit.Kind.LOGIN_FAILED if left else audit.Kind.LOGIN_PAUSED, user, origin)
         raise InvalidCredentials("unknown name" if user is None else "wrong password" if left else "tries used up")
     _give_back(folded, account)
-    admit(user)
+    try:
+        admit(user)
+    except AccountError:
+        audit.record(audit.Kind.LOGIN_REFUSED, user=user, origin=origin)
+        raise
     return user
 
 
@@ -58,9 +63,9 @@ def _give_back(login: str, account: UUID | str | None) -> None:
         rate_limits.refund("wrong_password_per_account", account)
 
 
-def _note_failure(user: User | None, origin: Origin) -> None:
+def _note_failure(kind: audit.Kind, user: User | None, origin: Origin) -> None:
     """Written for nobody too, so that the time of the answer tells nothing; operators see who tries names."""
-    audit.record(audit.Kind.LOGIN_FAILED, user=user, origin=origin)
+    audit.record(kind, user=user, origin=origin)
 
 
 def admit(user: User) -> None:
@@ -94,6 +99,6 @@ def confirm_password(*, user: User, password: str, origin: Origin) -> None:
         rate_limits.refund("wrong_password_per_account", user.id)
         raise
     if not right:
-        _note_failure(full, origin)
+        _note_failure(audit.Kind.LOGIN_FAILED, full, origin)
         raise WrongPassword
     rate_limits.refund("wrong_password_per_account", user.id)

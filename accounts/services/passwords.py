@@ -138,7 +138,9 @@ def match_reset_code(*, login: str, code: str, origin: Origin) -> Challenge:
     if not rate_limits.spend("wrong_code_per_account", subject).allowed:
         raise InvalidCode("the account's codes are locked for today")
     # For nobody the same statement runs, with an id that nobody has.
-    challenge = challenges.match_code(Challenge.Kind.RESET_PASSWORD, code, user_id=user.id if user else UUID(int=0))
+    challenge = challenges.match_code(
+        Challenge.Kind.RESET_PASSWORD, code, origin=origin, user_id=user.id if user else UUID(int=0)
+    )
     rate_limits.refund("wrong_code_per_account", subject)
     return challenge
 

@@ -64,7 +64,7 @@ def begin(*, user: User, kind: Session.Kind, origin: Origin) -> Session:
         authenticated_at=at,
         expires_at=_expiry(at, at),
     )
-    _end_oldest(user)
+    _end_oldest(user, origin)
     if names and (session.kind, session.name) not in names:
         audit.record(audit.Kind.SESSION_NEW_DEVICE, user=user, origin=origin, session=session)
         mail.send(mail.Message.NEW_DEVICE, user=user, origin=origin)
@@ -73,11 +73,12 @@ def begin(*, user: User, kind: Session.Kind, origin: Origin) -> Session:
     return session
 
 
-def _end_oldest(user: User) -> None:
+def _end_oldest(user: User, origin: Origin) -> None:
     """No account has more than MAX_OPEN devices: those that were not used for the longest time are signed out."""
     surplus = user.sessions.open().order_by("-last_used_at").values_list("id", flat=True)[MAX_OPEN:]
-    if surplus:
-        Session.objects.filter(id__in=list(surplus)).update(ended_at=now())
+    for session_id in list(surplus):
+        Session.objects.filter(id=session_id).update(ended_at=now())
+        audit.record(audit.Kind.SESSION_REPLACED, user=user, origin=origin, session=session_id)
 
 
 def _expiry(created_at: datetime, used_at: datetime) -> datetime:
@@ -265,7 +266,7 @@ def end_others(*, user: User, keep: UUID | None, origin: Origin) -> int:
         others = user.sessions.open().exclude(id=keep) if keep else user.sessions.open()
         ended = others.update(ended_at=now())
         if ended:
-            audit.record(audit.Kind.SESSION_ENDED, user=user, origin=origin, count=ended)
+            audit.record(audit.Kind.SESSION_OTHERS_ENDED, user=user, origin=origin, count=ended)
     return ended
 
 

@@ -203,7 +203,10 @@ def _apply(user_id: UUID, changes: dict[str, str], versions: Collection[str] | N
     if "username" in changed:
         user.username_skeleton = identifiers.skeleton(user.username)
     user.save_profile(*changed, *(["username_skeleton"] if "username" in changed else []))
-    audit.record(audit.Kind.PROFILE_CHANGED, user=user, origin=origin, fields=sorted(changed))
+    if "username" in changed:
+        audit.record(audit.Kind.USERNAME_CHANGED, user=user, origin=origin)
+    if others := sorted(set(changed) - {"username"}):
+        audit.record(audit.Kind.PROFILE_CHANGED, user=user, origin=origin, fields=others)
     return user
 
 

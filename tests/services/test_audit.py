@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from django.utils.timezone import now
 
-from accounts.errors import InvalidCredentials, InvalidCursor
-from accounts.models import Event, Session, User
+from accounts.errors import AccountDisabled, InvalidCode, InvalidCredentials, InvalidCursor
+from accounts.models import Budget, Event, Session, User
 from accounts.origin import Device, Origin
-from accounts.services import audit, cursors, login, sessions
+from accounts.services import audit, cursors, login, passwords, sessions, users
 from tests.conftest import PASSWORD, Mailbox
 
 
@@ -40,9 +40,53 @@ def test_a_failed_sign_in_stands_in_the_log_with_where_it_came_from(alice: User,
     assert (event.kind, event.ip, event.device) == ("login.failed", origin.ip, "Ada's iPhone")
 
 
+def kinds(user: User | None) -> list[str]:
+    return list(Event.objects.filter(user=user).order_by("id").values_list("kind", flat=True))
+
+
+def test_a_pause_and_a_refused_right_password_stand_in_the_log(alice: User, origin: Origin) -> None:
+    for number in range(11):
+        name = "alice" if number % 2 else alice.email
+        with pytest.raises(InvalidCredentials):
+            login.check(login=name, password="wrong", origin=origin)
+    assert kinds(alice) == ["login.failed"] * 10 + ["login.paused"]
+    Event.objects.all().delete()
+    Budget.objects.all().delete()
+    users.set_active(user=alice, active=False, origin=origin)
+    with pytest.raises(AccountDisabled):
+        login.check(login="alice", password=PASSWORD, origin=origin)
+    assert kinds(alice) == ["user.disabled", "login.refused"]
+
+
+def test_a_wrong_code_stands_in_the_log_of_its_owner_and_for_nobody_as_well(alice: User, origin: Origin) -> None:
+    for name in ("alice", "nobody-has-this"):
+        with pytest.raises(InvalidCode):
+            passwords.reset_by_code(login=name, code="00000000", new_password="x", origin=origin)
+    assert kinds(alice) == kinds(None) == ["code.failed"]
+
+
+def test_ending_the_others_is_one_line_and_an_owner_sees_who_claims_their_address(alice: User, origin: Origin) -> None:
+    begin(alice, "Phone")
+    begin(alice, "Tablet")
+    sessions.end_others(user=alice, keep=None, origin=origin)
+    sessions.end_others(user=alice, keep=None, origin=origin)
+    users.sign_up(username="mallory", email=alice.email, password=PASSWORD, origin=origin)
+    assert kinds(alice)[2:] == ["session.others_ended", "email.claimed_elsewhere"]
+
+
+def test_the_device_that_had_to_go_stands_in_the_log(
+    alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "MAX_OPEN", 2)
+    oldest = begin(alice, "Phone")
+    begin(alice, "Tablet")
+    begin(alice, "Laptop")
+    assert Event.objects.get(kind="session.replaced").session_id == oldest.id
+
+
 def test_every_kind_has_words() -> None:
     assert set(audit.WORDS) == set(audit.Kind)
-    assert set(audit.Kind) > audit.NOTABLE
+    assert set(audit.Kind) > audit.NOTABLE | audit.GUESSES
 
 
 def test_old_events_are_pruned_and_young_ones_stay(alice: User, origin: Origin) -> None:

@@ -311,7 +311,8 @@ def test_a_change_is_kept_noted_and_gives_a_new_version(alice: User, origin: Ori
     assert fresh.username_skeleton == "alicia"
     assert fresh.version == user.version != before
     event = Event.objects.get(user=alice, kind="profile.changed")
-    assert event.data == {"fields": ["first_name", "gender", "last_name", "username"]}
+    assert event.data == {"fields": ["first_name", "gender", "last_name"]}
+    assert Event.objects.get(user=alice, kind="username.changed").data == {}
     assert changes["first_name"] == " Al  ice "  # the caller's own is left as it is
 
 
