@@ -9,7 +9,7 @@ from ninja import Schema
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from accounts.models import Event, Session, User
+from accounts.models import Event, Gender, Session, User
 from accounts.origin import Device
 from accounts.services import audit, pictures, sessions
 from api.errors import Action
@@ -49,7 +49,7 @@ class SignUpIn(In):
     password: Secret
     first_name: Text = ""
     last_name: Text = ""
-    gender: Literal["female", "male", "unspecified"] = "unspecified"
+    gender: Gender = Gender.UNSPECIFIED
     device: DeviceIn | None = None
 
 
@@ -96,7 +96,7 @@ class ProfileIn(In):
     username: Text = ""
     first_name: Text = ""
     last_name: Text = ""
-    gender: Literal["female", "male", "unspecified"] = "unspecified"
+    gender: Gender = Gender.UNSPECIFIED
 
 
 class ChangePasswordIn(In):
@@ -134,7 +134,7 @@ class ProfileOut(Schema):
     email_verified: bool
     first_name: str
     last_name: str
-    gender: Literal["female", "male", "unspecified"]
+    gender: Gender
     picture: PictureOut | None
     created_at: datetime
     updated_at: datetime

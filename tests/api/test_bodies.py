@@ -50,6 +50,12 @@ def test_this_list_names_every_operation_that_takes_json() -> None:
     assert takes_json == set(BODIES)
 
 
+def test_no_field_of_a_shape_has_a_default_that_a_generated_client_would_send() -> None:
+    shapes = contract().document["components"]["schemas"]
+    fields = ((shape, name, field) for shape in shapes for name, field in shapes[shape].get("properties", {}).items())
+    assert [(shape, name) for shape, name, field in fields if "default" in field] == []
+
+
 @each_operation
 def test_an_unknown_field_is_refused_by_name(alices_api: Api, operation: str) -> None:
     found = wrong_fields(send(alices_api, operation, {**good(operation), "is_staff": True, "id": 1}))
