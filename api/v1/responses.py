@@ -36,4 +36,6 @@ class VersionedAPI(NinjaAPI):
         for shape in types.values():
             for field in shape.get("properties", {}).values():
                 field.pop("default", None)
+                if len(field.get("allOf", ())) == 1:  # how pydantic puts a default beside a name
+                    field |= field.pop("allOf")[0]
         return schema

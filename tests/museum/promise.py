@@ -36,8 +36,10 @@ class Contract:
         return schema
 
     def plain(self, schema: Schema) -> Schema:
-        """`anyOf: [x, null]` as one schema whose `type` is a set of names."""
+        """`anyOf: [x, null]` and `allOf: [x]` as one schema whose `type` is a set of names."""
         schema = self.resolve(schema)
+        for part in schema.get("allOf", []):
+            schema = {**schema, **self.resolve(part)}
         choices = [self.resolve(choice) for choice in schema.get("anyOf", [])]
         real = [choice for choice in choices if choice.get("type") != "null"]
         if len(real) == 1:

@@ -32,6 +32,10 @@ def operation(document: Document, path: str, method: str = "post") -> Document:
     return found
 
 
+def choice(*values: str) -> Document:
+    return {"type": "string", "enum": list(values)}
+
+
 BREAKS: dict[str, Callable[[Document], Any]] = {
     "GET /api/v1/me: the operation is gone": lambda d: d["paths"]["/api/v1/me"].pop("get"),
     "operationId signIn became login": lambda d: operation(d, "/token").update(operationId="login"),
@@ -52,8 +56,8 @@ BREAKS: dict[str, Callable[[Document], Any]] = {
     "it takes no body any more": lambda d: operation(d, "/token").pop("requestBody"),
     "request.gender: the field became required": lambda d: shape(d, "SignUpIn")["required"].append("gender"),
     "request.gender: the field is not taken any more": lambda d: shape(d, "SignUpIn")["properties"].pop("gender"),
-    "request.gender: male is not taken any more": lambda d: shape(d, "SignUpIn")["properties"]["gender"].update(
-        enum=["female", "unspecified"]
+    "request.gender: male is not taken any more": lambda d: shape(d, "SignUpIn")["properties"].update(
+        gender=choice("female", "unspecified")
     ),
     "request.username: maxLength 1000 became 20": lambda d: shape(d, "SignUpIn")["properties"]["username"].update(
         maxLength=20
@@ -70,9 +74,9 @@ BREAKS: dict[str, Callable[[Document], Any]] = {
     "request.device.name: string became integer": lambda d: shape(d, "DeviceIn")["properties"]["name"].update(
         type="integer"
     ),
-    "left out, it meant 'unspecified' and means 'male' now": lambda d: shape(d, "SignUpIn")["properties"][
-        "gender"
-    ].update(default="male"),
+    "?limit: left out, it meant 50 and means 20 now": lambda d: operation(d, "/users", "get")["parameters"][0][
+        "schema"
+    ].update(default=20),
     "200.gender: the field is gone": lambda d: shape(d, "ProfileOut")["properties"].pop("gender"),
     "200.email: the field may be missing now": lambda d: shape(d, "ProfileOut")["required"].remove("email"),
     "200.username: string became integer": lambda d: shape(d, "ProfileOut")["properties"]["username"].update(
@@ -82,12 +86,12 @@ BREAKS: dict[str, Callable[[Document], Any]] = {
         type=["string", "null"]
     ),
     "200.id: format uuid became None": lambda d: shape(d, "ProfileOut")["properties"]["id"].pop("format"),
-    "200.gender: other is nothing that apps know": lambda d: shape(d, "ProfileOut")["properties"]["gender"][
-        "enum"
-    ].append("other"),
-    "200.gender: any other value is nothing that apps know": lambda d: shape(d, "ProfileOut")["properties"][
-        "gender"
-    ].pop("enum"),
+    "200.gender: other is nothing that apps know": lambda d: shape(d, "ProfileOut")["properties"].update(
+        gender=choice("female", "male", "unspecified", "other")
+    ),
+    "200.gender: any other value is nothing that apps know": lambda d: shape(d, "ProfileOut")["properties"].update(
+        gender={"type": "string"}
+    ),
     "200.sessions[].name: the field is gone": lambda d: shape(d, "SessionOut")["properties"].pop("name"),
     "200.picture.url: the field is gone": lambda d: shape(d, "PictureOut")["properties"].pop("url"),
     "401: it is not application/problem+json any more": lambda d: operation(d, "/token")["responses"]["401"].update(
@@ -109,7 +113,9 @@ ADDITIONS: dict[str, Callable[[Document], Any]] = {
     "another refusal": lambda d: operation(d, "/config", "get")["responses"].update({"418": {"description": ""}}),
     "one refusal less": lambda d: operation(d, "/token")["responses"].pop("403"),
     "a longer username": lambda d: shape(d, "SignUpIn")["properties"]["username"].update(maxLength=2000),
-    "another word for gender that is taken": lambda d: shape(d, "SignUpIn")["properties"]["gender"]["enum"].append("x"),
+    "another word for gender that is taken": lambda d: shape(d, "SignUpIn")["properties"].update(
+        gender=choice("female", "male", "unspecified", "other")
+    ),
     "a field that never is null now": lambda d: shape(d, "ProfileOut")["properties"].update(
         picture={"$ref": "#/components/schemas/PictureOut"}
     ),
