@@ -37,5 +37,5 @@ class VersionedAPI(NinjaAPI):
             for field in shape.get("properties", {}).values():
                 field.pop("default", None)
                 if len(field.get("allOf", ())) == 1:  # how pydantic puts a default beside a name
-                    field |= field.pop("allOf")[0]
+                    field.update(field.pop("allOf")[0])
         return schema
