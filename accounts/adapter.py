@@ -5,6 +5,8 @@ from typing import Any
 
 from allauth.account import views as allauth_views
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.mixins import NextRedirectMixin, RedirectAuthenticatedUserMixin
+from allauth.account.utils import perform_login
 from allauth.account.views import INTERNAL_RESET_SESSION_KEY
 from django import forms
 from django.conf import settings
@@ -14,12 +16,15 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.decorators import login_required
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse, reverse_lazy
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.generic import FormView
 
 from accounts.errors import AccountError
+from accounts.forms import ConfirmCodeForm, RequestSignInCodeForm
 from accounts.http import (
     SESSION_ID,
     AuthenticatedRequest,
@@ -32,7 +37,7 @@ from accounts.http import (
 )
 from accounts.models import Session, User
 from accounts.services import login as logins
-from accounts.services import passwords, sessions
+from accounts.services import passwords, sessions, sign_in_codes
 
 
 class Backend(ModelBackend):
@@ -71,9 +76,10 @@ class AccountAdapter(DefaultAccountAdapter):
     def login(self, request: HttpRequest, user: AbstractBaseUser) -> None:
         """Puts the browser into the list of devices and notes its row in Django's session."""
         assert isinstance(user, User)
-        super().login(request, user)
+        method = getattr(request, "sign_in_method", "pwd")
         with transaction.atomic():
-            row = sessions.begin(user=user, kind=Session.Kind.BROWSER, origin=origin(request))
+            row = sessions.begin(user=user, kind=Session.Kind.BROWSER, origin=origin(request), method=method)
+        super().login(request, user)
         request.session[SESSION_ID] = str(row.id)
 
     def logout(self, request: HttpRequest) -> None:
@@ -130,6 +136,52 @@ class RuleFormMixin:
 
 class SignInView(RuleFormMixin, allauth_views.LoginView):
     pass
+
+
+class _CodeSignInView(RuleFormMixin, RedirectAuthenticatedUserMixin, NextRedirectMixin, FormView):  # type: ignore[type-arg]
+    """Signing in by a mailed code, in two pages."""
+
+    @method_decorator(never_cache)
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not settings.SIGN_IN_BY_CODE:
+            raise Http404
+        return super().dispatch(request, *args, **kwargs)  # type: ignore[return-value]
+
+
+class RequestSignInCodeView(_CodeSignInView):
+    form_class = RequestSignInCodeForm
+    template_name = "account/request_login_code.html"
+
+    def obey(self, form: Any) -> HttpResponse:
+        login = form.cleaned_data["login"]
+        sign_in_codes.request(login=login, origin=origin(self.request))
+        self.request.session["signing_in"] = {"login": login, "next": self.get_next_url()}
+        return HttpResponseRedirect(reverse("account_confirm_login_code"))
+
+
+class SignInByCodeView(_CodeSignInView):
+    form_class = ConfirmCodeForm
+    template_name = "account/confirm_login_code.html"
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        self.asked: dict[str, str] | None = request.session.get("signing_in")
+        if not self.asked and not request.user.is_authenticated:
+            return HttpResponseRedirect(reverse("account_request_login_code"))
+        return super().dispatch(request, *args, **kwargs)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        found: dict[str, Any] = super().get_context_data(**kwargs)
+        return {**found, "login": self.asked["login"] if self.asked else ""}
+
+    def obey(self, form: Any) -> HttpResponse:
+        assert self.asked is not None
+        user = sign_in_codes.check(
+            login=self.asked["login"], code=form.cleaned_data["code"], origin=origin(self.request)
+        )
+        self.request.sign_in_method = sign_in_codes.METHOD  # type: ignore[attr-defined]
+        self.request.session.pop("signing_in", None)
+        response: HttpResponse = perform_login(self.request, user, redirect_url=self.asked["next"])
+        return response
 
 
 class ReauthenticateView(RuleFormMixin, allauth_views.ReauthenticateView):

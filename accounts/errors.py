@@ -128,6 +128,19 @@ class InvalidKey(AccountError):
     message = _("That link is too old or was already used. Ask for a new one.")
 
 
+class EmailInUse(AccountError):
+    code = "email_in_use"
+    message = _(
+        "Another account has confirmed this address since. Sign in to that one, give it another address, and use the "
+        "link again."
+    )
+
+
+class CodeSignInClosed(AccountError):
+    code = "code_sign_in_closed"
+    message = _("Signing in by a mailed code is switched off here. Use your password.")
+
+
 class InvalidToken(AccountError):
     code = "invalid_token"
     message = _("The access token is missing or not valid.")

@@ -97,6 +97,12 @@ class LoginForm(allauth_forms.LoginForm):
         self.order_fields(self.field_order)
 
 
+class RequestSignInCodeForm(forms.Form):
+    login = Text(
+        label=_("Username or email"), autocomplete="username", autocapitalize="none", spellcheck="false", autofocus=True
+    )
+
+
 class SignUpForm(forms.Form):
     by_passkey = False  # read by allauth's view
 

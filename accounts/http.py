@@ -64,7 +64,7 @@ def log_refusal(request: HttpRequest, error: AccountError) -> None:
 
 
 # Links carry their key in the path.
-_PRIVATE_PATH = re.compile(r"^(/account/(?:password/reset/key|confirm-email)/).+")
+_PRIVATE_PATH = re.compile(r"^(/account/(?:password/reset/key|confirm-email|email/undo)/).+")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
@@ -172,4 +172,9 @@ def site(request: HttpRequest) -> dict[str, Any]:
     """For every template."""
     user = getattr(request, "user", None)
     shown = pictures.addresses(user) if isinstance(user, User) else {}
-    return {"site_name": settings.SITE_NAME, "my_picture": shown.get(64, ""), "signup_open": settings.SIGNUP_OPEN}
+    return {
+        "site_name": settings.SITE_NAME,
+        "my_picture": shown.get(64, ""),
+        "signup_open": settings.SIGNUP_OPEN,
+        "code_sign_in": settings.SIGN_IN_BY_CODE,
+    }

@@ -126,7 +126,10 @@ class Session(models.Model):
     ip = models.GenericIPAddressField(null=True)
     created_at = models.DateTimeField(default=now)
     last_used_at = models.DateTimeField(default=now)
-    authenticated_at = models.DateTimeField(default=now, help_text="auth_time: when a password was last given")
+    authenticated_at = models.DateTimeField(default=now, help_text="auth_time: when this device proved who uses it")
+    authenticated_by = models.CharField(
+        max_length=10, default="pwd", db_default="pwd", help_text="amr, a word of RFC 8176"
+    )
     expires_at = models.DateTimeField(help_text="the end when it is not used again; never past the absolute end")
     ended_at = models.DateTimeField(null=True)
     # Refresh tokens, see services/sessions.py.
@@ -158,18 +161,25 @@ class ChallengeQuerySet(QuerySet["Challenge"]):
     def open(self) -> "ChallengeQuerySet":
         return self.exclude(answered_at=None).filter(closed_at=None)
 
+    def proofs(self) -> "ChallengeQuerySet":
+        """All but the links that take a change of address back: those outlive whatever else is changed."""
+        return self.exclude(kind=Challenge.Kind.UNDO_EMAIL)
+
     def close(self) -> int:
         return self.filter(closed_at=None).update(closed_at=now())
 
 
 class Challenge(models.Model):
-    """One mail's two secrets, a code and a link, each kept only as an HMAC. Using one closes both.
+    """One mail's two secrets, a code and a link, each kept only as an HMAC. Using one closes both. (The mail that
+    lets a change of address be taken back has a link only, the mail to sign in with a code only.)
 
     `login` is set while a request waits for the worker, who finds out whom it means and fills in the rest."""
 
     class Kind(models.TextChoices):
         CONFIRM_EMAIL = "confirm_email"
         RESET_PASSWORD = "reset_password"  # noqa: S105 - not a password
+        SIGN_IN = "sign_in"
+        UNDO_EMAIL = "undo_email"
 
     MAX_ATTEMPTS = 5
 
@@ -201,7 +211,8 @@ class Challenge(models.Model):
 
     @property
     def link_expires_at(self) -> datetime:
-        return (self.answered_at or self.created_at) + settings.LINK_LIFETIME
+        lifetime = settings.UNDO_LIFETIME if self.kind == self.Kind.UNDO_EMAIL else settings.LINK_LIFETIME
+        return (self.answered_at or self.created_at) + lifetime
 
 
 class Budget(models.Model):

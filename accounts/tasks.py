@@ -11,6 +11,7 @@ from accounts.services import (
     passwords,
     rate_limits,
     sessions,
+    sign_in_codes,
     usage,
     users,
 )
@@ -18,11 +19,13 @@ from accounts.services.email_addresses import answer_resend_requests
 from accounts.services.mail import deliver_mail
 from accounts.services.passwords import answer_reset_requests
 from accounts.services.pictures import remove_discarded_pictures
+from accounts.services.sign_in_codes import answer_sign_in_requests
 from accounts.services.signing_keys import keep_signing_keys
 
 __all__ = [
     "answer_resend_requests",
     "answer_reset_requests",
+    "answer_sign_in_requests",
     "deliver_mail",
     "keep_signing_keys",
     "prune",
@@ -35,6 +38,7 @@ __all__ = [
 def sweep() -> None:
     """Every few seconds: whatever no bell announced, because the broker was away."""
     passwords.answer_requests()
+    sign_in_codes.answer_requests()
     email_addresses.answer_requests()
     mail.deliver()
 

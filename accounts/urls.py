@@ -10,6 +10,8 @@ urlpatterns = [
     path("", views.overview, name="overview"),
     # The entrance
     path("login/", adapter.SignInView.as_view(), name="account_login"),
+    path("login/code/", adapter.RequestSignInCodeView.as_view(), name="account_request_login_code"),
+    path("login/code/confirm/", adapter.SignInByCodeView.as_view(), name="account_confirm_login_code"),
     path("logout/", allauth_views.logout, name="account_logout"),
     path("inactive/", allauth_views.account_inactive, name="account_inactive"),
     path("signup/", adapter.SignUpView.as_view(), name="account_signup"),
@@ -30,6 +32,7 @@ urlpatterns = [
     path("confirm-email/again/", views.email_resend, name="email_resend"),
     path("confirm-email/<str:key>/", views.email_confirm_link, name="account_confirm_email"),
     path("confirm-email/", views.email_confirm, name="account_email_verification_sent"),
+    path("email/undo/<str:key>/", views.email_undo, name="email_undo"),
     # The account
     path("profile/", views.profile, name="profile"),
     path("email/", views.email, name="account_email"),

@@ -135,6 +135,23 @@ def email_resend(request: HttpRequest) -> HttpResponse:
     return redirect("email_confirm")
 
 
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def email_undo(request: HttpRequest, key: str) -> HttpResponse:
+    """The link that went to the earlier address: a page with a button, because scanners open every link."""
+    template = "accounts/email_undo.html"
+    try:
+        offer = email_addresses.match_undo_key(key)
+        if request.method == "POST":
+            found = email_addresses.undo_change(key=key, origin=origin(request))
+            uid, _dash, secret = found.reset_key.partition("-")
+            return redirect("account_reset_password_from_key", uidb36=uid, key=secret)
+    except AccountError as error:
+        log_refusal(request, error)
+        return with_retry_after(render(request, template, {"error": error.message}, status=status_of(error)), error)
+    return render(request, template, {"email": offer.email, "claimant": offer.user})
+
+
 # --- The account --------------------------------------------------------------------------------------------
 
 

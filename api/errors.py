@@ -50,6 +50,8 @@ CASES: dict[type[AccountError], Case] = {
     errors.AccountDisabled: Case(403, Action.NONE),
     errors.InvalidCode: Case(400, Action.FIX_INPUT),
     errors.InvalidKey: Case(400, Action.FIX_INPUT),
+    errors.EmailInUse: Case(409, Action.FIX_INPUT),
+    errors.CodeSignInClosed: Case(403, Action.NONE),
     errors.InvalidToken: Case(401, Action.REFRESH),
     errors.TokenExpired: Case(401, Action.REFRESH),
     errors.SessionRevoked: Case(401, Action.SIGN_IN),

@@ -7,7 +7,7 @@ from django.views.decorators.http import require_safe
 from accounts.services import signing_keys
 
 # Where an app can take over from the browser: it sends the key in the path to the API.
-LINKS = ("/account/password/reset/key/*", "/account/confirm-email/*")
+LINKS = ("/account/password/reset/key/*", "/account/confirm-email/*", "/account/email/undo/*")
 
 
 def _cacheable(body: object, *, content_type: str = "application/json") -> JsonResponse:

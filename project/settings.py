@@ -268,6 +268,8 @@ REFRESH_ABSOLUTE_LIFETIME = timedelta(
 )
 CODE_LIFETIME = timedelta(minutes=10)
 LINK_LIFETIME = timedelta(hours=1)
+UNDO_LIFETIME = timedelta(days=7)  # of the link that takes a change of address back
+SIGN_IN_BY_CODE = env.flag("SIGN_IN_BY_CODE", True, "0 takes away signing in by a code that is mailed.")
 RATE_LIMITS = env.items(
     "RATE_LIMITS", "", "Other numbers for limits: login_per_ip=100/300,signup_per_ip=50/3600 (tries/seconds)."
 )

@@ -19,8 +19,10 @@ from accounts.services import cursors
 
 class Kind(StrEnum):
     USER_SIGNED_UP = "user.signed_up"
+    USER_HANDED_OVER = "user.handed_over"
     USER_DISABLED = "user.disabled"
     USER_ENABLED = "user.enabled"
+    LOGIN_CODE_REQUESTED = "login.code_requested"
     LOGIN_FAILED = "login.failed"
     LOGIN_PAUSED = "login.paused"
     LOGIN_REFUSED = "login.refused"
@@ -36,6 +38,7 @@ class Kind(StrEnum):
     PASSWORD_RESET = "password.reset"  # noqa: S105
     EMAIL_CHANGE_REQUESTED = "email.change_requested"
     EMAIL_CHANGED = "email.changed"
+    EMAIL_CHANGE_UNDONE = "email.change_undone"
     EMAIL_CONFIRMED = "email.confirmed"
     EMAIL_CLAIM_LAPSED = "email.claim_lapsed"
     EMAIL_CLAIMED_ELSEWHERE = "email.claimed_elsewhere"
@@ -48,8 +51,10 @@ class Kind(StrEnum):
 # What each kind means to the person whose log it is.
 WORDS: dict[Kind, Words] = {
     Kind.USER_SIGNED_UP: _("Account created"),
+    Kind.USER_HANDED_OVER: _("Taken over by the owner of its address; name, picture and devices were cleared"),
     Kind.USER_DISABLED: _("Account switched off"),
     Kind.USER_ENABLED: _("Account switched on again"),
+    Kind.LOGIN_CODE_REQUESTED: _("Code to sign in asked for"),
     Kind.LOGIN_FAILED: _("Failed sign-in: wrong password"),
     Kind.LOGIN_PAUSED: _("Failed sign-in: paused after too many wrong passwords"),
     Kind.LOGIN_REFUSED: _("Right password, but the account may not sign in"),
@@ -65,6 +70,7 @@ WORDS: dict[Kind, Words] = {
     Kind.PASSWORD_RESET: _("New password set by mail"),
     Kind.EMAIL_CHANGE_REQUESTED: _("Another email address asked for"),
     Kind.EMAIL_CHANGED: _("Email address changed"),
+    Kind.EMAIL_CHANGE_UNDONE: _("Email address restored by the link to the earlier one; all devices signed out"),
     Kind.EMAIL_CONFIRMED: _("Email address confirmed"),
     Kind.EMAIL_CLAIM_LAPSED: _("Email address taken away: somebody else confirmed it"),
     Kind.EMAIL_CLAIMED_ELSEWHERE: _("Somebody entered your email address for another account"),

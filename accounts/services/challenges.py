@@ -7,6 +7,7 @@ not that of the link: otherwise anybody could keep the owner out by guessing."""
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
@@ -59,7 +60,8 @@ def origin_of(challenge: Challenge) -> Origin:
 
 def issue(kind: Challenge.Kind, *, user: User, email: str, origin: Origin) -> Secrets:
     """A new pair for this user; earlier ones of the kind are closed. In the caller's transaction, with the mail."""
-    Challenge.objects.open().filter(kind=kind, user=user).close()
+    if kind != Challenge.Kind.UNDO_EMAIL:  # each change has its own, and an older one goes further back
+        Challenge.objects.open().filter(kind=kind, user=user).close()
     code, key = f"{secrets.randbelow(10**8):08}", secrets.token_urlsafe(32)
     challenge = Challenge(kind=kind, user=user, email=email, answered_at=now(), ip=origin.ip, device=origin.label[:200])
     challenge.code_mac = _code_mac(challenge.id, code)
@@ -158,9 +160,13 @@ def close(challenge: Challenge) -> None:
 
 
 def close_all(user: User) -> None:
-    Challenge.objects.open().filter(user=user).close()
+    """Every code and link but those that take a change of address back."""
+    Challenge.objects.open().proofs().filter(user=user).close()
 
 
 def prune() -> int:
-    count, _ = Challenge.objects.filter(created_at__lt=now() - settings.LINK_LIFETIME * 24).delete()
-    return count
+    """Forget what has run out (and a day more, for the log of an operator who looks)."""
+    at = now() - timedelta(days=1)
+    proofs = Challenge.objects.proofs().filter(created_at__lt=at - settings.LINK_LIFETIME)
+    undoes = Challenge.objects.filter(kind=Challenge.Kind.UNDO_EMAIL, created_at__lt=at - settings.UNDO_LIFETIME)
+    return proofs.delete()[0] + undoes.delete()[0]

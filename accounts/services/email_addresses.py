@@ -2,16 +2,17 @@
 account, and every other claim on it lapses; until then it holds nothing and blocks nobody."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from celery import shared_task
 from django.conf import settings
 from django.db import transaction
 
-from accounts.errors import FieldError, InvalidCode, InvalidInput
+from accounts.errors import EmailInUse, FieldError, InvalidCode, InvalidInput
 from accounts.models import Challenge, User
 from accounts.origin import Origin
-from accounts.services import audit, challenges, identifiers, mail, rate_limits, worker
+from accounts.services import audit, challenges, identifiers, mail, rate_limits, sessions, worker
 from accounts.services import login as logins
 from accounts.services.sessions import SignedIn
 
@@ -110,6 +111,14 @@ def confirm_and_sign_in(*, email: str, code: str, origin: Origin) -> SignedIn:
         return logins.begin_app(user, origin)
 
 
+def confirm_by_key_and_sign_in(*, key: str, origin: Origin) -> SignedIn:
+    """The same for an app that the link of the mail opened. Raises InvalidKey, RateLimited, AccountDisabled."""
+    user = confirm_by_key(key=key, origin=origin)
+    logins.admit(user)
+    with transaction.atomic():
+        return logins.begin_app(user, origin)
+
+
 def _match(code: str, origin: Origin, *, user_id: UUID | None = None, email: str | None = None) -> Challenge:
     rate_limits.count_address("code_per_ip", origin=origin)
     return challenges.match_code(Challenge.Kind.CONFIRM_EMAIL, code, origin=origin, user_id=user_id, email=email)
@@ -140,23 +149,32 @@ def prove(user: User, email: str, *, origin: Origin) -> None:
     """The user has shown to read this address's mail: it is theirs, other claims on it lapse. In a transaction.
     Raises InvalidCode where somebody else has proved it first."""
     challenges.hold(email)
-    if User.objects.filter(email=email, email_verified=True).exclude(id=user.id).exists():
+    if _is_proved_by_another(user, email):
         raise InvalidCode("somebody else proved the address first")
     user.refresh_from_db()
-    before = user.email
+    before, was_verified = user.email, user.email_verified
+    _give(user, email, origin)
+    # What was mailed to an address that the account no longer has opens nothing.
+    Challenge.objects.open().proofs().filter(user=user).exclude(email=email).close()
+    changed = before != email
+    audit.record(audit.Kind.EMAIL_CHANGED if changed else audit.Kind.EMAIL_CONFIRMED, user=user, origin=origin)
+    if changed and was_verified:
+        _offer_undo(user, before, origin)
+
+
+def _is_proved_by_another(user: User, email: str) -> bool:
+    return User.objects.filter(email=email, email_verified=True).exclude(id=user.id).exists()
+
+
+def _give(user: User, email: str, origin: Origin) -> None:
+    """The address is this user's from now on; other claims on it lapse."""
     for other in User.objects.filter(email=email).exclude(id=user.id):
         other.email = ""
         other.save_profile("email")
-        Challenge.objects.open().filter(user=other, email=email).close()
+        Challenge.objects.open().proofs().filter(user=other, email=email).close()
         audit.record(audit.Kind.EMAIL_CLAIM_LAPSED, user=other, origin=origin)
-    # What was mailed to an address that the account no longer has opens nothing.
-    Challenge.objects.open().filter(user=user).exclude(email=email).close()
-    changed, was_verified = before != email, user.email_verified
     user.email, user.email_verified = email, True
     user.save_profile("email", "email_verified")
-    audit.record(audit.Kind.EMAIL_CHANGED if changed else audit.Kind.EMAIL_CONFIRMED, user=user, origin=origin)
-    if changed and was_verified:
-        mail.send(mail.Message.EMAIL_CHANGED, user=user, to=before, origin=origin, context={"email": email})
 
 
 # --- Changing -----------------------------------------------------------------------------------------------
@@ -169,13 +187,74 @@ def request_change(*, user: User, email: str, password: str, origin: Origin) -> 
     email = identifiers.fold_email(email)
     if found := identifiers.email_problem(email):
         raise InvalidInput([found])
-    logins.confirm_password(user=user, password=password, origin=origin)
+    confirmed = logins.confirm_password(user=user, password=password, origin=origin)
     if email == user.email and user.email_verified:
         raise InvalidInput([FieldError("email", "email_unchanged")])
     rate_limits.spend_or_refuse("change_mail_per_account", user.id)
     with transaction.atomic():
+        logins.hold(user, confirmed)
         if not user.email:  # a claim that lapsed: the new one takes its place at once
             user.email = email
             user.save_profile("email")
         audit.record(audit.Kind.EMAIL_CHANGE_REQUESTED, user=user, origin=origin)
         send_confirmation(user, email, origin=origin)
+
+
+# --- Taking a change back -----------------------------------------------------------------------------------
+
+
+def _offer_undo(user: User, before: str, origin: Origin) -> None:
+    """Tell the earlier address of the change, with a link that takes it back: whoever has taken an account over
+    changes its address first."""
+    secrets = challenges.issue(Challenge.Kind.UNDO_EMAIL, user=user, email=before, origin=origin)
+    mail.send(
+        mail.Message.EMAIL_CHANGED,
+        user=user,
+        to=before,
+        origin=origin,
+        context={
+            "email": user.email,
+            "link": f"{settings.PUBLIC_URL}/account/email/undo/{secrets.key}/",
+            "days": settings.UNDO_LIFETIME.days,
+        },
+        expires_at=secrets.challenge.link_expires_at,
+    )
+
+
+@dataclass(frozen=True)
+class Undone:
+    """`reset_key` sets the new password, as the key of a reset link does."""
+
+    user: User
+    reset_key: str
+
+
+def match_undo_key(key: str) -> Challenge:
+    """The open offer that a link belongs to. Changes nothing. Raises InvalidKey."""
+    return challenges.match_key(Challenge.Kind.UNDO_EMAIL, key)
+
+
+def undo_change(*, key: str, origin: Origin) -> Undone:
+    """The owner of the earlier address takes the account back, whatever was changed since: the address is restored,
+    every session ends, the password opens nothing any more, and every later link and code is void.
+
+    Raises InvalidKey, EmailInUse (somebody else has proved the address since; the link stays good), RateLimited."""
+    rate_limits.count_address("code_per_ip", origin=origin)
+    offer = match_undo_key(key)
+    assert offer.user_id is not None
+    with transaction.atomic():
+        challenges.hold(offer.email)
+        user = User.objects.select_for_update().get(id=offer.user_id)
+        challenges.close(offer)
+        if _is_proved_by_another(user, offer.email):
+            raise EmailInUse
+        _give(user, offer.email, origin)
+        user.set_unusable_password()
+        user.save(update_fields=["password"])
+        sessions.end_others(user=user, keep=None, origin=origin)
+        challenges.close_all(user)
+        # Those who changed the address again since have offers of their own; the offers before this one stay.
+        Challenge.objects.open().filter(user=user, kind=Challenge.Kind.UNDO_EMAIL, id__gt=offer.id).close()
+        audit.record(audit.Kind.EMAIL_CHANGE_UNDONE, user=user, origin=origin)
+        secrets = challenges.issue(Challenge.Kind.RESET_PASSWORD, user=user, email=offer.email, origin=origin)
+    return Undone(user, secrets.key)

@@ -10,13 +10,14 @@ from accounts.errors import (
     AccountDisabled,
     AccountError,
     EmailNotVerified,
+    InvalidCode,
     InvalidCredentials,
     Overloaded,
     WrongPassword,
 )
-from accounts.models import Session, User
+from accounts.models import Challenge, Session, User
 from accounts.origin import Origin
-from accounts.services import audit, hashing, identifiers, rate_limits, sessions
+from accounts.services import audit, challenges, hashing, identifiers, rate_limits, sessions
 from accounts.services.sessions import SignedIn
 
 
@@ -83,13 +84,14 @@ def sign_in(*, login: str, password: str, origin: Origin) -> SignedIn:
         return begin_app(user, origin)
 
 
-def begin_app(user: User, origin: Origin) -> SignedIn:
-    session = sessions.begin(user=user, kind=Session.Kind.APP, origin=origin)
+def begin_app(user: User, origin: Origin, *, method: str = "pwd") -> SignedIn:
+    session = sessions.begin(user=user, kind=Session.Kind.APP, origin=origin, method=method)
     return SignedIn(user, sessions.tokens(session))
 
 
-def confirm_password(*, user: User, password: str, origin: Origin) -> None:
-    """A signed-in user gives the password once more, before something dangerous. Raises WrongPassword, RateLimited."""
+def confirm_password(*, user: User, password: str, origin: Origin) -> str:
+    """A signed-in user gives the password once more, before something dangerous; `hold` takes what this returns.
+    Raises WrongPassword, RateLimited."""
     rate_limits.count_address("login_per_ip", origin=origin)
     rate_limits.spend_or_refuse("wrong_password_per_account", user.id)
     full = User.objects.get(id=user.id)
@@ -102,3 +104,29 @@ def confirm_password(*, user: User, password: str, origin: Origin) -> None:
         _note_failure(audit.Kind.LOGIN_FAILED, full, origin)
         raise WrongPassword
     rate_limits.refund("wrong_password_per_account", user.id)
+    return full.password
+
+
+def hold(user: User, confirmed: str) -> None:
+    """Until the end of the transaction nobody else changes this user; WrongPassword where the password was changed
+    since it was confirmed: by an owner who takes the account back at this very moment."""
+    if not User.objects.select_for_update().filter(id=user.id, password=confirmed).exists():
+        raise WrongPassword("changed meanwhile")
+
+
+# --- By a code that is mailed (passwords.py and sign_in_codes.py) -------------------------------------------
+
+
+def match_code(kind: Challenge.Kind, *, login: str, code: str, origin: Origin) -> Challenge:
+    """The open challenge of whoever this name means that the code belongs to; a try is spent, twenty wrong ones a
+    day lock the account's codes. Raises InvalidCode, RateLimited."""
+    rate_limits.count_address("code_per_ip", origin=origin)
+    folded = identifiers.fold_login(login)
+    user = find(folded)
+    subject = user.id if user else folded
+    if not rate_limits.spend("wrong_code_per_account", subject).allowed:
+        raise InvalidCode("the account's codes are locked for today")
+    # For nobody the same statement runs, with an id that nobody has.
+    challenge = challenges.match_code(kind, code, origin=origin, user_id=user.id if user else UUID(int=0))
+    rate_limits.refund("wrong_code_per_account", subject)
+    return challenge

@@ -43,9 +43,11 @@ class Message(StrEnum):
     EMAIL_CHANGED = "email_changed"
     REFRESH_REUSED = "refresh_reused"
     NEW_DEVICE = "new_device"
+    SIGN_IN = "sign_in"
 
 
-CODES = frozenset({Message.CONFIRM_EMAIL, Message.RESET_PASSWORD})  # somebody is waiting: before the notices
+# Somebody is waiting for these: before the notices.
+CODES = frozenset({Message.CONFIRM_EMAIL, Message.RESET_PASSWORD, Message.SIGN_IN})
 
 # --- Composing ----------------------------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.timezone import now
 
-from accounts.errors import FieldError, InvalidCode, InvalidInput, Overloaded, WrongPassword
-from accounts.models import Challenge, User
+from accounts.errors import FieldError, InvalidInput, Overloaded, WrongPassword
+from accounts.models import Challenge, Gender, User
 from accounts.origin import Origin
 from accounts.services import (
     audit,
@@ -19,6 +19,7 @@ from accounts.services import (
     hashing,
     identifiers,
     mail,
+    pictures,
     rate_limits,
     sessions,
     worker,
@@ -59,12 +60,15 @@ def change(*, user: User, current_password: str, new_password: str, keep: UUID |
 
     Raises WrongPassword, InvalidInput, RateLimited."""
     try:
-        logins.confirm_password(user=user, password=current_password, origin=origin)
+        confirmed = logins.confirm_password(user=user, password=current_password, origin=origin)
+        require_good(new_password, user, field="new_password")
+        encoded = hashing.hashed(new_password)
+        with transaction.atomic():
+            logins.hold(user, confirmed)
+            _set(user, encoded, keep=keep, origin=origin, kind=audit.Kind.PASSWORD_CHANGED)
     except WrongPassword as error:
         error.field = "current_password"
         raise
-    require_good(new_password, user, field="new_password")
-    _set(user, hashing.hashed(new_password), keep=keep, origin=origin, kind=audit.Kind.PASSWORD_CHANGED)
 
 
 def _set(user: User, encoded: str, *, keep: UUID | None, origin: Origin, kind: audit.Kind) -> None:
@@ -100,10 +104,11 @@ def answer_reset_requests() -> int:
 
 def answer_requests() -> int:
     """In the worker: make a mail of each request that means somebody. The number of requests."""
-    return challenges.answer_asked(Challenge.Kind.RESET_PASSWORD, _answer)
+    return challenges.answer_asked(Challenge.Kind.RESET_PASSWORD, answer)
 
 
-def _answer(request: Challenge) -> None:
+def answer(request: Challenge) -> None:
+    """In the worker: mail a code and a link to whom this request means, if anybody."""
     user, origin = logins.find(request.login), challenges.origin_of(request)
     if user is None or not _may_mail(user, origin):
         return
@@ -129,27 +134,11 @@ def _may_mail(user: User, origin: Origin) -> bool:
     return user.email_verified or rate_limits.may_mail_claim(user.email, origin=origin)
 
 
-def match_reset_code(*, login: str, code: str, origin: Origin) -> Challenge:
-    """The open request that this code belongs to; a try is spent. Raises InvalidCode, RateLimited."""
-    rate_limits.count_address("code_per_ip", origin=origin)
-    folded = identifiers.fold_login(login)
-    user = logins.find(folded)
-    subject = user.id if user else folded
-    if not rate_limits.spend("wrong_code_per_account", subject).allowed:
-        raise InvalidCode("the account's codes are locked for today")
-    # For nobody the same statement runs, with an id that nobody has.
-    challenge = challenges.match_code(
-        Challenge.Kind.RESET_PASSWORD, code, origin=origin, user_id=user.id if user else UUID(int=0)
-    )
-    rate_limits.refund("wrong_code_per_account", subject)
-    return challenge
-
-
 def reset_by_code(*, login: str, code: str, new_password: str, origin: Origin) -> User:
     """Set a new password with the code of the mail.
 
     Raises InvalidCode, InvalidInput (the code stays good), RateLimited."""
-    challenge = match_reset_code(login=login, code=code, origin=origin)
+    challenge = logins.match_code(Challenge.Kind.RESET_PASSWORD, login=login, code=code, origin=origin)
     try:
         return _reset(challenge, new_password, origin)
     except (InvalidInput, Overloaded):
@@ -180,5 +169,17 @@ def _reset(challenge: Challenge, new_password: str, origin: Origin) -> User:
         # Reading the mail proves the address as well, if it is still the one that the account has.
         if not user.email_verified and user.email == challenge.email:
             email_addresses.prove(user, challenge.email, origin=origin)
+            _hand_over(user, origin)
         _set(user, encoded, keep=None, origin=origin, kind=audit.Kind.PASSWORD_RESET)
     return user
+
+
+def _hand_over(user: User, origin: Origin) -> None:
+    """The account was made by somebody who never proved the address, and now belongs to whoever reads its mail:
+    nothing that a squatter may have left behind survives."""
+    if user.picture:
+        pictures.discard(user.picture)
+    user.first_name, user.last_name, user.gender, user.picture = "", "", Gender.UNSPECIFIED, ""
+    user.save_profile("first_name", "last_name", "gender", "picture")
+    user.sessions.all().delete()
+    audit.record(audit.Kind.USER_HANDED_OVER, user=user, origin=origin)

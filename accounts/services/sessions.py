@@ -21,7 +21,14 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils.timezone import now
 
-from accounts.errors import InvalidToken, RefreshExpired, RefreshReused, SessionNotFound, SessionRevoked
+from accounts.errors import (
+    InvalidCredentials,
+    InvalidToken,
+    RefreshExpired,
+    RefreshReused,
+    SessionNotFound,
+    SessionRevoked,
+)
 from accounts.models import Session, User
 from accounts.origin import Origin
 from accounts.services import access_tokens, audit, mail, rate_limits, sealing
@@ -47,30 +54,39 @@ class SignedIn:
     tokens: Tokens
 
 
-def begin(*, user: User, kind: Session.Kind, origin: Origin) -> Session:
-    """A device that has just proved who is using it (services/login.py); called in the caller's transaction."""
-    at = now()
-    device = origin.device
-    names = set(Session.objects.filter(user=user).values_list("kind", "name").distinct())
-    session = Session.objects.create(
-        user=user,
-        kind=kind,
-        name=origin.label[:100],
-        platform=device.platform if device else "",
-        app_version=device.app_version if device else "",
-        ip=origin.ip,
-        created_at=at,
-        last_used_at=at,
-        authenticated_at=at,
-        expires_at=_expiry(at, at),
-    )
-    _end_oldest(user, origin)
-    if names and (session.kind, session.name) not in names:
-        audit.record(audit.Kind.SESSION_NEW_DEVICE, user=user, origin=origin, session=session)
-        mail.send(mail.Message.NEW_DEVICE, user=user, origin=origin)
-    else:
-        audit.record(audit.Kind.SESSION_STARTED, user=user, origin=origin, session=session)
-    return session
+def begin(*, user: User, kind: Session.Kind, origin: Origin, method: str = "pwd") -> Session:
+    """A device that has just proved who is using it (services/login.py), by a `method` of RFC 8176, in the
+    caller's transaction. InvalidCredentials where the password was changed or the account switched off since."""
+    with transaction.atomic(savepoint=False):
+        # Held until the end of the transaction: a new password waits, then ends this session too.
+        as_checked = User.objects.select_for_update(no_key=True).filter(
+            id=user.id, password=user.password, is_active=True
+        )
+        if not as_checked.exists():
+            raise InvalidCredentials("changed meanwhile")
+        at = now()
+        device = origin.device
+        names = set(Session.objects.filter(user=user).values_list("kind", "name").distinct())
+        session = Session.objects.create(
+            user=user,
+            kind=kind,
+            name=origin.label[:100],
+            platform=device.platform if device else "",
+            app_version=device.app_version if device else "",
+            ip=origin.ip,
+            created_at=at,
+            last_used_at=at,
+            authenticated_at=at,
+            authenticated_by=method,
+            expires_at=_expiry(at, at),
+        )
+        _end_oldest(user, origin)
+        if names and (session.kind, session.name) not in names:
+            audit.record(audit.Kind.SESSION_NEW_DEVICE, user=user, origin=origin, session=session)
+            mail.send(mail.Message.NEW_DEVICE, user=user, origin=origin)
+        else:
+            audit.record(audit.Kind.SESSION_STARTED, user=user, origin=origin, session=session)
+        return session
 
 
 def _end_oldest(user: User, origin: Origin) -> None:
@@ -134,8 +150,8 @@ def refresh(*, refresh_token: str, origin: Origin) -> Tokens:
 
 # Both are written out because this and `authenticate` are what apps ask all day: the ORM takes twice as long.
 _REFRESH_FIELDS: Sequence[str] = (
-    "id", "user_id", "name", "created_at", "authenticated_at", "expires_at", "generation", "generation_used_at",
-    "earlier_used_at",
+    "id", "user_id", "name", "created_at", "authenticated_at", "authenticated_by", "expires_at", "generation",
+    "generation_used_at", "earlier_used_at",
 )  # fmt: skip
 _LIVING = (
     f"SELECT {', '.join(f's.{name}' for name in _REFRESH_FIELDS)}"  # noqa: S608 - names from above, no input

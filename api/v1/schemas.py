@@ -54,8 +54,11 @@ class SignUpIn(In):
 
 
 class ConfirmEmailIn(In):
-    email: Text
-    code: Short = Field(examples=["48291375"])
+    """Either `email` and `code`, or the `key` of the link."""
+
+    email: Text = ""
+    code: Short = Field("", examples=["48291375"])
+    key: Text = ""
     device: DeviceIn | None = None
 
 
@@ -71,6 +74,16 @@ class SignInIn(In):
     login: Text = Field(description="A username or an email address.")
     password: Secret
     device: DeviceIn | None = None
+
+
+class SignInByCodeIn(In):
+    login: Text = Field(description="What the code was asked for with.")
+    code: Short = Field(examples=["48291375"])
+    device: DeviceIn | None = None
+
+
+class KeyIn(In):
+    key: Text = Field(description="From the address of the link that opened the app.")
 
 
 class RefreshTokenIn(In):
@@ -177,6 +190,13 @@ class AcceptedOut(Schema):
     detail: str = Field(description="The same whether the account exists or not.")
 
 
+class UndoneOut(Schema):
+    """What an app needs to ask for the new password at once."""
+
+    username: str
+    reset_key: str = Field(description="The `key` of `resetPassword`, for an hour.")
+
+
 class SessionOut(Schema):
     id: UUID
     kind: Literal["browser", "app"]
@@ -262,6 +282,7 @@ class ConfigOut(Schema):
     email_verification: Literal["optional", "mandatory"]
     password: PasswordRuleOut
     picture: PictureRuleOut
+    sign_in_by_code: bool
 
 
 class FieldProblemOut(Schema):

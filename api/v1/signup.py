@@ -32,9 +32,22 @@ def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
     "/email/confirm", operation_id="confirmEmail", response=responses({200: schemas.SignedInOut}, *BODY, 403, 429)
 )
 def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> dict[str, Any]:
-    """Prove the address of a sign-up with the mailed code, and sign in."""
+    """Prove the address of a sign-up with the mailed code, or with the key of the link that opened the app, and sign
+    in."""
     where = origin(request, schemas.device(payload.device))
+    if payload.key:
+        return schemas.signed_in(email_addresses.confirm_by_key_and_sign_in(key=payload.key, origin=where))
     return schemas.signed_in(email_addresses.confirm_and_sign_in(email=payload.email, code=payload.code, origin=where))
+
+
+@router.post(
+    "/email/undo", operation_id="undoEmailChange", response=responses({200: schemas.UndoneOut}, *BODY, 409, 429)
+)
+def undo_email_change(request: HttpRequest, payload: schemas.KeyIn) -> dict[str, Any]:
+    """Take a change of address back, with the link that went to the earlier one: the address is restored, every
+    session ends and the password opens nothing any more. Ask for a new one at once (`resetPassword`)."""
+    found = email_addresses.undo_change(key=payload.key, origin=origin(request))
+    return {"username": found.user.username, "reset_key": found.reset_key}
 
 
 @router.post(

@@ -1,10 +1,11 @@
 from typing import Any
 
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 from ninja import Router, Status
 
 from accounts.http import origin
-from accounts.services import login, sessions
+from accounts.services import login, sessions, sign_in_codes
 from accounts.services.sessions import Tokens
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
@@ -17,6 +18,26 @@ def sign_in(request: HttpRequest, payload: schemas.SignInIn) -> dict[str, Any]:
     """Sign in by username or email address."""
     where = origin(request, schemas.device(payload.device))
     return schemas.signed_in(login.sign_in(login=payload.login, password=payload.password, origin=where))
+
+
+@router.post(
+    "/token/code/request",
+    operation_id="requestSignInCode",
+    response=responses({202: schemas.AcceptedOut}, *BODY, 403, 429),
+)
+def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
+    """Mail a code to sign in with to the address of this account, if there is one."""
+    sign_in_codes.request(login=payload.login, origin=origin(request))
+    return Status(202, {"detail": _("If there is such an account, a mail with a code is on its way.")})
+
+
+@router.post(
+    "/token/code", operation_id="signInByCode", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429)
+)
+def sign_in_by_code(request: HttpRequest, payload: schemas.SignInByCodeIn) -> dict[str, Any]:
+    """Sign in with the mailed code (`requestSignInCode`)."""
+    where = origin(request, schemas.device(payload.device))
+    return schemas.signed_in(sign_in_codes.sign_in(login=payload.login, code=payload.code, origin=where))
 
 
 @router.post(

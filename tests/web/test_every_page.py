@@ -22,6 +22,8 @@ VISITOR: dict[str, int | str] = {
     "account_inactive": 200,
     "account_reset_password_done": "account_reset_password",
     "account_logout": "account_login",
+    "account_request_login_code": 200,
+    "account_confirm_login_code": "account_request_login_code",
     "email_confirm": "account_login",
     "email_resend": 405,
 }
@@ -43,10 +45,12 @@ MEMBER: dict[str, int | str] = {
     "account_reset_password_from_key_done": 200,
     "account_inactive": 200,
     "account_login": "overview",
+    "account_request_login_code": "overview",
+    "account_confirm_login_code": "overview",
     "account_reset_password_done": "account_reset_password",
     "email_resend": 405,
 }
-WITH_ARGUMENTS = {"account_confirm_email", "account_reset_password_from_key", "session_end"}
+WITH_ARGUMENTS = {"email_undo", "account_confirm_email", "account_reset_password_from_key", "session_end"}
 SAME = {"account_email_verification_sent", "account_set_password", "account_signup"}
 
 

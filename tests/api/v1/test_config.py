@@ -16,6 +16,7 @@ def test_the_configuration_is_public_and_may_be_kept_for_a_while(
         "signup_open": True,
         "email_verification": "optional",
         "password": {"min_length": settings.PASSWORD_MIN_LENGTH, "max_length": 128},
+        "sign_in_by_code": True,
         "picture": {
             "max_bytes": settings.PICTURE_MAX_BYTES,
             "max_pixels": settings.PICTURE_MAX_PIXELS,
@@ -28,9 +29,11 @@ def test_the_configuration_is_public_and_may_be_kept_for_a_while(
 def test_the_configuration_follows_the_operator(api: Api, settings: Any) -> None:
     settings.SIGNUP_OPEN = False
     settings.EMAIL_VERIFICATION = "mandatory"
+    settings.SIGN_IN_BY_CODE = False
     found = api.get("/config").json()
     assert found["signup_open"] is False
     assert found["email_verification"] == "mandatory"
+    assert found["sign_in_by_code"] is False
 
 
 def test_a_token_that_is_wrong_does_not_matter_here(api: Api) -> None:
