@@ -11,7 +11,6 @@ from allauth.account.views import INTERNAL_RESET_SESSION_KEY
 from django import forms
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.decorators import login_required
@@ -228,6 +227,6 @@ class ChangePasswordView(RuleFormMixin, allauth_views.PasswordChangeView):
             keep=self.request.session_row.id,
             origin=origin(self.request),
         )
-        update_session_auth_hash(self.request, self.request.user)
+        self.request.session.cycle_key()  # whoever copied this browser's cookie is signed out too
         messages.success(self.request, _("Your password is changed. Your other devices are signed out."))
         return HttpResponseRedirect(self.get_success_url())

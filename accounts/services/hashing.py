@@ -56,6 +56,12 @@ def matches(user: User | None, password: str) -> bool:
         return False
     right, outdated = verify_password(password, user.password)
     if right and outdated:
-        user.password = make_password(password)
-        user.save(update_fields=["password"])
+        _strengthen(user, password)
     return right
+
+
+def _strengthen(user: User, password: str) -> None:
+    """The same password, hashed as the settings ask today; never in the place of one that was chosen meanwhile."""
+    encoded = make_password(password)
+    if User.objects.filter(id=user.id, password=user.password).update(password=encoded):
+        user.password = encoded

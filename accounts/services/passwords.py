@@ -71,6 +71,12 @@ def change(*, user: User, current_password: str, new_password: str, keep: UUID |
         raise
 
 
+def change_by_operator(*, user: User, new_password: str, origin: Origin) -> None:
+    """At a terminal, for somebody whom no mail reaches; every session ends. Raises InvalidInput."""
+    require_good(new_password, user, field="new_password")
+    _set(user, hashing.hashed(new_password), keep=None, origin=origin, kind=audit.Kind.PASSWORD_CHANGED)
+
+
 def _set(user: User, encoded: str, *, keep: UUID | None, origin: Origin, kind: audit.Kind) -> None:
     """What follows every new password: the other sessions end, every open code and link is void, the event is
     written and the owner told."""

@@ -162,6 +162,15 @@ def test_a_hash_with_older_numbers_is_made_anew_at_a_right_password_only(alice: 
     assert alice.password == newer
 
 
+def test_a_hash_that_is_made_anew_never_replaces_a_password_that_was_chosen_meanwhile(alice: User) -> None:
+    alice.password = PBKDF2PasswordHasher().encode(PASSWORD, "saltsaltsaltsaltsalt", iterations=1000)
+    chosen = hashing.hashed("another lagoon tractor")
+    User.objects.filter(id=alice.id).update(password=chosen)
+    assert hashing.matches(alice, PASSWORD)  # as it was when this sign-in read it
+    alice.refresh_from_db()
+    assert alice.password == chosen
+
+
 # --- One hash on every path ---------------------------------------------------------------------------------
 
 

@@ -1,6 +1,8 @@
+import io
 from datetime import timedelta
 
 import pytest
+from django.core.management import CommandError, call_command
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.errors import InvalidCode, InvalidCredentials, InvalidInput, InvalidKey, RateLimited, WrongPassword
@@ -49,6 +51,28 @@ def test_change_refuses_a_wrong_current_password_and_names_the_field(alice: User
         passwords.change(user=alice, current_password="wrong", new_password=NEW, keep=None, origin=origin)
     assert refused.value.field == "current_password"
     assert login.check(login="alice", password=PASSWORD, origin=origin) == alice
+
+
+def test_an_operators_change_ends_every_session_and_tells_the_owner(
+    bob: User, origin: Origin, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in Session.Kind:
+        sessions.begin(user=bob, kind=kind, origin=origin)
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", NEW)
+    call_command("changepassword", "bob", stdout=io.StringIO())
+    assert sessions.of(bob) == []
+    assert "operator" in mailbox.last("bob@example.com").message
+    assert login.check(login="bob", password=NEW, origin=origin) == bob
+
+
+@pytest.mark.parametrize(("name", "password"), [("nobody", NEW), ("bob", "short")])
+def test_an_operator_is_refused_a_bad_password_and_an_unknown_name(
+    name: str, password: str, bob: User, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", password)
+    with pytest.raises(CommandError):
+        call_command("changepassword", name)
+    assert login.check(login="bob", password=PASSWORD, origin=origin) == bob
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,15 @@ def test_a_change_keeps_this_browser_and_ends_the_others(
     assert mailbox.last(alice.email)
 
 
+def test_a_change_gives_this_browser_another_cookie(alices_page: Client) -> None:
+    copy = Client(SERVER_NAME="localhost")
+    copy.cookies["session"] = alices_page.cookies["session"].value
+    assert signed_in(copy)
+    assert change(alices_page).status_code == 302
+    assert signed_in(alices_page)
+    assert not signed_in(copy)
+
+
 def test_a_change_asks_for_the_current_password(alices_page: Client) -> None:
     html = refused(change(alices_page, "mistaken ferry"), "current_password")
     assert "mistaken" not in html

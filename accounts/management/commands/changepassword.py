@@ -1,0 +1,32 @@
+"""In the place of Django's command of this name, which would leave every device signed in and tell nobody."""
+
+import os
+from argparse import ArgumentParser
+from getpass import getpass
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.errors import InvalidInput
+from accounts.origin import Origin
+from accounts.services import login as logins
+from accounts.services import passwords
+
+
+class Command(BaseCommand):
+    help = "Sets somebody's password. It is asked for, or read from DJANGO_SUPERUSER_PASSWORD."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("username")
+
+    def handle(self, *, username: str, **_: Any) -> None:
+        user = logins.find(username)
+        if user is None:
+            raise CommandError("There is no such account.")
+        new_password = os.environ.get("DJANGO_SUPERUSER_PASSWORD") or getpass("New password: ")
+        try:
+            terminal = Origin(ip=None, known_as="an operator's terminal")
+            passwords.change_by_operator(user=user, new_password=new_password, origin=terminal)
+        except InvalidInput as error:
+            raise CommandError("\n".join(str(problem.message) for problem in error.errors)) from None
+        self.stdout.write(f"{user.username} has a new password and is signed out everywhere.")
