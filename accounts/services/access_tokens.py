@@ -42,7 +42,7 @@ def issue(session: Session, *, generation: int) -> Issued:
     lifetime = int(settings.ACCESS_TOKEN_LIFETIME.total_seconds())
     lifetime -= secrets.randbelow(max(1, lifetime // 20))
     issued_at = int(time.time())
-    key = signing_keys.ring().signing
+    key = signing_keys.ring(fresh=True).signing
     token = jwt.encode(
         {
             "iss": settings.PUBLIC_URL,

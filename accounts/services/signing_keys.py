@@ -37,8 +37,10 @@ Public = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
 ALGORITHMS = ("ES256", "RS256", "EdDSA")
 REREAD_AFTER = 60.0  # seconds until a process looks for keys that another one made
+FRESH = 1.0  # seconds that it may have known them where it signs or meets an unknown one
 LEAD = timedelta(days=1)  # from publishing to signing, where there is no hurry
 SHORT_LEAD = timedelta(minutes=10)  # longer than anybody caches the JWKS (5 minutes) and than REREAD_AFTER
+LEAD_AT_ONCE = timedelta(seconds=2 * FRESH)  # until every process that signs or meets an unknown kid has read it
 LATE = timedelta(hours=1)  # how much longer than its last token's life an old key is kept
 
 
@@ -69,12 +71,14 @@ _ring: Ring | None = None
 
 
 def ring(*, fresh: bool = False) -> Ring:
-    """The keys as last read; `fresh` reads them again (at most once a second), for a kid that is not known."""
+    """The keys as last read; `fresh` reads them again (at most once a second), for signing, for publishing and for a
+    kid that is not known."""
     global _ring  # noqa: PLW0603 - one for the process
-    age = time.monotonic() - _ring.read_at if _ring else float("inf")
-    if _ring is None or age > (1.0 if fresh else REREAD_AFTER):
+    oldest = time.monotonic() - (FRESH if fresh else REREAD_AFTER)
+    if _ring is None or _ring.read_at < oldest:
         with _lock:
-            _ring = _read()
+            if _ring is None or _ring.read_at < oldest:  # unless another thread has just done so
+                _ring = _read()
     return _ring
 
 
@@ -85,13 +89,14 @@ def forget() -> None:
 
 
 def _read() -> Ring:
+    read_at = time.monotonic()  # before: what comes in meanwhile may be missing
     keys = _from_files() if settings.SIGNING_KEY_FILES else _from_database()
-    return Ring(keys, {key.kid: key for key in keys}, time.monotonic())
+    return Ring(keys, {key.kid: key for key in keys}, read_at)
 
 
 def jwks() -> dict[str, Any]:
     """RFC 7517: the public keys, for whoever verifies tokens offline; the next one among them before it signs."""
-    return {"keys": [key.jwk for key in ring().keys]}
+    return {"keys": [key.jwk for key in ring(fresh=True).keys]}
 
 
 # --- Keys of each algorithm ---------------------------------------------------------------------------------
@@ -211,15 +216,17 @@ def make(*, signs_from: datetime | None = None) -> SigningKey:
 def rotate(*, at_once: bool = False) -> SigningKey:
     """The next key, by an operator's hand. It signs in ten minutes, when every cache has seen it.
 
-    `at_once` is for a key that was stolen: the new one signs now and all others are gone, so that what they signed is
-    refused within a minute. Apps refresh and notice nothing; services that verify offline fetch the JWKS again."""
+    `at_once` is for a key that was stolen: the new one signs in two seconds, and a second later, when no process signs
+    with another any more, all others are gone. What they signed is refused within a minute. Apps refresh once and
+    notice nothing; services that verify offline fetch the JWKS again."""
     if settings.SIGNING_KEY_FILES:
         raise ImproperlyConfigured("The signing keys stand in files: put the new one first in SIGNING_KEY_FILES.")
     with transaction.atomic():
         _alone()
-        key = make(signs_from=now() if at_once else now() + SHORT_LEAD)
-        if at_once:
-            SigningKey.objects.exclude(kid=key.kid).delete()
+        key = make(signs_from=now() + (LEAD_AT_ONCE if at_once else SHORT_LEAD))
+    if at_once:
+        time.sleep(LEAD_AT_ONCE.total_seconds() + FRESH)
+        SigningKey.objects.filter(created_at__lt=key.created_at).delete()  # of two hurried operators, the second wins
     forget()
     return key
 

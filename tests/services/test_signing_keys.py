@@ -21,7 +21,7 @@ from accounts.models import Session, SigningKey
 from accounts.services import access_tokens, sealing, sessions, signing_keys
 from accounts.services.sessions import Tokens
 from accounts.services.signing_keys import Ring
-from tests.threads import at_once
+from tests.threads import at_once, each_at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -121,6 +121,16 @@ def test_who_asks_for_fresh_keys_gets_them_at_most_once_a_second(
         signing_keys.ring(fresh=True)
 
 
+def test_a_process_signs_with_a_key_of_another_one_a_second_later_and_publishes_it(phone: Session) -> None:
+    signing_keys.ring()
+    made = signing_keys.make().kid
+    age(1.1)
+    assert jwt.get_unverified_header(sessions.tokens(phone).access_token)["kid"] == made
+    signing_keys.make()
+    age(1.1)
+    assert len(signing_keys.jwks()["keys"]) == 3
+
+
 # --- A changed SECRET_KEY -----------------------------------------------------------------------------------
 
 
@@ -193,9 +203,48 @@ def test_a_process_that_read_the_ring_before_changes_keys_on_time(db: None, late
     assert ring.signing.kid == key.kid
 
 
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other process needs time to learn of a new key."""
+    monkeypatch.setattr(signing_keys, "FRESH", 0.0)
+    monkeypatch.setattr(signing_keys, "LEAD_AT_ONCE", timedelta())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_every_process_knows_the_key_that_replaces_a_stolen_one_before_it_signs() -> None:
+    stolen = signing_keys.ring().signing.kid
+    seen: list[tuple[float, set[str], str]] = []
+
+    def watch() -> None:  # as another process reads them, asked all the time
+        for _ in range(70):
+            ring = signing_keys._read()
+            seen.append((time.monotonic(), set(ring.by_kid), ring.signing.kid))
+            time.sleep(0.05)
+
+    found = each_at_once([watch, lambda: signing_keys.rotate(at_once=True)])
+    key = found[1]
+    assert isinstance(key, SigningKey)
+    published = next(at for at, kids, _ in seen if key.kid in kids)
+    signs = next(at for at, _, signing in seen if signing == key.kid)
+    gone = next(at for at, kids, _ in seen if stolen not in kids)
+    assert signs - published > signing_keys.FRESH
+    assert gone - signs > signing_keys.FRESH * 0.8
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_replace_a_stolen_key_at_once_one_key_is_left() -> None:
+    signing_keys.ring()
+    made = at_once(2, lambda: signing_keys.rotate(at_once=True).kid)
+    assert SigningKey.objects.get().kid in made
+
+
+@pytest.mark.usefixtures("hurried")
 def test_a_stolen_key_is_gone_at_once_with_what_it_signed(tokens: Tokens) -> None:
     claims = access_tokens.verify(tokens.access_token)
+    signing_keys.rotate()  # the next one, which whoever read the database has too
     key = signing_keys.rotate(at_once=True)
+    assert SigningKey.objects.get().kid == key.kid
     assert signing_keys.ring().signing.kid == key.kid
     assert claims.kid not in signing_keys.ring().by_kid
     with pytest.raises(InvalidToken):  # though this process has seen the token before
@@ -264,6 +313,7 @@ def test_what_an_earlier_secret_sealed_is_sealed_anew(db: None, settings: Settin
     assert signing_keys.ring().signing.kid == kid
 
 
+@pytest.mark.usefixtures("hurried")
 def test_the_command_says_when_the_next_key_signs(db: None) -> None:
     signing_keys.ring()
     said = io.StringIO()
