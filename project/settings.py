@@ -26,7 +26,7 @@ SECRET_KEY = env.text(
 SECRET_KEY_FALLBACKS = env.items(
     "SECRET_KEY_FALLBACKS",
     "",
-    "Earlier values of SECRET_KEY, newest first; with them a change of the key signs nobody out.",
+    "Other values of SECRET_KEY that are understood: earlier ones, newest first, and the next one before a change.",
     secret=True,
 )
 PUBLIC_URL = env.text(

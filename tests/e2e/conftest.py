@@ -37,14 +37,16 @@ def eventually(look: Callable[[], T | None], within: float = 15.0) -> T:
 
 
 class Service:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
+        self.settings = settings  # other than below; those that start from now on have them
         self.valkey = Valkey(folder / "valkey", keep=True)
         self.mail = Mail(folder / "mail")
         self.port = free_ports(1)[0]
         self.url = f"http://localhost:{self.port}"
         self.database = f"e2e_{uuid4().hex[:8]}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.commands: dict[str, tuple[str, ...]] = {}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -62,6 +64,7 @@ class Service:
             "ARGON2_MEMORY_KIB": "1024",
             "RATE_LIMITS": "signup_per_ip=100000/60,login_per_ip=100000/60,mail_per_ip=100000/60,code_per_ip=100000/60,"
             "refresh_per_ip=100000/60",
+            **self.settings,
         }
 
     def sql(self, statement: str, *values: object, database: str | None = None) -> list[tuple[object, ...]]:
@@ -96,9 +99,9 @@ class Service:
         )
         eventually(self.ready, within=30)
 
-    def run_web(self) -> None:
+    def run_web(self, name: str = "web", port: int | None = None) -> None:
         self.run(
-            "web", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port), "--no-ws",
+            name, "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port or self.port), "--no-ws",
             "--workers", "1", "--blocking-threads", "4", "--log-level", "warning",
             "--static-path-route", "/static", "--static-path-mount", os.environ["STATIC_ROOT"],
             "project.wsgi:application",
@@ -110,16 +113,28 @@ class Service:
         )
 
     def run(self, name: str, *module: str) -> None:
+        self.commands[name] = module
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", *module],
                 cwd=BASE, env=self.environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
-    def ready(self) -> bool:
+    def ready(self, port: int | None = None) -> bool:
         with contextlib.suppress(requests.RequestException):
-            return requests.get(f"{self.url}/readyz", timeout=1).ok
+            return requests.get(f"http://localhost:{port or self.port}/readyz", timeout=1).ok
         return False
+
+    def restart(self, name: str) -> None:
+        """As an orchestrator does: SIGTERM to the main process, time to end, the same command again."""
+        process = self.processes.pop(name)
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        self.run(name, *self.commands[name])
 
     def kill(self, name: str) -> None:
         """kill -9 of the process and its children."""

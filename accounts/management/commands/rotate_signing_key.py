@@ -11,7 +11,7 @@ class Command(BaseCommand):
     help = "Publishes the next signing key, which signs in ten minutes. The schedule does this by itself in time."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--at-once", action="store_true", help="a key was stolen: remove all others now")
+        parser.add_argument("--at-once", action="store_true", help="a key was stolen: all others go in three seconds")
 
     def handle(self, *, at_once: bool, **_: Any) -> None:
         try:
