@@ -7,7 +7,7 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
 from django.core.exceptions import ImproperlyConfigured
 
-from accounts.services import rate_limits
+from accounts.services import breached_passwords, rate_limits
 
 
 @register(Tags.security)
@@ -17,6 +17,19 @@ def limits_are_known(app_configs: object, **_: object) -> Sequence[CheckMessage]
     except ImproperlyConfigured as error:
         return [Error(str(error), hint="The names stand in docs/limits.md.", id="accounts.E001")]
     return []
+
+
+@register(Tags.security)
+def breached_passwords_are_asked_in_private(app_configs: object, **_: object) -> Sequence[CheckMessage]:
+    if not settings.BREACHED_PASSWORDS_URL or breached_passwords.is_private(settings.BREACHED_PASSWORDS_URL):
+        return []
+    return [
+        Error(
+            "BREACHED_PASSWORDS_URL is not https: whoever listens would learn parts of new passwords' hashes.",
+            hint="Use https://, or http:// for a mirror on this machine. Until then no password is looked up.",
+            id="accounts.E003",
+        )
+    ]
 
 
 @register(Tags.security, deploy=True)

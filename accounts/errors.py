@@ -29,6 +29,7 @@ FIELD_ERRORS: dict[str, Words] = {
     "password_too_long": _("Use at most %(n)d characters."),
     "password_too_similar": _("That is too much like your username or address."),
     "password_too_common": _("That password is on the lists that attackers try first."),
+    "password_breached": _("That password was found in data stolen from other sites."),
     # What only a program gets wrong.
     "unknown_field": _("There is no such field."),
     "not_a_string": _("This must be a string."),

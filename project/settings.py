@@ -238,6 +238,12 @@ AUTH_PASSWORD_VALIDATORS = [
         "OPTIONS": {"user_attributes": ("username", "email"), "max_similarity": 0.8},
     },
 ]
+BREACHED_PASSWORDS_URL = env.text(
+    "BREACHED_PASSWORDS_URL",
+    "",
+    "Where new passwords are looked up by k-anonymity: https://api.pwnedpasswords.com/range, or a mirror of it. "
+    "Empty: nowhere. No answer in 300 ms: the password is taken.",
+)
 ARGON2_MEMORY_KIB = env.number("ARGON2_MEMORY_KIB", 19 * 1024, "Memory of one Argon2id hash (OWASP's minimum).")
 ARGON2_TIME_COST = env.number("ARGON2_TIME_COST", 2, "Passes of one Argon2id hash.")
 ARGON2_PARALLELISM = env.number("ARGON2_PARALLELISM", 1, "Lanes of one Argon2id hash.")

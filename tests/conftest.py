@@ -21,7 +21,7 @@ from pytest_django import Settings
 
 from accounts.models import Gender, Session, User
 from accounts.origin import Device, Origin
-from accounts.services import access_tokens, hashing, identifiers, sessions, signing_keys
+from accounts.services import access_tokens, breached_passwords, hashing, identifiers, sessions, signing_keys
 from accounts.services.sessions import Tokens
 from api import errors
 from api.parser import StrictParser
@@ -40,6 +40,7 @@ def _forget() -> None:
     """What a process remembers between requests must not leak from test to test."""
     signing_keys.forget()
     access_tokens._verify.cache_clear()
+    breached_passwords.forget()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from accounts.models import Challenge, Gender, User
 from accounts.origin import Origin
 from accounts.services import (
     audit,
+    breached_passwords,
     challenges,
     email_addresses,
     hashing,
@@ -32,7 +33,8 @@ from accounts.services import (
 
 
 def problem(password: str, *, field: str = "password", username: str = "", email: str = "") -> FieldError | None:
-    """What is wrong with a new password, if anything. Length and being known or guessable; no composition rules."""
+    """What is wrong with a new password, if anything. Length and being known or guessable; no composition rules.
+    Not in a transaction: the last look may wait for another server."""
     password = hashing.normalise(password)
     if len(password) < settings.PASSWORD_MIN_LENGTH:
         return FieldError(field, "password_too_short", settings.PASSWORD_MIN_LENGTH)
@@ -43,6 +45,8 @@ def problem(password: str, *, field: str = "password", username: str = "", email
     except ValidationError as error:
         similar = error.error_list[0].code == "password_too_similar"
         return FieldError(field, "password_too_similar" if similar else "password_too_common")
+    if breached_passwords.is_breached(password):
+        return FieldError(field, "password_breached")
     return None
 
 

@@ -78,3 +78,28 @@ def test_https_without_a_trusted_proxy_is_warned_of(well: Settings) -> None:
 def test_a_short_secret_key_is_an_error(well: Settings, length: int, said: bool) -> None:
     well.SECRET_KEY = "k" * length
     assert ("accounts.E002" in found()) is said
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("", False),
+        ("https://passwords.example.com/range", False),
+        ("http://127.0.0.1:8080/range", False),
+        ("http://[::1]/range", False),
+        ("http://localhost/range", False),
+        ("http://passwords.example.com/range", True),
+        ("http://localhost.example.com/range", True),
+        ("http://10.0.0.1/range", True),
+        ("ftp://passwords.example.com/range", True),
+        ("passwords.example.com/range", True),
+        ("https:///range", True),
+        ("https://passwords.example.com:port/range", True),
+        ("http://[/range", True),
+    ],
+)
+def test_breached_passwords_that_would_be_asked_for_in_the_open_are_an_error(
+    well: Settings, url: str, said: bool
+) -> None:
+    well.BREACHED_PASSWORDS_URL = url
+    assert ("accounts.E003" in found(deploy=False)) is said
