@@ -7,7 +7,7 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
 from django.core.exceptions import ImproperlyConfigured
 
-from accounts.services import breached_passwords, rate_limits
+from accounts.services import breached_passwords, imported_hashes, rate_limits
 
 
 @register(Tags.security)
@@ -28,6 +28,19 @@ def breached_passwords_are_asked_in_private(app_configs: object, **_: object) ->
             "BREACHED_PASSWORDS_URL is not https: whoever listens would learn parts of new passwords' hashes.",
             hint="Use https://, or http:// for a mirror on this machine. Until then no password is looked up.",
             id="accounts.E003",
+        )
+    ]
+
+
+@register(Tags.security)
+def firebase_signer_key_can_be_read(app_configs: object, **_: object) -> Sequence[CheckMessage]:
+    if not settings.FIREBASE_SIGNER_KEY or imported_hashes.signer_key():
+        return []
+    return [
+        Error(
+            "FIREBASE_SIGNER_KEY is not base64: nobody who came from Firebase could sign in.",
+            hint="Copy base64_signer_key of the project's password hash parameters, without quotes.",
+            id="accounts.E004",
         )
     ]
 

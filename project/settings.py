@@ -253,7 +253,18 @@ PASSWORD_HASH_CONCURRENCY = env.number(
     "Hashes at a time in one process. The others wait, so that no crowd eats the memory.",
 )
 PASSWORD_HASH_WAIT = env.number("PASSWORD_HASH_WAIT", 3, "Seconds of waiting for that before 503 and Retry-After.")
-PASSWORD_HASHERS = ["accounts.services.hashing.Argon2id", "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
+PASSWORD_HASHERS = [
+    "accounts.services.hashing.Argon2id",
+    "accounts.services.imported_hashes.ImportedHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+FIREBASE_SIGNER_KEY = env.text(
+    "FIREBASE_SIGNER_KEY",
+    "",
+    "base64_signer_key of the Firebase project that users were imported from (docs/importing.md). Keep it as long as "
+    "some of them have not signed in.",
+    secret=True,
+)
 
 ACCESS_TOKEN_LIFETIME = timedelta(seconds=env.number("ACCESS_TOKEN_LIFETIME", 900, "Seconds an access token works."))
 SIGNING_ALGORITHM = env.choice(

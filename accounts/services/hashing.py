@@ -9,10 +9,11 @@ from django.contrib.auth.hashers import Argon2PasswordHasher, make_password, ver
 from accounts.errors import Overloaded
 from accounts.models import User
 
+IMPORTED = "imported"  # how hashes of other services begin (imported_hashes.py)
 _places = threading.BoundedSemaphore(settings.PASSWORD_HASH_CONCURRENCY)
 
 
-class _Place:
+class Place:
     """One of the few places for a hash in this process. Eight at once with Django's numbers took 841 MB."""
 
     def __enter__(self) -> None:
@@ -31,11 +32,11 @@ class Argon2id(Argon2PasswordHasher):
     parallelism = settings.ARGON2_PARALLELISM
 
     def encode(self, password: str, salt: str) -> str:
-        with _Place():
+        with Place():
             return super().encode(password, salt)
 
     def verify(self, password: str, encoded: str) -> bool:
-        with _Place():
+        with Place():
             return super().verify(password, encoded)
 
 
@@ -50,18 +51,24 @@ def hashed(password: str) -> str:
 
 def matches(user: User | None, password: str) -> bool:
     """Whether this is the user's password. One hash, for nobody and for an over-long password too."""
-    password = normalise(password[: settings.PASSWORD_MAX_LENGTH * 4])
+    typed = password[: settings.PASSWORD_MAX_LENGTH * 4]
+    password = normalise(typed)
     if user is None or not user.has_usable_password() or len(password) > settings.PASSWORD_MAX_LENGTH:
         make_password(password[: settings.PASSWORD_MAX_LENGTH])
         return False
-    right, outdated = verify_password(password, user.password)
+    # Other services hashed what was typed.
+    imported = user.password.startswith(f"{IMPORTED}$")
+    right, outdated = verify_password(typed if imported else password, user.password)
     if right and outdated:
-        _strengthen(user, password)
+        return _renew(user, password)
     return right
 
 
-def _strengthen(user: User, password: str) -> None:
-    """The same password, hashed as the settings ask today; never in the place of one that was chosen meanwhile."""
+def _renew(user: User, password: str) -> bool:
+    """A right password's hash is made anew, unless somebody else has just changed it: then theirs counts."""
     encoded = make_password(password)
     if User.objects.filter(id=user.id, password=user.password).update(password=encoded):
         user.password = encoded
+        return True
+    user.refresh_from_db(fields=["password"])
+    return matches(user, password)

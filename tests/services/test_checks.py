@@ -103,3 +103,9 @@ def test_breached_passwords_that_would_be_asked_for_in_the_open_are_an_error(
 ) -> None:
     well.BREACHED_PASSWORDS_URL = url
     assert ("accounts.E003" in found(deploy=False)) is said
+
+
+@pytest.mark.parametrize(("key", "said"), [("", False), ("c2VjcmV0", False), ("not base64!", True)])
+def test_a_firebase_key_that_cannot_be_read_is_an_error(well: Settings, key: str, said: bool) -> None:
+    well.FIREBASE_SIGNER_KEY = key
+    assert ("accounts.E004" in found(deploy=False)) is said

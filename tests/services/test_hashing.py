@@ -162,13 +162,22 @@ def test_a_hash_with_older_numbers_is_made_anew_at_a_right_password_only(alice: 
     assert alice.password == newer
 
 
-def test_a_hash_that_is_made_anew_never_replaces_a_password_that_was_chosen_meanwhile(alice: User) -> None:
+def test_a_password_that_was_changed_while_its_hash_was_made_anew_stays_changed(alice: User) -> None:
     alice.password = PBKDF2PasswordHasher().encode(PASSWORD, "saltsaltsaltsaltsalt", iterations=1000)
-    chosen = hashing.hashed("another lagoon tractor")
-    User.objects.filter(id=alice.id).update(password=chosen)
-    assert hashing.matches(alice, PASSWORD)  # as it was when this sign-in read it
-    alice.refresh_from_db()
-    assert alice.password == chosen
+    alice.save()
+    changed = hashing.hashed("another password of hers")
+    User.objects.filter(id=alice.id).update(password=changed)
+    assert not hashing.matches(alice, PASSWORD)
+    assert User.objects.get(id=alice.id).password == changed
+
+
+def test_two_first_sign_ins_at_once_are_both_right_and_hold_the_same_hash(alice: User) -> None:
+    alice.password = PBKDF2PasswordHasher().encode(PASSWORD, "saltsaltsaltsaltsalt", iterations=1000)
+    alice.save()
+    again = User.objects.get(id=alice.id)
+    assert hashing.matches(alice, PASSWORD)
+    assert hashing.matches(again, PASSWORD)
+    assert again.password == alice.password
 
 
 # --- One hash on every path ---------------------------------------------------------------------------------

@@ -1,0 +1,269 @@
+"""Hashes of other services: known answers, what is refused, and what becomes of them."""
+
+import base64
+from collections.abc import Iterator
+from hashlib import pbkdf2_hmac
+
+import argon2
+import bcrypt
+import pytest
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from django.contrib.auth.hashers import (
+    Argon2PasswordHasher,
+    BCryptSHA256PasswordHasher,
+    PBKDF2PasswordHasher,
+    PBKDF2SHA1PasswordHasher,
+    ScryptPasswordHasher,
+)
+from pytest_django import Settings
+
+from accounts.errors import InvalidCredentials, Overloaded
+from accounts.models import User
+from accounts.origin import Origin
+from accounts.services import hashing, imported_hashes, login
+from accounts.services.imported_hashes import UnusableHash, adopt
+from tests.conftest import PASSWORD
+
+# Published by Firebase with its scrypt.
+FIREBASE_KEY = "jxspr8Ki0RYycVU8zykbdLGjFQ3McFUH0uiiTvC8pVMXAn210wjLNmdZJzxUECKbm0QsEmYUSDzZvpjeJ9WmXA=="
+FIREBASE = (
+    "firebase$8$14$Bw==$42xEC+ixf3L2lw==$"
+    "lSrfV15cpx95/sZS2W9c9Kp6i/LVgQNDNC/qzrCnh1SAyZvqmZqAjTdn3aoItz+VHjoZilo78198JAdRuid5lQ=="
+)
+
+
+def b64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+def b64_of_hex(text: str) -> str:
+    return b64(bytes.fromhex(text))
+
+
+def better_auth(password: str) -> str:
+    """By another scrypt than the one that compares; the salt's letters are its bytes, as better-auth has it."""
+    salt = "00112233445566778899aabbccddeeff"
+    return f"{salt}:{Scrypt(salt=salt.encode(), length=64, n=16384, r=16, p=1).derive(password.encode()).hex()}"
+
+
+def django_bcrypt_sha256(password: str) -> str:
+    hasher = BCryptSHA256PasswordHasher()
+    hasher.rounds = 4
+    return hasher.encode(password, hasher.salt())
+
+
+# (the hash as exported, its password)
+KNOWN = {
+    "Firebase": (FIREBASE, "user1password"),
+    "Firebase in the other alphabet": (FIREBASE.replace("+", "-").replace("/", "_"), "user1password"),
+    # jBCrypt's vectors, and the one of PHP's manual.
+    "bcrypt 2a": ("$2a$06$If6bvum7DFjUnE9p2uDeDu0YHzrHM6tf.iqN8.yx.jNN1ILEf7h0i", "abc"),
+    "bcrypt 2a of nothing": ("$2a$06$DCq7YPn5Rq63x1Lad4cll.TV4S6ytwfsfvkgY8jIucDrjc8deX1s.", ""),
+    "bcrypt 2y": ("$2y$07$BCryptRequires22Chrcte/VlQH0piJtjXl.0t1XkA8pw9dMXTpOq", "rasmuslerdorf"),
+    # Some services leave bits behind the 128 of the salt.
+    "bcrypt with a loose salt": ("$2a$06$DCq7YPn5Rq63x1Lad4cll/TV4S6ytwfsfvkgY8jIucDrjc8deX1s.", ""),
+    "bcrypt 2b": (bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode(), PASSWORD),
+    # RFC 7914, in Django's writing.
+    "scrypt N=1024": (
+        "scrypt$1024$NaCl$8$16$"
+        + b64_of_hex(
+            "fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b373162"
+            "2eaf30d92e22a3886ff109279d9830dac727afb94a83ee6d8360cbdfa2cc0640"
+        ),
+        "password",
+    ),
+    "scrypt N=16384": (
+        "scrypt$16384$SodiumChloride$8$1$"
+        + b64_of_hex(
+            "7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2"
+            "d5432955613f0fcf62d49705242a9af9e61e85dc0d651e40dfcf017b45575887"
+        ),
+        "pleaseletmein",
+    ),
+    "better-auth": (better_auth(PASSWORD), PASSWORD),
+    # RFC 6070, and its like for SHA-512.
+    "pbkdf2-sha1": ("pbkdf2_sha1$4096$salt$" + b64_of_hex("4b007901b765489abead49d926f721d065a429c1"), "password"),
+    "pbkdf2-sha512": (
+        "$pbkdf2-sha512$i=1,l=64$c2FsdA==$"
+        + b64_of_hex(
+            "867f70cf1ade02cff3752599a3a53dc4af34c7a669815ae5d513554e1c8cf252"
+            "c02d470a285a0501bad999bfe943c08f050235d7d68b1da55e63f73b60a57fce"
+        ),
+        "password",
+    ),
+    "pbkdf2 with a salt that is no text": (
+        f"$pbkdf2-sha256$i=1000,l=64${b64(bytes(range(240, 256)))}$"
+        + b64(pbkdf2_hmac("sha256", PASSWORD.encode(), bytes(range(240, 256)), 1000, 64)),
+        PASSWORD,
+    ),
+    # Argon2's own README, and what Kratos writes.
+    "argon2i": ("$argon2i$v=19$m=65536,t=2,p=4$c29tZXNhbHQ$RdescudvJCsgt3ub+b+dWRWJTmaaJObG", "password"),
+    "argon2id": (argon2.PasswordHasher(1, 1024, 1).hash(PASSWORD), PASSWORD),
+    "Django's pbkdf2_sha256": (PBKDF2PasswordHasher().encode(PASSWORD, "aSaltOfTwentyTwoLetter", 1000), PASSWORD),
+    "Django's pbkdf2_sha1": (PBKDF2SHA1PasswordHasher().encode(PASSWORD, "aSaltOfTwentyTwoLetter", 1000), PASSWORD),
+    "Django's bcrypt": ("bcrypt$" + bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode(), PASSWORD),
+    "Django's bcrypt_sha256": (django_bcrypt_sha256("x" * 100), "x" * 100),
+    "Django's scrypt": (ScryptPasswordHasher().encode(PASSWORD, "aSaltOfTwentyTwoLetter"), PASSWORD),
+    "Django's argon2": (Argon2PasswordHasher().encode(PASSWORD, "aSaltOfTwentyTwoLetter"), PASSWORD),
+}
+
+
+@pytest.fixture(autouse=True)
+def _signer_key(settings: Settings) -> None:
+    settings.FIREBASE_SIGNER_KEY = FIREBASE_KEY
+
+
+def give(user: User, exported: str) -> str:
+    user.password = adopt(exported)
+    user.save()
+    return user.password
+
+
+# --- Comparing ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_first_right_password_makes_it_argon2id_and_a_wrong_one_changes_nothing(alice: User, name: str) -> None:
+    exported, password = KNOWN[name]
+    kept = give(alice, exported)
+    assert len(kept) <= 128
+    for wrong in (password + "x", "x" + password, password.upper() + "1"):
+        assert not hashing.matches(alice, wrong)
+    alice.refresh_from_db()
+    assert alice.password == kept
+    assert hashing.matches(alice, password)
+    alice.refresh_from_db()
+    assert alice.password.startswith("argon2$argon2id$")
+    assert hashing.matches(alice, password)
+    assert not hashing.matches(alice, password + "x")
+
+
+def test_signs_in_by_the_rule_of_everybody(alice: User, origin: Origin) -> None:
+    give(alice, KNOWN["bcrypt 2a"][0])
+    with pytest.raises(InvalidCredentials):
+        login.check(login="alice", password="abd", origin=origin)
+    assert login.check(login="alice@example.com", password="abc", origin=origin) == alice
+
+
+def test_refuses_bobs_imported_password_for_alice(alice: User, bob: User) -> None:
+    give(alice, KNOWN["bcrypt 2a"][0])
+    give(bob, KNOWN["bcrypt 2y"][0])
+    assert not hashing.matches(alice, "rasmuslerdorf")
+
+
+def test_bcrypt_reads_72_bytes_and_no_further_than_nul(alice: User) -> None:
+    exported = bcrypt.hashpw(b"y" * 72, bcrypt.gensalt(4)).decode()
+    for same in ("y" * 72, "y" * 100):
+        give(alice, exported)
+        assert hashing.matches(alice, same)
+    give(alice, exported)
+    assert not hashing.matches(alice, "y" * 71)
+    give(alice, KNOWN["bcrypt 2a"][0])
+    assert not hashing.matches(alice, "ab\0c")
+    assert hashing.matches(alice, "abc\0d")
+
+
+def test_other_services_hashed_what_was_typed_and_from_then_on_any_spelling_does(alice: User) -> None:
+    typed, other = "ｐｌｕｍ cafe\u0301s", "plum caf\u00e9s"
+    give(alice, bcrypt.hashpw(typed.encode(), bcrypt.gensalt(4)).decode())
+    assert not hashing.matches(alice, other)
+    assert hashing.matches(alice, typed)
+    assert hashing.matches(alice, other)
+
+
+def test_better_auth_hashed_one_spelling(alice: User) -> None:
+    give(alice, better_auth("caf\u00e9 plum lagoon"))
+    assert hashing.matches(alice, "cafe\u0301 plum lagoon")
+
+
+def test_without_the_signer_key_nobody_of_firebase_gets_in_and_the_log_says_why(
+    alice: User, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    give(alice, FIREBASE)
+    settings.FIREBASE_SIGNER_KEY = ""
+    assert not hashing.matches(alice, "user1password")
+    assert "FIREBASE_SIGNER_KEY" in caplog.text
+    settings.FIREBASE_SIGNER_KEY = b64(b"another key" * 6)
+    assert not hashing.matches(alice, "user1password")
+    settings.FIREBASE_SIGNER_KEY = FIREBASE_KEY
+    assert hashing.matches(alice, "user1password")
+
+
+# --- Bounded ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full(settings: Settings) -> Iterator[None]:
+    settings.PASSWORD_HASH_WAIT = 0.01
+    for _ in range(settings.PASSWORD_HASH_CONCURRENCY):
+        assert hashing._places.acquire(timeout=1)
+    yield
+    for _ in range(settings.PASSWORD_HASH_CONCURRENCY):
+        hashing._places.release()
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_each_takes_one_of_the_few_places(alice: User, full: None, name: str) -> None:
+    kept = give(alice, KNOWN[name][0])
+    with pytest.raises(Overloaded):
+        hashing.matches(alice, "wrong password")  # a right one would want a second place
+    assert alice.password == kept
+
+
+MADE = b64(b"x" * 32)
+
+
+@pytest.mark.parametrize(
+    ("exported", "code"),
+    [
+        ("$2b$15$" + "x" * 53, "hash_too_costly"),
+        ("$2b$31$" + "x" * 53, "hash_too_costly"),
+        ("$2b$32$" + "x" * 53, "hash_malformed"),
+        ("$2b$03$" + "x" * 53, "hash_malformed"),
+        ("$2x$10$" + "x" * 53, "hash_unknown"),
+        ("$2b$10$" + "x" * 52, "hash_unknown"),
+        (f"scrypt$1048576$salt$8$1${MADE}", "hash_too_costly"),
+        (f"scrypt$16384$salt$8$100${MADE}", "hash_too_costly"),
+        (f"scrypt$16383$salt$8$1${MADE}", "hash_malformed"),
+        (f"scrypt$16384$salt$0$1${MADE}", "hash_malformed"),
+        ("scrypt$16384$salt$8$1$abc", "hash_malformed"),
+        (f"firebase$8$99$Bw==$c2FsdA==${MADE}", "hash_too_costly"),
+        (f"firebase$0$14$Bw==$c2FsdA==${MADE}", "hash_malformed"),
+        (f"firebase$8$14$=$c2FsdA==${MADE}x", "hash_malformed"),
+        (f"$argon2id$v=19$m=1048576,t=1,p=1$c2FsdHNhbHQ${MADE}", "hash_too_costly"),
+        (f"$argon2id$v=19$m=102400,t=100,p=1$c2FsdHNhbHQ${MADE}", "hash_too_costly"),
+        (f"$argon2id$v=19$m=1024,t=1,p=99$c2FsdHNhbHQ${MADE}", "hash_too_costly"),
+        (f"$argon2id$v=19$m=1024,t=0,p=1$c2FsdHNhbHQ${MADE}", "hash_malformed"),
+        (f"$argon2id$v=19$m=1024,t=1,p=1$c2Fs${MADE}", "hash_malformed"),
+        ("$argon2id$v=19$m=1024,t=1,p=1$c2FsdHNhbHQ$", "hash_malformed"),
+        (f"$argon2id$v=19$m=1024,t=1,p=1${'c2FsdHNh' * 12}${MADE}", "hash_too_long"),
+        (f"pbkdf2_sha256$5000001$salt${MADE}", "hash_too_costly"),
+        (f"pbkdf2_sha256$0$salt${MADE}", "hash_malformed"),
+        (f"pbkdf2_sha256$٣$salt${MADE}", "hash_unknown"),
+        (f"$pbkdf2-sha256$i=99999999,l=32$c2FsdA==${MADE}", "hash_too_costly"),
+        ("5f4dcc3b5aa765d61d8327deb882cf99", "hash_unknown"),
+        ("md5$salt$5f4dcc3b5aa765d61d8327deb882cf99", "hash_unknown"),
+        ("plum tractor lagoon", "hash_unknown"),
+        ("", "hash_unknown"),
+        ("!", "hash_unknown"),
+        ("imported$bcrypt$2b$04$x", "hash_unknown"),
+        (hashing.hashed(PASSWORD).replace("argon2$", "argon3$"), "hash_unknown"),
+    ],
+)
+def test_what_is_unknown_or_broken_or_would_eat_the_machine_is_refused(exported: str, code: str) -> None:
+    with pytest.raises(UnusableHash) as refused:
+        adopt(exported)
+    assert refused.value.code == code
+    assert str(refused.value) == code  # and nothing of the hash
+
+
+def test_firebase_is_refused_without_its_key(settings: Settings) -> None:
+    settings.FIREBASE_SIGNER_KEY = "not base64!"
+    with pytest.raises(UnusableHash) as refused:
+        adopt(FIREBASE)
+    assert refused.value.code == "hash_needs_signer_key"
+
+
+def test_the_costliest_that_is_taken_stays_within_its_memory() -> None:
+    kept = adopt(f"scrypt$131072$salt$8$1${MADE}")
+    assert not imported_hashes.ImportedHasher().verify(PASSWORD, kept)
