@@ -39,8 +39,9 @@ class UserQuerySet(QuerySet["User"]):
         return self.filter(is_active=True)
 
     def claiming(self, email: str) -> "UserQuerySet":
-        """Everybody who says that this address is theirs: the one who proved it first, then the oldest claim."""
-        return self.filter(email=email).order_by("-email_verified", "id")
+        """Everybody who says that this address is theirs: the one who proved it first, then the oldest claim. Not
+        in the order of ids, which imported users bring along."""
+        return self.filter(email=email).order_by("-email_verified", "created_at", "id")
 
 
 class User(AbstractBaseUser, PermissionsMixin):

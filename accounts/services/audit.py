@@ -20,6 +20,7 @@ from accounts.services import cursors
 class Kind(StrEnum):
     USER_SIGNED_UP = "user.signed_up"
     USER_HANDED_OVER = "user.handed_over"
+    USER_IMPORTED = "user.imported"
     USER_DISABLED = "user.disabled"
     USER_ENABLED = "user.enabled"
     LOGIN_CODE_REQUESTED = "login.code_requested"
@@ -52,6 +53,7 @@ class Kind(StrEnum):
 WORDS: dict[Kind, Words] = {
     Kind.USER_SIGNED_UP: _("Account created"),
     Kind.USER_HANDED_OVER: _("Taken over by the owner of its address; name, picture and devices were cleared"),
+    Kind.USER_IMPORTED: _("Account brought over from another service"),
     Kind.USER_DISABLED: _("Account switched off"),
     Kind.USER_ENABLED: _("Account switched on again"),
     Kind.LOGIN_CODE_REQUESTED: _("Code to sign in asked for"),
@@ -130,6 +132,11 @@ def record(
         session_id=session.id if isinstance(session, Session) else session,
         data=data,
     )
+
+
+def record_for_each(kind: Kind, *, users: Sequence[User], origin: Origin) -> None:
+    """The same event for many at once."""
+    Event.objects.bulk_create([Event(kind=kind, user=user, ip=origin.ip, device=origin.label[:200]) for user in users])
 
 
 def prune() -> int:

@@ -168,13 +168,18 @@ def _is_proved_by_another(user: User, email: str) -> bool:
 
 def _give(user: User, email: str, origin: Origin) -> None:
     """The address is this user's from now on; other claims on it lapse."""
-    for other in User.objects.filter(email=email).exclude(id=user.id):
+    lapse_other_claims(email, owner_id=user.id, origin=origin)
+    user.email, user.email_verified = email, True
+    user.save_profile("email", "email_verified")
+
+
+def lapse_other_claims(email: str, *, owner_id: UUID, origin: Origin) -> None:
+    """What follows for everybody else when an address is proved. In the transaction that proves it."""
+    for other in User.objects.filter(email=email).exclude(id=owner_id):
         other.email = ""
         other.save_profile("email")
         Challenge.objects.open().proofs().filter(user=other, email=email).close()
         audit.record(audit.Kind.EMAIL_CLAIM_LAPSED, user=other, origin=origin)
-    user.email, user.email_verified = email, True
-    user.save_profile("email", "email_verified")
 
 
 # --- Changing -----------------------------------------------------------------------------------------------

@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 
 # PASSWORD_HASH_CONCURRENCY of these may be under way in a process. Django's own Argon2 takes 100 MiB.
 MAX_MEMORY = 128 * 2**20
-MAX_WORK = 2**30  # bytes of memory that are passed over: about a second
+# Bytes of memory that are gone over: about a second of each.
+MAX_SCRYPT_WORK = 2**28
+MAX_ARGON2_WORK = 2**30
 MAX_BCRYPT_COST = 14
 MAX_PBKDF2_ITERATIONS = 5_000_000
 MAX_LENGTH = 128  # of the column
@@ -166,12 +168,12 @@ _BCRYPT_LETTERS = f"./{string.ascii_uppercase}{string.ascii_lowercase}{string.di
 
 def _read_argon2(rest: str) -> str:
     numbers = argon2.extract_parameters(f"${rest}")
-    salt, made = rest.split("$")[-2:]
+    *head, salt, made = (part.rstrip("=") for part in rest.split("$"))
     if len(_bytes(salt)) < 8 or not _kept(_bytes(made)) or numbers.time_cost < 1 or numbers.parallelism < 1:
         raise ValueError("not Argon2's numbers")
     memory = numbers.memory_cost * 1024
-    _require(memory <= MAX_MEMORY and memory * numbers.time_cost <= MAX_WORK and numbers.parallelism <= 16)
-    return rest
+    _require(memory <= MAX_MEMORY and memory * numbers.time_cost <= MAX_ARGON2_WORK and numbers.parallelism <= 16)
+    return "$".join([*head, salt, made])
 
 
 def _read_pbkdf2(digest: str, iterations: str, salt: bytes, made: bytes) -> str:
@@ -198,7 +200,7 @@ def _require_scrypt(n: int, r: int, p: int) -> None:
     if n < 2 or n & (n - 1) or r < 1 or p < 1:
         raise ValueError("not the numbers of scrypt")
     memory = 128 * n * r
-    _require(memory <= MAX_MEMORY and memory * p <= MAX_WORK)
+    _require(memory <= MAX_MEMORY and memory * p <= MAX_SCRYPT_WORK)
 
 
 def _require(affordable: bool) -> None:

@@ -59,12 +59,12 @@ def sign_up(
         raise SignUpClosed
     rate_limits.count_address("signup_per_ip", origin=origin)
     username, email = identifiers.fold_username(username), identifiers.fold_email(email)
-    names = {"first_name": _clean_name(first_name), "last_name": _clean_name(last_name), "gender": gender}
+    names = {"first_name": clean_name(first_name), "last_name": clean_name(last_name), "gender": gender}
     problems = [
         identifiers.username_problem(username),
         identifiers.email_problem(email),
         passwords.problem(password, username=username, email=email),
-        *_profile_problems(names),
+        *profile_problems(names),
     ]
     if found := [problem for problem in problems if problem]:
         raise InvalidInput(found)
@@ -105,11 +105,11 @@ def _one_of_each_username() -> Iterator[None]:
         raise
 
 
-def _clean_name(name: str) -> str:
+def clean_name(name: str) -> str:
     return " ".join(name.split())
 
 
-def _profile_problems(values: dict[str, str]) -> list[FieldError]:
+def profile_problems(values: dict[str, str]) -> list[FieldError]:
     found = []
     for field in ("first_name", "last_name"):
         name = values.get(field, "")
@@ -175,8 +175,8 @@ def update_profile(
     changes = dict(changes)
     for field in ("first_name", "last_name"):
         if field in changes:
-            changes[field] = _clean_name(changes[field])
-    problems: list[FieldError | None] = [*_profile_problems(changes)]
+            changes[field] = clean_name(changes[field])
+    problems: list[FieldError | None] = [*profile_problems(changes)]
     if "username" in changes:
         changes["username"] = identifiers.fold_username(changes["username"])
         if changes["username"] != user.username:
@@ -243,10 +243,12 @@ def _counts() -> dict[str, int]:
 
 
 def remove_unproved() -> int:
-    """Accounts that never proved an address, older than UNPROVED_ACCOUNT_LIFETIME and not used for as long."""
+    """Accounts that never proved an address, older than UNPROVED_ACCOUNT_LIFETIME and not used or changed for as
+    long."""
     before = now() - settings.UNPROVED_ACCOUNT_LIFETIME
     stale = (
-        User.objects.filter(email_verified=False, is_staff=False, created_at__lt=before)
+        # updated_at: an account that was imported may be old and has still just arrived.
+        User.objects.filter(email_verified=False, is_staff=False, created_at__lt=before, updated_at__lt=before)
         .exclude(sessions__last_used_at__gte=before)
         .order_by("created_at")[:1000]
     )

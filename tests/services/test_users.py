@@ -530,7 +530,8 @@ def test_refuses_a_cursor_made_with_another_purpose(bob: User) -> None:
 
 def made_ago(username: str, days: float, **fields: Any) -> User:
     user = make_user(username, verified=fields.pop("verified", False), **fields)
-    User.objects.filter(id=user.id).update(created_at=now() - timedelta(days=days))
+    long_ago = now() - timedelta(days=days)
+    User.objects.filter(id=user.id).update(created_at=long_ago, updated_at=long_ago)
     return user
 
 
@@ -563,7 +564,8 @@ def test_with_an_account_go_its_picture_sessions_and_proofs_and_its_log_stays_na
 ) -> None:
     user = sign_up(origin)
     sessions.begin(user=user, kind=Session.Kind.APP, origin=origin)
-    User.objects.filter(id=user.id).update(created_at=now() - timedelta(days=31), picture="some-key")
+    long_ago = now() - timedelta(days=31)
+    User.objects.filter(id=user.id).update(created_at=long_ago, updated_at=long_ago, picture="some-key")
     Session.objects.update(last_used_at=now() - timedelta(days=31))
     assert users.remove_unproved() == 1
     assert not Session.objects.exists()

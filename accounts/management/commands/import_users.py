@@ -1,0 +1,55 @@
+import sys
+import time
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.origin import NOBODY
+from accounts.services import imports
+from accounts.services.imports import Refusal
+
+
+class Command(BaseCommand):
+    help = "Brings users over from another service: JSON lines, see docs/importing.md. Without --apply it only looks."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", type=Path, help="one JSON object a line")
+        parser.add_argument("--apply", action="store_true", help="write; without it nothing is changed")
+
+    def handle(self, *, file: Path, apply: bool, **_: Any) -> None:
+        total, refused = imports.Report(), set[int]()
+        begun = time.monotonic()
+        try:
+            with file.open("rb") as lines:
+                for report in imports.run(lines, apply=apply, origin=NOBODY):
+                    total.read, total.made = total.read + report.read, total.made + report.made
+                    total.there += report.there
+                    for refusal in report.refusals:
+                        refused.add(refusal.line)
+                        self._tell(refusal)
+                    self._progress(total.read, lines.tell() / file.stat().st_size, time.monotonic() - begun)
+        except OSError as error:
+            raise CommandError(f"{file} can't be read: {error.strerror}") from None
+        self._sum_up(total, len(refused), apply)
+
+    def _tell(self, refusal: Refusal) -> None:
+        error = refusal.error
+        self.stdout.write(f"line {refusal.line}: {error.field or 'all of it'}: {error.code} ({error.message})")
+
+    def _progress(self, read: int, share: float, seconds: float) -> None:
+        words = f"{read:,} lines, {read / seconds:,.0f} a second, {seconds / share - seconds:,.0f} s left"
+        if sys.stdout.isatty():
+            self.stdout.write(f"\r{'█' * int(30 * share):<30} {words}   ", ending="\n" if share == 1 else "")
+            self.stdout.flush()
+        elif share == 1 or read % (10 * imports.BATCH) == 0:
+            self.stdout.write(words)
+
+    def _sum_up(self, total: imports.Report, refused: int, apply: bool) -> None:
+        made = "imported" if apply else "could be imported"
+        self.stdout.write(f"{total.read} lines: {total.made} {made}, {total.there} there already, {refused} refused.")
+        if not apply:
+            self.stdout.write("Nothing was written. Do it with --apply.")
+        if refused:
+            raise CommandError("Put the refused lines right and do the same once more; the others are not made twice.")

@@ -1,0 +1,191 @@
+"""What docs/importing.md tells people to run on their old service gives lines that come in, with passwords that fit."""
+
+# ruff: noqa: S608 - the rows of the old services are written here
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from hashlib import pbkdf2_hmac
+from pathlib import Path
+from typing import Any
+
+import argon2
+import bcrypt
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
+from django.db import connection
+from pytest_django import Settings
+
+from accounts.models import User
+from accounts.origin import NOBODY
+from accounts.services import hashing, imports
+from tests.conftest import PASSWORD
+from tests.services.test_imported_hashes import FIREBASE, FIREBASE_KEY, better_auth
+
+pytestmark = pytest.mark.django_db
+
+PAGE = (django_settings.BASE_DIR / "docs/importing.md").read_text()
+BLOCKS = dict(re.findall(r"^```(?:sql|python) (\S+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+BCRYPT = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+ID = "0b3e4a52-9d3f-4b0e-8e67-0d8d1b1f2c3d"
+SALT = bytes(range(240, 256))
+
+
+def comes_in(lines: Sequence[str], password: str = PASSWORD) -> User:
+    """The one whom the lines tell of; the rest of the old service's users stay behind."""
+    (report,) = imports.run([line.encode() for line in lines], apply=True, origin=NOBODY)
+    assert (report.made, report.refusals) == (1, [])
+    user = User.objects.get()
+    assert user.email == "dora@example.com"
+    assert user.created_at.isoformat() == "2021-03-01T12:00:00+00:00"
+    assert hashing.matches(user, password)
+    return user
+
+
+def selected(name: str, *tables: str) -> Sequence[str]:
+    with connection.cursor() as sql:
+        for statement in tables:
+            sql.execute(statement)
+        sql.execute(BLOCKS[name])
+        return [json.dumps(row[0]) if isinstance(row[0], dict) else row[0] for row in sql.fetchall()]
+
+
+def written(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, export: str, content: Any) -> Sequence[str]:
+    (folder / export).write_text(json.dumps(content))
+    monkeypatch.chdir(folder)
+    exec(compile(BLOCKS[name], name, "exec"), {})  # noqa: S102 - the page's own words
+    return (folder / "users.jsonl").read_text().splitlines()
+
+
+def test_every_service_of_the_page_is_tried_here() -> None:
+    assert set(BLOCKS) == {"django", "supabase", "better-auth", "kratos", "firebase", "keycloak"}
+
+
+def test_django(tmp_path: Path) -> None:
+    old = (
+        "from django.conf import settings\n"
+        "settings.configure(USE_TZ=True, INSTALLED_APPS=['django.contrib.auth', 'django.contrib.contenttypes'],\n"
+        "    DATABASES={'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': ':memory:'}})\n"
+        "import datetime, django\n"
+        "django.setup()\n"
+        "from django.core.management import call_command\n"
+        "call_command('migrate', verbosity=0)\n"
+        "from django.contrib.auth.models import User\n"
+        "at = datetime.datetime(2021, 3, 1, 12, tzinfo=datetime.UTC)\n"
+        f"password = {PBKDF2PasswordHasher().encode(PASSWORD, 'aSaltOfTwentyTwoLetter', 1000)!r}\n"
+        "User.objects.create(username='Dora', email='Dora@example.com', date_joined=at, password=password)\n"
+        "User.objects.create(username='nobody')\n"
+    )
+    subprocess.run([sys.executable, "-c", old + BLOCKS["django"]], cwd=tmp_path, check=True, timeout=60)
+    assert comes_in((tmp_path / "users.jsonl").read_text().splitlines()).username == "dora"
+
+
+def test_supabase() -> None:
+    user = comes_in(
+        selected(
+            "supabase",
+            "CREATE SCHEMA auth",
+            "CREATE TABLE auth.users (id uuid, email varchar(255), email_confirmed_at timestamptz, encrypted_password "
+            "varchar(255), created_at timestamptz, banned_until timestamptz, deleted_at timestamptz)",
+            f"INSERT INTO auth.users VALUES ('{ID}', 'dora@example.com', now(), '{BCRYPT}', '2021-03-01 12:00Z'), "
+            "(gen_random_uuid(), NULL, NULL, '', now())",
+        )
+    )
+    assert (str(user.id), user.email_verified, user.is_active) == (ID, True, True)
+
+
+def test_better_auth() -> None:
+    user = comes_in(
+        selected(
+            "better-auth",
+            'CREATE TEMP TABLE "user" (id text, name text, email text, "emailVerified" boolean, '
+            '"createdAt" timestamp(3))',
+            'CREATE TEMP TABLE account (id text, "userId" text, "providerId" text, password text)',
+            "INSERT INTO \"user\" VALUES ('x7', 'Dora D', 'dora@example.com', true, '2021-03-01 12:00')",
+            "INSERT INTO account VALUES ('a', 'x7', 'google', NULL), "
+            f"('b', 'x7', 'credential', '{better_auth(PASSWORD)}')",
+        )
+    )
+    assert (user.first_name, user.email_verified) == ("Dora D", True)
+
+
+def test_kratos() -> None:
+    kept = argon2.PasswordHasher(1, 1024, 1).hash(PASSWORD)
+    user = comes_in(
+        selected(
+            "kratos",
+            "CREATE TEMP TABLE identities (id uuid, traits jsonb, state text, created_at timestamp)",
+            "CREATE TEMP TABLE identity_verifiable_addresses (identity_id uuid, value text, verified boolean)",
+            "CREATE TEMP TABLE identity_credential_types (id uuid, name text)",
+            "CREATE TEMP TABLE identity_credentials (identity_id uuid, identity_credential_type_id uuid, config jsonb)",
+            f"""INSERT INTO identities VALUES ('{ID}',
+                '{{"email": "Dora@example.com", "name": {{"first": "Dora"}}}}', 'active', '2021-03-01 12:00')""",
+            f"INSERT INTO identity_verifiable_addresses VALUES ('{ID}', 'dora@example.com', true)",
+            f"INSERT INTO identity_credential_types VALUES ('{ID}', 'password')",
+            f"""INSERT INTO identity_credentials VALUES ('{ID}', '{ID}', '{{"hashed_password": "{kept}"}}')""",
+        )
+    )
+    assert (str(user.id), user.first_name, user.last_name, user.email_verified) == (ID, "Dora", "", True)
+
+
+def test_firebase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    settings.FIREBASE_SIGNER_KEY = FIREBASE_KEY
+    *_, salt, made = FIREBASE.split("$")
+    export = {
+        "users": [
+            {
+                "localId": "x7", "email": "dora@example.com", "emailVerified": True, "passwordHash": made,
+                "salt": salt, "displayName": "Dora D", "createdAt": "1614600000000",
+            },
+            {"localId": "x8", "phoneNumber": "+1", "createdAt": "1614600000000"},
+        ]
+    }  # fmt: skip
+    user = comes_in(written("firebase", tmp_path, monkeypatch, "users.json", export), "user1password")
+    assert (user.first_name, user.email_verified) == ("Dora D", True)
+
+
+def keycloak_pbkdf2(name: str, digest: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    made = pbkdf2_hmac(digest, PASSWORD.encode(), SALT, 1000, 64)
+    return {"hashIterations": 1000, "algorithm": name, "additionalParameters": {}}, {
+        "value": base64.b64encode(made).decode(),
+        "salt": base64.b64encode(SALT).decode(),
+    }
+
+
+def keycloak_argon2() -> tuple[dict[str, Any], dict[str, Any]]:
+    made = argon2.low_level.hash_secret_raw(PASSWORD.encode(), SALT, 5, 7168, 1, 32, argon2.Type.ID)
+    more = {"hashLength": ["32"], "memory": ["7168"], "type": ["id"], "version": ["1.3"], "parallelism": ["1"]}
+    return {"hashIterations": 5, "algorithm": "argon2", "additionalParameters": more}, {
+        "value": base64.b64encode(made).decode(),
+        "salt": base64.b64encode(SALT).decode(),
+    }
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        keycloak_pbkdf2("pbkdf2", "sha1"),
+        keycloak_pbkdf2("pbkdf2-sha256", "sha256"),
+        keycloak_pbkdf2("pbkdf2-sha512", "sha512"),
+        keycloak_argon2(),
+    ],
+    ids=lambda kept: kept[0]["algorithm"],
+)
+def test_keycloak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: tuple[Any, Any]) -> None:
+    about, secret = (json.dumps(part) for part in kept)
+    credentials = [{"type": "otp"}, {"type": "password", "credentialData": about, "secretData": secret}]
+    export = {
+        "users": [
+            {
+                "id": ID, "username": "dora@example.com", "email": "dora@example.com", "emailVerified": True,
+                "enabled": False, "createdTimestamp": 1614600000000, "credentials": credentials, "firstName": "Dora",
+            },
+            {"id": ID, "username": "service-account-x", "createdTimestamp": 1614600000000},
+        ]
+    }  # fmt: skip
+    user = comes_in(written("keycloak", tmp_path, monkeypatch, "realm.json", export))
+    assert (str(user.id), user.first_name, user.email_verified, user.is_active) == (ID, "Dora", True, False)
