@@ -46,13 +46,9 @@ FIELDS: dict[str, type] = {
 WORDS: dict[str, Words] = {
     "line_too_long": _("A line has at most 64 KB."),
     "not_an_object": _("A line is one JSON object in UTF-8."),
-    "unknown_field": _("There is no such field."),
-    "not_a_string": _("This must be a string."),
     "not_a_boolean": _("This must be true or false."),
-    "required": _("This field is required."),
-    "too_long": _("This is too long."),
-    "not_a_uuid": _("This must be a UUID."),
     "created_at_invalid": _("Write a time that has passed, with its zone: 2021-03-01T12:00:00Z."),
+    "username_taken": UsernameTaken.message,
     "duplicate": _("An earlier line means the same user."),
     "email_taken": _("Somebody else has confirmed that address."),
     "taken_meanwhile": _("Somebody took that username or address just now."),
@@ -102,7 +98,7 @@ def read(line: bytes) -> User:
     names["gender"] = given.get("gender", Gender.UNSPECIFIED)
     problems = [
         identifiers.username_problem(username) if username else None,
-        identifiers.email_problem(email) if email else _error("email", "required"),
+        identifiers.email_problem(email) if email else LineError("email", "required"),
         *users.profile_problems(names),
     ]
     password = _noting(problems, _password, given.get("password_hash"))
@@ -110,7 +106,7 @@ def read(line: bytes) -> User:
     user_id = _noting(problems, _id, given.get("id"))
     key = given.get("external_id") or username or email
     if len(key) > KEY_MAX_LENGTH:
-        problems.append(_error("external_id", "too_long"))
+        problems.append(LineError("external_id", "too_long"))
     if found := [problem for problem in problems if problem]:
         raise InvalidInput(found)
     user_id = user_id or _id_of(key, created_at)
@@ -131,13 +127,13 @@ def read(line: bytes) -> User:
 def _object(line: bytes) -> dict[str, Any]:
     """The line's fields that are not null, each of its type."""
     if len(line) > LINE_MAX_BYTES:
-        raise InvalidInput([_error("", "line_too_long")])
+        raise InvalidInput([LineError("", "line_too_long")])
     try:
         found = json.loads(line.decode())
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise InvalidInput([_error("", "not_an_object")])
+        raise InvalidInput([LineError("", "not_an_object")])
     given = {name: value for name, value in found.items() if value is not None}
     if problems := [problem for name, value in given.items() if (problem := _type_problem(name, value))]:
         raise InvalidInput(problems)
@@ -148,9 +144,9 @@ def _type_problem(name: str, value: object) -> FieldError | None:
     kind = FIELDS.get(name)
     if kind is None:
         # What is no word may be anybody's data.
-        return _error(name if re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,40}", name) else "?", "unknown_field")
+        return LineError(name if re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,40}", name) else "?", "unknown_field")
     if not isinstance(value, kind):
-        return _error(name, "not_a_string" if kind is str else "not_a_boolean")
+        return LineError(name, "not_a_string" if kind is str else "not_a_boolean")
     return None
 
 
@@ -171,7 +167,7 @@ def _password(exported: str) -> str:
     try:
         return imported_hashes.adopt(exported)
     except UnusableHash as unusable:
-        raise InvalidInput([_error("password_hash", unusable.code)]) from None
+        raise InvalidInput([LineError("password_hash", unusable.code)]) from None
 
 
 def _created_at(text: str) -> datetime:
@@ -180,7 +176,7 @@ def _created_at(text: str) -> datetime:
     except ValueError:
         found = None
     if found is None or found.tzinfo is None or not datetime(1970, 1, 1, tzinfo=UTC) <= found <= now():
-        raise InvalidInput([_error("created_at", "created_at_invalid")])
+        raise InvalidInput([LineError("created_at", "created_at_invalid")])
     return found.astimezone(UTC)
 
 
@@ -190,7 +186,7 @@ def _id(text: str) -> UUID:
     except ValueError:
         found = UUID(int=0)
     if not found.int:
-        raise InvalidInput([_error("id", "not_a_uuid")])
+        raise InvalidInput([LineError("id", "not_a_uuid")])
     return found
 
 
@@ -212,8 +208,12 @@ def _neutral_username(user_id: UUID) -> str:
     return "user-" + "".join(_LETTERS[code // len(_LETTERS) ** place % len(_LETTERS)] for place in range(12))
 
 
-def _error(name: str, code: str) -> FieldError:
-    return FieldError(name, code, WORDS[code])
+class LineError(FieldError):
+    """What only a line of an import gets wrong."""
+
+    @property
+    def message(self) -> Words:
+        return WORDS[self.code] if self.code in WORDS else super().message
 
 
 # --- A batch ------------------------------------------------------------------------------------------------
@@ -270,14 +270,13 @@ def _sift(arrivals: Sequence[_Arrival], seen: _Seen, report: Report) -> Sequence
     for arrival in arrivals:
         user = arrival.user
         if not seen.take("id", user.id):
-            report.refusals.append(Refusal(arrival.line, _error("id", "duplicate")))
+            report.refusals.append(Refusal(arrival.line, LineError("id", "duplicate")))
         elif user.id in ids:
             report.there += 1
         elif user.username_skeleton in skeletons or not seen.take("name", user.username_skeleton):
-            error = FieldError("username", UsernameTaken.code, UsernameTaken.message)
-            report.refusals.append(Refusal(arrival.line, error))
+            report.refusals.append(Refusal(arrival.line, LineError("username", "username_taken")))
         elif user.email in owned or seen.is_taken("email", user.email):
-            report.refusals.append(Refusal(arrival.line, _error("email", "email_taken")))
+            report.refusals.append(Refusal(arrival.line, LineError("email", "email_taken")))
         else:
             new.append(arrival)
             if user.email_verified:
@@ -300,7 +299,7 @@ def _make(new: Sequence[_Arrival], report: Report, origin: Origin) -> None:
     for arrival in new:
         if arrival.user.id not in stored:
             report.made -= 1
-            report.refusals.append(Refusal(arrival.line, _error("", "taken_meanwhile")))
+            report.refusals.append(Refusal(arrival.line, LineError("", "taken_meanwhile")))
     made = [arrival.user for arrival in new if arrival.user.id in stored]
     audit.record_for_each(audit.Kind.USER_IMPORTED, users=made, origin=origin)
     # Claims of this batch as well: an address that two lines have belongs to the one that proved it.
