@@ -177,7 +177,7 @@ class SignInByCodeView(_CodeSignInView):
         user = sign_in_codes.check(
             login=self.asked["login"], code=form.cleaned_data["code"], origin=origin(self.request)
         )
-        self.request.sign_in_method = sign_in_codes.METHOD  # type: ignore[attr-defined]
+        self.request.sign_in_method = logins.BY_MAIL  # type: ignore[attr-defined]
         self.request.session.pop("signing_in", None)
         response: HttpResponse = perform_login(self.request, user, redirect_url=self.asked["next"])
         return response

@@ -106,17 +106,12 @@ def confirm(*, email: str, code: str, origin: Origin) -> User:
 
 def confirm_and_sign_in(*, email: str, code: str, origin: Origin) -> SignedIn:
     """The same for an app, which is signed in with it."""
-    user = confirm(email=email, code=code, origin=origin)
-    with transaction.atomic():
-        return logins.begin_app(user, origin)
+    return logins.begin_app_by_mail(confirm(email=email, code=code, origin=origin), origin)
 
 
 def confirm_by_key_and_sign_in(*, key: str, origin: Origin) -> SignedIn:
     """The same for an app that the link of the mail opened. Raises InvalidKey, RateLimited, AccountDisabled."""
-    user = confirm_by_key(key=key, origin=origin)
-    logins.admit(user)
-    with transaction.atomic():
-        return logins.begin_app(user, origin)
+    return logins.begin_app_by_mail(confirm_by_key(key=key, origin=origin), origin)
 
 
 def _match(code: str, origin: Origin, *, user_id: UUID | None = None, email: str | None = None) -> Challenge:

@@ -11,8 +11,6 @@ from accounts.services import audit, challenges, identifiers, mail, passwords, r
 from accounts.services import login as logins
 from accounts.services.sessions import SignedIn
 
-METHOD = "otp"  # RFC 8176: a one-time password
-
 
 def request(*, login: str, origin: Origin) -> None:
     """Somebody wants a code. The same small writes for any name; the worker looks whom it means.
@@ -78,6 +76,4 @@ def check(*, login: str, code: str, origin: Origin) -> User:
 
 def sign_in(*, login: str, code: str, origin: Origin) -> SignedIn:
     """Sign an app in. Raises what `check` raises."""
-    user = check(login=login, code=code, origin=origin)
-    with transaction.atomic():
-        return logins.begin_app(user, origin, method=METHOD)
+    return logins.begin_app_by_mail(check(login=login, code=code, origin=origin), origin)

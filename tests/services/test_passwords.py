@@ -5,11 +5,19 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from accounts.errors import InvalidCode, InvalidCredentials, InvalidInput, InvalidKey, RateLimited, WrongPassword
-from accounts.models import Challenge, Event, Session, User
+from accounts.errors import (
+    InvalidCode,
+    InvalidCredentials,
+    InvalidInput,
+    InvalidKey,
+    RateLimited,
+    SessionRevoked,
+    WrongPassword,
+)
+from accounts.models import Challenge, DiscardedPicture, Event, Session, User
 from accounts.origin import Origin
-from accounts.services import login, passwords, sealing, sessions
-from tests.conftest import PASSWORD, Mailbox, make_user
+from accounts.services import email_addresses, login, passwords, sealing, sessions, users
+from tests.conftest import PASSWORD, Mailbox, make_user, picture, random_ip
 from tests.threads import at_once
 
 NEW = "another lagoon tractor"
@@ -306,3 +314,58 @@ def test_a_reset_by_a_mail_to_an_earlier_address_does_not_prove_the_present_one(
     reset("carol", mailbox.code(), origin)
     carol.refresh_from_db()
     assert not carol.email_verified
+
+
+# --- A squatter's account -----------------------------------------------------------------------------------
+
+
+def test_the_owner_of_the_address_gets_the_squatters_account_whole(origin: Origin, mailbox: Mailbox, db: None) -> None:
+    """The squatter drill: nothing that somebody left behind who never read this mail box survives."""
+    squatter = users.sign_up_app(
+        username="owner1", email="owner@example.com", password=PASSWORD, origin=origin,
+        first_name="Rude", last_name="Words", gender="male", picture=io.BytesIO(picture()),
+    )  # fmt: skip
+    assert squatter is not None
+    user = squatter.user
+    old_key = User.objects.get(id=user.id).picture
+    assert old_key
+    email_addresses.request_change(user=user, email="squatter@example.net", password=PASSWORD, origin=origin)
+    waiting = mailbox.key("squatter@example.net")
+
+    ask("owner@example.com", origin)
+    reset("owner@example.com", mailbox.code("owner@example.com"), origin)
+
+    user = User.objects.get(id=user.id)
+    assert (user.email, user.email_verified) == ("owner@example.com", True)
+    assert (user.first_name, user.last_name, user.gender, user.picture) == ("", "", "unspecified", "")
+    assert DiscardedPicture.objects.filter(key=old_key).exists()
+    assert not user.sessions.exists()
+    with pytest.raises(SessionRevoked):
+        sessions.refresh(refresh_token=squatter.tokens.refresh_token, origin=origin)
+    with pytest.raises(InvalidCredentials):
+        login.check(login="owner1", password=PASSWORD, origin=origin)
+    with pytest.raises(InvalidKey):
+        email_addresses.confirm_by_key(key=waiting, origin=origin)
+    assert Event.objects.filter(user=user, kind="user.handed_over").count() == 1
+    assert login.check(login="owner@example.com", password=NEW, origin=origin) == user
+
+
+def test_an_owner_who_signs_up_afresh_never_touches_the_squatters_account(
+    origin: Origin, mailbox: Mailbox, db: None
+) -> None:
+    squatter = users.sign_up(username="squatter", email="owner@example.com", password=PASSWORD, origin=origin)
+    elsewhere = Origin(ip=random_ip())
+    owner = users.sign_up(username="theowner", email="owner@example.com", password=NEW, origin=elsewhere)
+    email_addresses.confirm_mine(user=owner, code=mailbox.code("owner@example.com"), origin=elsewhere)
+    squatter.refresh_from_db()
+    assert (squatter.email, squatter.username, squatter.email_verified) == ("", "squatter", False)
+    assert login.check(login="owner@example.com", password=NEW, origin=elsewhere) == owner
+    assert login.check(login="squatter", password=PASSWORD, origin=origin) == squatter
+
+
+def test_a_reset_of_a_proved_account_keeps_names_and_picture(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    ask("alice", origin)
+    reset("alice", mailbox.code(), origin)
+    alice.refresh_from_db()
+    assert alice.first_name == "Alice"
+    assert not Event.objects.filter(kind="user.handed_over").exists()

@@ -78,3 +78,50 @@ def test_too_many_mails_and_codes_pause(alices_api: Api, limits: Callable[..., N
     problem(ask(alices_api, "new@example.com"), 429, "rate_limited", "retry")
     problem(alices_api.post("/me/email/confirm", {"code": "1"}), 400, "invalid_code")
     problem(alices_api.post("/me/email/confirm", {"code": "12345678"}), 429, "rate_limited", "retry")
+
+
+# --- The link, opened by the app ----------------------------------------------------------------------------
+
+
+def test_a_sign_up_is_confirmed_by_the_key_of_its_link_and_signs_in(api: Api, mailbox: Mailbox) -> None:
+    api.post("/signup", sign_up_body())
+    key = mailbox.key("ada@example.com")
+    answer = api.post("/email/confirm", {"key": key, "device": {"name": "Another phone"}})
+    assert answer.status_code == 200
+    assert answer.json()["user"]["email_verified"] is True
+    problem(api.post("/email/confirm", {"key": key}), 400, "invalid_key", "fix_input")
+
+
+# --- Taking a change back -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def undo_key(alices_api: Api, mailbox: Mailbox) -> str:
+    ask(alices_api, "mallory@example.com")
+    alices_api.post("/me/email/confirm", {"code": mailbox.code("mallory@example.com")})
+    return mailbox.key("alice@example.com")
+
+
+def test_a_change_is_taken_back_and_a_new_password_follows_at_once(
+    api: Api, alices_api: Api, undo_key: str, alice: User
+) -> None:
+    answer = api.post("/email/undo", {"key": undo_key}, token="")
+    assert answer.status_code == 200
+    assert answer.json()["username"] == "alice"
+    problem(alices_api.get("/me"), 401, "session_revoked", "sign_in")
+    reset = {"key": answer.json()["reset_key"], "new_password": "another lagoon tractor"}
+    assert api.post("/password/reset", reset, token="").status_code == 204
+    signed_in = api.post("/token", {"login": "alice@example.com", "password": "another lagoon tractor"}, token="")
+    assert signed_in.status_code == 200
+    problem(api.post("/email/undo", {"key": undo_key}), 400, "invalid_key")
+
+
+def test_an_address_that_has_a_new_owner_is_said(api: Api, undo_key: str, bob: User) -> None:
+    User.objects.filter(id=bob.id).update(email="alice@example.com")
+    problem(api.post("/email/undo", {"key": undo_key}, token=""), 409, "email_in_use", "fix_input")
+
+
+def test_guessing_links_is_limited(api: Api, limits: Callable[..., None]) -> None:
+    limits("code_per_ip=1/60")
+    problem(api.post("/email/undo", {"key": "x"}), 400, "invalid_key")
+    problem(api.post("/email/undo", {"key": "x"}), 429, "rate_limited", "retry")

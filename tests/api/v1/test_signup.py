@@ -10,6 +10,7 @@ from accounts.models import Gender, Session, User
 from accounts.services import email_addresses
 from tests.api.conftest import problem, sign_up_body, wrong_fields
 from tests.conftest import PASSWORD, Api, Mailbox
+from tests.services.test_breached_passwords import BREACHED, Server, running
 
 
 def test_a_new_account_is_signed_in_at_once(api: Api) -> None:
@@ -301,3 +302,10 @@ def test_too_many_mails_pause(api: Api, limits: Any) -> None:
     limits("mail_per_ip=1/86400")
     assert api.post("/email/resend", {"email": "ada@example.com"}).status_code == 202
     problem(api.post("/email/resend", {"email": "ada@example.com"}), 429, "rate_limited", "retry")
+
+
+def test_a_password_from_stolen_data_is_refused_by_name(api: Api, settings: Any) -> None:
+    with running(Server()) as server:
+        settings.BREACHED_PASSWORDS_URL = f"http://127.0.0.1:{server.port}/range/"
+        answer = api.post("/signup", sign_up_body(password=BREACHED))
+    assert wrong_fields(answer) == {"password": "password_breached"}

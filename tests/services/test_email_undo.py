@@ -1,0 +1,251 @@
+"""The takeover drill: whoever gets into an account changes its address first, and the owner takes it back."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.utils.timezone import now
+
+from accounts.errors import (
+    EmailInUse,
+    InvalidCode,
+    InvalidCredentials,
+    InvalidKey,
+    RateLimited,
+    RefreshReused,
+    SessionRevoked,
+    WrongPassword,
+)
+from accounts.models import Challenge, Event, Session, User
+from accounts.origin import Origin
+from accounts.services import access_tokens, challenges, email_addresses, hashing, login, passwords, sessions
+from accounts.services.sessions import Tokens
+from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
+from tests.threads import at_once
+
+THEIRS = "mallory@example.com"
+NEW = "another lagoon tractor"
+MALLORYS = "mallory was here first"
+
+
+def move(user: User, email: str, mailbox: Mailbox, password: str = PASSWORD) -> None:
+    """Somebody who is signed in gives the account another address."""
+    origin = Origin(ip=random_ip())
+    email_addresses.request_change(user=user, email=email, password=password, origin=origin)
+    email_addresses.confirm_mine(user=user, code=mailbox.code(email), origin=origin)
+
+
+@pytest.fixture
+def key(alice: User, tokens: Tokens, mailbox: Mailbox) -> str:
+    """Of the link in Alice's mail, after Mallory has used her phone."""
+    move(alice, THEIRS, mailbox)
+    return mailbox.key("alice@example.com")
+
+
+def test_the_owner_is_alone_in_the_account_after_one_press_and_a_new_password(
+    key: str, alice: User, tokens: Tokens, origin: Origin, mailbox: Mailbox
+) -> None:
+    passwords.change(
+        user=alice, current_password=PASSWORD, new_password=MALLORYS, keep=tokens.session_id, origin=origin
+    )
+    mallorys = login.sign_in(login=THEIRS, password=MALLORYS, origin=origin)
+    passwords.request_reset(login=THEIRS, origin=origin)
+    passwords.answer_requests()
+    reset_key, reset_code = mailbox.key(THEIRS), mailbox.code(THEIRS)
+
+    found = email_addresses.undo_change(key=key, origin=origin)
+
+    alice.refresh_from_db()
+    assert (alice.email, alice.email_verified) == ("alice@example.com", True)
+    assert not alice.sessions.open().exists()
+    for old in (tokens, mallorys.tokens):
+        with pytest.raises((SessionRevoked, RefreshReused)):
+            sessions.refresh(refresh_token=old.refresh_token, origin=origin)
+        with pytest.raises(SessionRevoked):
+            sessions.authenticate(access_tokens.verify(old.access_token))
+    for name in ("alice", "alice@example.com", THEIRS):
+        with pytest.raises(InvalidCredentials):
+            login.check(login=name, password=MALLORYS, origin=origin)
+    with pytest.raises(InvalidKey):
+        passwords.reset_by_key(key=reset_key, new_password=NEW, origin=origin)
+    with pytest.raises(InvalidCode):
+        passwords.reset_by_code(login="alice", code=reset_code, new_password=NEW, origin=origin)
+
+    passwords.reset_by_key(key=found.reset_key, new_password=NEW, origin=origin)
+    assert login.check(login="alice@example.com", password=NEW, origin=origin) == alice
+    assert Event.objects.filter(user=alice, kind="email.change_undone").count() == 1
+
+
+def test_looking_at_the_link_changes_nothing_and_it_works_once(key: str, alice: User, origin: Origin) -> None:
+    for _ in range(3):
+        assert email_addresses.match_undo_key(key).email == "alice@example.com"
+    alice.refresh_from_db()
+    assert alice.email == THEIRS
+    email_addresses.undo_change(key=key, origin=origin)
+    with pytest.raises(InvalidKey):
+        email_addresses.undo_change(key=key, origin=origin)
+
+
+def test_the_link_outlives_new_passwords_resets_and_pruning_but_not_seven_days(
+    key: str, alice: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    passwords.change(user=alice, current_password=PASSWORD, new_password=MALLORYS, keep=None, origin=origin)
+    passwords.request_reset(login=THEIRS, origin=origin)
+    passwords.answer_requests()
+    passwords.reset_by_key(key=mailbox.key(THEIRS), new_password=NEW, origin=origin)
+
+    def made(**ago: float) -> None:
+        then = now() - timedelta(**ago)
+        Challenge.objects.filter(kind="undo_email").update(created_at=then, answered_at=then)
+        challenges.prune()
+
+    made(days=6, hours=23)
+    assert email_addresses.match_undo_key(key).user == alice
+    made(days=7, seconds=1)
+    with pytest.raises(InvalidKey):
+        email_addresses.undo_change(key=key, origin=origin)
+    made(days=8, seconds=1)
+    assert not Challenge.objects.filter(kind="undo_email").exists()
+
+
+def test_whoever_moves_it_on_cannot_take_it_back_after_the_owner(
+    key: str, alice: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    move(alice, "mallory2@example.com", mailbox)
+    mallorys = mailbox.key(THEIRS)
+    email_addresses.undo_change(key=key, origin=origin)
+    with pytest.raises(InvalidKey):
+        email_addresses.undo_change(key=mallorys, origin=origin)
+    alice.refresh_from_db()
+    assert alice.email == "alice@example.com"
+    undone = [mail for mail in mailbox.all("mallory2@example.com") if "undo" in mail.message]
+    assert undone == []  # the address that was taken away gets no link of its own
+
+
+def test_the_owner_can_take_it_back_after_whoever_moved_it_on_did(
+    key: str, alice: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    move(alice, "mallory2@example.com", mailbox)
+    email_addresses.undo_change(key=mailbox.key(THEIRS), origin=origin)
+    found = email_addresses.undo_change(key=key, origin=origin)
+    alice.refresh_from_db()
+    assert alice.email == "alice@example.com"
+    assert passwords.match_reset_key(found.reset_key).user == alice
+
+
+def test_a_confirmation_that_waited_opens_nothing_afterwards(
+    key: str, alice: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    email_addresses.request_change(user=alice, email="mallory3@example.com", password=PASSWORD, origin=origin)
+    waiting = mailbox.key("mallory3@example.com")
+    email_addresses.undo_change(key=key, origin=origin)
+    with pytest.raises(InvalidKey):
+        email_addresses.confirm_by_key(key=waiting, origin=origin)
+
+
+def test_an_address_that_somebody_proved_since_stays_theirs_and_the_link_stays_good(
+    key: str, alice: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    dora = make_user("dora")
+    User.objects.filter(id=dora.id).update(email="alice@example.com")
+    with pytest.raises(EmailInUse):
+        email_addresses.undo_change(key=key, origin=origin)
+    alice.refresh_from_db()
+    assert alice.email == THEIRS
+    User.objects.filter(id=dora.id).update(email="dora@example.com")
+    email_addresses.undo_change(key=key, origin=origin)
+    alice.refresh_from_db()
+    assert alice.email == "alice@example.com"
+
+
+def test_a_mere_claim_on_the_address_lapses(key: str, alice: User, carol: User, origin: Origin) -> None:
+    User.objects.filter(id=carol.id).update(email="alice@example.com")
+    email_addresses.undo_change(key=key, origin=origin)
+    carol.refresh_from_db()
+    assert carol.email == ""
+
+
+@pytest.mark.parametrize("forged", ["", "x", "-", "00000000000000000000000000000000-x", "é-é", "a" * 5000])
+def test_a_forged_key_is_refused(forged: str, origin: Origin, db: None) -> None:
+    with pytest.raises(InvalidKey):
+        email_addresses.undo_change(key=forged, origin=origin)
+
+
+def test_the_key_of_a_reset_or_of_a_confirmation_takes_nothing_back(
+    alice: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    passwords.request_reset(login="alice", origin=origin)
+    passwords.answer_requests()
+    for _ in range(2):
+        with pytest.raises(InvalidKey):
+            email_addresses.undo_change(key=mailbox.key(alice.email), origin=origin)
+        email_addresses.request_change(user=alice, email="alice@example.net", password=PASSWORD, origin=origin)
+
+
+def test_guessing_is_limited(origin: Origin, db: None) -> None:
+    for _ in range(100):
+        with pytest.raises(InvalidKey):
+            email_addresses.undo_change(key="00000000000000000000000000000000-x", origin=origin)
+    with pytest.raises(RateLimited):
+        email_addresses.undo_change(key="00000000000000000000000000000000-x", origin=origin)
+
+
+def test_a_claim_that_was_never_proved_gets_no_link(carol: User, origin: Origin, mailbox: Mailbox) -> None:
+    """Else whoever types a stranger's address at sign-up gives the stranger a way in for seven days."""
+    move(carol, "carol@example.net", mailbox)
+    assert [mail for mail in mailbox.all("carol@example.com") if "undo" in mail.message] == []
+    assert not Challenge.objects.filter(kind="undo_email").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_presses_at_once_one_counts(key: str, alice: User, origin: Origin) -> None:
+    found = at_once(8, lambda: email_addresses.undo_change(key=key, origin=origin))
+    assert sum(isinstance(item, email_addresses.Undone) for item in found) == 1, found
+    assert Event.objects.filter(kind="email.change_undone").count() == 1
+
+
+# --- What was under way when the owner pressed --------------------------------------------------------------
+
+
+def test_a_sign_in_that_was_under_way_comes_to_nothing(key: str, alice: User, origin: Origin) -> None:
+    checked = login.check(login="alice", password=PASSWORD, origin=origin)
+    email_addresses.undo_change(key=key, origin=origin)
+    for kind in Session.Kind:
+        with pytest.raises(InvalidCredentials), transaction.atomic():
+            sessions.begin(user=checked, kind=kind, origin=origin)
+    assert not alice.sessions.open().exists()
+
+
+def test_changes_that_were_under_way_come_to_nothing(
+    key: str, alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner's press falls between the check of the password and the change."""
+    matches = hashing.matches
+
+    def slowly(user: User | None, password: str) -> bool:
+        right = matches(user, password)
+        if Challenge.objects.open().filter(kind="undo_email").exists():
+            email_addresses.undo_change(key=key, origin=origin)
+        return right
+
+    monkeypatch.setattr(hashing, "matches", slowly)
+    with pytest.raises(WrongPassword):
+        passwords.change(user=alice, current_password=PASSWORD, new_password=MALLORYS, keep=None, origin=origin)
+    alice.refresh_from_db()
+    assert not alice.has_usable_password()
+
+
+def test_a_change_of_address_that_was_under_way_comes_to_nothing(
+    key: str, alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch, mailbox: Mailbox
+) -> None:
+    matches = hashing.matches
+
+    def slowly(user: User | None, password: str) -> bool:
+        right = matches(user, password)
+        email_addresses.undo_change(key=key, origin=origin)
+        return right
+
+    monkeypatch.setattr(hashing, "matches", slowly)
+    with pytest.raises(WrongPassword):
+        email_addresses.request_change(user=alice, email="mallory3@example.com", password=PASSWORD, origin=origin)
+    assert mailbox.all("mallory3@example.com") == []
