@@ -17,8 +17,10 @@ from uuid import uuid4
 import psycopg2
 import pytest
 import requests
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from project.embedded import BASE, Mail, Valkey, free_ports
+from tests.e2e.chromium import PATH, QUIET
 
 T = TypeVar("T")
 NODE = BASE / "tests/e2e/typescript"
@@ -198,3 +200,20 @@ def node_modules() -> Path:
         done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     return installed.parent
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=PATH, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser, service: Service) -> Iterator[Page]:
+    """A browser of its own, with JavaScript."""
+    context = chromium.new_context(base_url=service.url)
+    context.set_default_timeout(8000)
+    yield context.new_page()
+    context.close()
