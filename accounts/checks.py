@@ -1,11 +1,13 @@
 """System checks: what would bite an operator later, with an id and a hint. `manage.py check --deploy` runs all."""
 
 from collections.abc import Sequence
+from email.utils import parseaddr
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import validate_email
 
 from accounts.services import breached_passwords, imported_hashes, rate_limits
 
@@ -43,6 +45,21 @@ def firebase_signer_key_can_be_read(app_configs: object, **_: object) -> Sequenc
             id="accounts.E004",
         )
     ]
+
+
+@register(Tags.security)
+def mails_have_a_sender(app_configs: object, **_: object) -> Sequence[CheckMessage]:
+    try:
+        validate_email(parseaddr(settings.DEFAULT_FROM_EMAIL)[1])
+    except ValidationError:
+        return [
+            Error(
+                f"EMAIL_FROM is no address ({settings.DEFAULT_FROM_EMAIL}): no mail could be written.",
+                hint="Set EMAIL_FROM='Crew <no-reply@example.com>'; without it the host of PUBLIC_URL is taken.",
+                id="accounts.E005",
+            )
+        ]
+    return []
 
 
 @register(Tags.security, deploy=True)

@@ -22,6 +22,7 @@ def _limits_are_read_again() -> Iterator[None]:
 def well(settings: Settings) -> Settings:
     settings.HTTPS, settings.TRUSTED_PROXY_COUNT, settings.SECRET_KEY = True, 1, "k" * 50
     settings.RATE_LIMITS = []
+    settings.DEFAULT_FROM_EMAIL = "Crew <no-reply@example.com>"
     return settings
 
 
@@ -36,8 +37,9 @@ def test_a_well_configured_service_has_nothing_to_say(well: Settings) -> None:
 
 def test_every_message_has_a_hint(settings: Settings) -> None:
     settings.HTTPS, settings.SECRET_KEY, settings.RATE_LIMITS = False, "short", ["nonsense"]
+    settings.DEFAULT_FROM_EMAIL = "no-reply@127.0.0.1"
     messages = found()
-    assert set(messages) == {"accounts.E001", "accounts.E002", "accounts.W001"}
+    assert set(messages) == {"accounts.E001", "accounts.E002", "accounts.E005", "accounts.W001"}
     assert all(message.hint for message in messages.values())
 
 
@@ -109,3 +111,9 @@ def test_breached_passwords_that_would_be_asked_for_in_the_open_are_an_error(
 def test_a_firebase_key_that_cannot_be_read_is_an_error(well: Settings, key: str, said: bool) -> None:
     well.FIREBASE_SIGNER_KEY = key
     assert ("accounts.E004" in found(deploy=False)) is said
+
+
+@pytest.mark.parametrize("sender", ["no-reply@127.0.0.1", "Crew", "Crew <>", "Crew <no-reply@intranet>"])
+def test_a_sender_that_is_no_address_is_an_error(well: Settings, sender: str) -> None:
+    well.DEFAULT_FROM_EMAIL = sender
+    assert isinstance(found(deploy=False)["accounts.E005"], Error)
