@@ -17,7 +17,7 @@ from accounts.errors import (
 )
 from accounts.models import Challenge, Session, User
 from accounts.origin import Origin
-from accounts.services import audit, challenges, hashing, identifiers, rate_limits, sessions
+from accounts.services import audit, challenges, hashing, identifiers, rate_limits, sealing, sessions
 from accounts.services.sessions import SignedIn
 
 
@@ -140,7 +140,8 @@ def match_code(kind: Challenge.Kind, *, login: str, code: str, origin: Origin) -
     subject = user.id if user else folded
     if not rate_limits.spend("wrong_code_per_account", subject).allowed:
         raise InvalidCode("the account's codes are locked for today")
-    # For nobody the same statement runs, with an id that nobody has.
-    challenge = challenges.match_code(kind, code, origin=origin, user_id=user.id if user else UUID(int=0))
+    # For nobody the same statements run, with an id that nobody has: one for each name, as for somebody.
+    user_id = user.id if user else UUID(bytes=sealing.mac("nobody", folded.encode())[:16])
+    challenge = challenges.match_code(kind, code, origin=origin, user_id=user_id)
     rate_limits.refund("wrong_code_per_account", subject)
     return challenge

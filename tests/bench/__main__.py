@@ -1,13 +1,11 @@
 """Requests a second, latency and server CPU a request, over real HTTP on this machine: `make bench`.
+Whether time tells who has an account: `make bench ARGS=timing` (timing.py).
 
 Prints a table and writes it, with a plot, to docs/bench/. Figures of one run compare with each other; figures of two
 machines do not."""
 
-import http.client
 import json
 import math
-import os
-import subprocess
 import sys
 import threading
 import time
@@ -16,14 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
 
-import psutil
-
-from project.embedded import BASE, free_ports
+from tests.bench import timing
+from tests.bench.server import OUT, Client, Server
 
 SECONDS = 4.0
 CLIENTS = 4
-PASSWORD = "plum tractor lagoon"
-OUT = BASE / "docs" / "bench"
 
 
 @dataclass(frozen=True)
@@ -33,69 +28,6 @@ class Figure:
     p50: float  # milliseconds
     p99: float
     cpu: float  # milliseconds of server CPU a request
-
-
-class Server:
-    """granian as in the image, with two workers."""
-
-    def __init__(self) -> None:
-        self.port = free_ports(1)[0]
-        environment = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "project.settings",
-            "PASSWORD_HASH_CONCURRENCY": "1",
-            "RATE_LIMITS": "login_per_ip=100000000/60,signup_per_ip=100000000/60,refresh_per_ip=100000000/60",
-            "LOG_LEVEL": "WARNING",
-        }
-        for command in (["migrate", "--verbosity=0"], ["seed"]):
-            manage = [sys.executable, "manage.py", *command]
-            subprocess.run(manage, cwd=BASE, env=environment, check=True, stdout=subprocess.DEVNULL)
-        self.process = subprocess.Popen(
-            [
-                sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port),
-                "--no-ws", "--workers", "2", "--blocking-threads", "4", "--log-level", "warning",
-                "project.wsgi:application",
-            ],
-            cwd=BASE, env=environment,
-        )  # fmt: skip
-        while not self.ready():
-            time.sleep(0.1)
-
-    def ready(self) -> bool:
-        try:
-            return Client(self.port).ask("GET", "/readyz")[0] == 200
-        except OSError:
-            return False
-
-    def cpu(self) -> float:
-        """Seconds of CPU that the server and its workers have used."""
-        parent = psutil.Process(self.process.pid)
-        return sum(sum(each.cpu_times()[:2]) for each in [parent, *parent.children(recursive=True)])
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(10)
-
-
-class Client:
-    """One kept-open connection."""
-
-    def __init__(self, port: int) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-
-    def ask(self, method: str, path: str, body: object = None, token: str = "") -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        self.connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-        answer = self.connection.getresponse()
-        return answer.status, answer.read()
-
-    def sign_in(self) -> dict[str, str]:
-        status, body = self.ask("POST", "/api/v1/token", {"login": "alice", "password": PASSWORD})
-        assert status == 200, body
-        tokens: dict[str, str] = json.loads(body)["tokens"]
-        return tokens
 
 
 def measure(name: str, server: Server, make: Callable[[], Callable[[], int]]) -> Figure:
@@ -206,4 +138,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    match sys.argv[1:]:
+        case ["timing"]:
+            timing.main()
+        case _:
+            main()
