@@ -11,7 +11,7 @@ import base64
 import re
 from typing import Any
 
-from accounts.services import email_addresses, passwords
+from accounts.services import email_addresses, passwords, sign_in_codes
 from tests.conftest import Api, Mailbox
 
 Step = dict[str, Any]
@@ -22,7 +22,7 @@ KINDS = {
     "{url}": re.compile(r"https?://\S+\Z"),
 }
 # Words for people, and what chance makes.
-TEXTS = {"detail", "title", "request_id", "access_token", "refresh_token", "next", "ip"}
+TEXTS = {"detail", "title", "request_id", "access_token", "refresh_token", "reset_key", "next", "ip"}
 NUMBERS = {"expires_in", "retry_after"}
 
 
@@ -38,6 +38,7 @@ class Walk:
         if "mail" in step:
             passwords.answer_requests()
             email_addresses.answer_requests()
+            sign_in_codes.answer_requests()
             for name, what in step["keep"].items():
                 self.kept[name] = getattr(self.mailbox, what)(step["mail"])
             return 0, None

@@ -121,6 +121,28 @@ def tour() -> list[Step]:
         },
         {"ask": "POST /token/revoke", "body": {"refresh_token": "{grace}"}},
         {"ask": "POST /token/revoke", "body": {"refresh_token": "{grace}"}},
+        # A code to sign in with.
+        {"ask": "POST /token/code/request", "body": {"login": "grace"}},
+        {"mail": "grace@example.com", "keep": {"code": "code"}},
+        {"ask": "POST /token/code", "body": {"login": "grace", "code": "00000000"}},
+        {
+            "ask": "POST /token/code",
+            "body": {"login": "grace", "code": "{code}", "device": {"name": "Grace's phone"}},
+            "keep": {"access3": "tokens.access_token"},
+        },
+        # A change of address, taken back.
+        {"ask": "POST /me/email", "as": "access3", "body": {"email": "eve@example.com", "password": PASSWORD}},
+        {"mail": "eve@example.com", "keep": {"code": "code"}},
+        {"ask": "POST /me/email/confirm", "as": "access3", "body": {"code": "{code}"}},
+        {"mail": "grace@example.com", "keep": {"undo": "key"}},
+        {"ask": "POST /email/undo", "body": {"key": "{undo}"}, "keep": {"reset": "reset_key"}},
+        {"ask": "POST /email/undo", "body": {"key": "{undo}"}},
+        {"ask": "POST /password/reset", "body": {"key": "{reset}", "new_password": "sixth lagoon tractor"}},
+        # A sign-up that is confirmed by the link.
+        {"ask": "POST /signup", "body": {"username": "joan", "email": "joan@example.com", "password": PASSWORD}},
+        {"mail": "joan@example.com", "keep": {"key": "key"}},
+        {"ask": "POST /email/confirm", "body": {"key": "{key}"}},
+        {"ask": "POST /email/confirm", "body": {"key": "{key}"}},
         # What is no request at all.
         {"ask": "GET /nothing"},
         {"ask": "DELETE /token"},
