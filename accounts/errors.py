@@ -108,6 +108,19 @@ class WrongPassword(AccountError):
     field = "password"
 
 
+class RecentSignInNeeded(AccountError):
+    code = "recent_sign_in_needed"
+    message = _("Enter your password. Without one, sign in again and come back within 10 minutes.")
+    field = "password"
+
+
+class LastSuperuser(AccountError):
+    code = "last_superuser"
+    message = _(
+        "Nobody else has every right on this service. Give another account these rights first, then delete this one."
+    )
+
+
 class EmailNotVerified(AccountError):
     code = "email_not_verified"
     message = _("Confirm your email address first: type the code from the mail we sent you.")

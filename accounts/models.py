@@ -3,7 +3,7 @@
 import os
 import time
 from datetime import datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -64,6 +64,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_staff = models.BooleanField(_("staff"), default=False)
     created_at = models.DateTimeField(default=now, editable=False)
     updated_at = models.DateTimeField(default=now, editable=False)
+    deletes_at = models.DateTimeField(
+        _("erased after"), null=True, editable=False, help_text="set while a deletion is planned (services/deletion.py)"
+    )
 
     objects = BaseUserManager.from_queryset(UserQuerySet)()
 
@@ -82,6 +85,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             # The directory: active ids in order, without a look at the table.
             models.Index("id", condition=Q(is_active=True), name="user_active_ids"),
             models.Index("created_at", condition=Q(email_verified=False), name="user_unproved"),
+            models.Index("deletes_at", condition=Q(deletes_at__isnull=False), name="user_deletion_planned"),
         ]
 
     def __str__(self) -> str:
@@ -168,8 +172,8 @@ class ChallengeQuerySet(QuerySet["Challenge"]):
         return self.exclude(answered_at=None).filter(closed_at=None)
 
     def proofs(self) -> "ChallengeQuerySet":
-        """All but the links that take a change of address back: those outlive whatever else is changed."""
-        return self.exclude(kind=Challenge.Kind.UNDO_EMAIL)
+        """All but the links that take something back: those outlive whatever else is changed."""
+        return self.exclude(kind__in=Challenge.UNDOES)
 
     def close(self) -> int:
         return self.filter(closed_at=None).update(closed_at=now())
@@ -177,7 +181,7 @@ class ChallengeQuerySet(QuerySet["Challenge"]):
 
 class Challenge(models.Model):
     """One mail's two secrets, a code and a link, each kept only as an HMAC. Using one closes both. (The mail that
-    lets a change of address be taken back has a link only, the mail to sign in with a code only.)
+    lets something be taken back has a link only, the mail to sign in with a code only.)
 
     `login` is set while a request waits for the worker, who finds out whom it means and fills in the rest."""
 
@@ -186,7 +190,9 @@ class Challenge(models.Model):
         RESET_PASSWORD = "reset_password"  # noqa: S105 - not a password
         SIGN_IN = "sign_in"
         UNDO_EMAIL = "undo_email"
+        KEEP_ACCOUNT = "keep_account"
 
+    UNDOES = (Kind.UNDO_EMAIL, Kind.KEEP_ACCOUNT)
     MAX_ATTEMPTS = 5
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -217,7 +223,8 @@ class Challenge(models.Model):
 
     @property
     def link_expires_at(self) -> datetime:
-        lifetime = settings.UNDO_LIFETIME if self.kind == self.Kind.UNDO_EMAIL else settings.LINK_LIFETIME
+        lifetimes = {self.Kind.UNDO_EMAIL: settings.UNDO_LIFETIME, self.Kind.KEEP_ACCOUNT: settings.DELETION_GRACE}
+        lifetime = lifetimes.get(self.Kind(self.kind), settings.LINK_LIFETIME)
         return (self.answered_at or self.created_at) + lifetime
 
 
@@ -280,6 +287,66 @@ class DiscardedPicture(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class MailOwner(models.Model):
+    """Whose account a mail in post_office's queue is about. One without a user is of an account that is gone: the
+    mail goes too, as soon as it is sent."""
+
+    mail = models.OneToOneField("post_office.Email", models.CASCADE, primary_key=True, related_name="owner")
+    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="mails")
+
+    def __str__(self) -> str:
+        return f"mail {self.mail_id}"
+
+
+class Export(models.Model):
+    """A copy of somebody's data, made by the worker. The row names its object in the bucket before there is one and
+    goes after it, so that no crash leaves an object behind; one without a user is to be removed."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        READY = "ready"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="exports")
+    state = models.CharField(max_length=6, choices=State, default=State.QUEUED)
+    key = models.CharField(max_length=64, unique=True)
+    size = models.PositiveBigIntegerField(null=True)
+    requested_at = models.DateTimeField(default=now)
+    expires_at = models.DateTimeField(null=True, db_index=True)
+    tries = models.PositiveSmallIntegerField(default=0)
+    claimed_until = models.DateTimeField(null=True, help_text="the end of the lease of the worker that makes it")
+    ip = models.GenericIPAddressField(null=True)
+    device = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint("user", condition=Q(state="queued"), name="export_one_at_a_time")]
+
+    def __str__(self) -> str:
+        return f"{self.state} {self.id}"
+
+
+class Tombstone(models.Model):
+    """That an account was erased on this day, and nothing else."""
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    erased_on = models.DateField()
+
+    def __str__(self) -> str:
+        return str(self.erased_on)
+
+
+class RestingUsername(models.Model):
+    """The username of an erased account, as an HMAC of its skeleton: for a while nobody can take it and pass for
+    whoever had it. Tells nothing of the tombstone it came with."""
+
+    mac = models.BinaryField(primary_key=True)
+    until = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return str(self.until)
 
 
 class ApiUse(models.Model):

@@ -2,10 +2,13 @@
 gathered, with the two that the schedule (project/celery.py) calls for everybody."""
 
 from celery import shared_task
+from django.contrib.sessions.models import Session as BrowserSession
+from django.utils.timezone import now
 
 from accounts.services import (
     audit,
     challenges,
+    deletion,
     email_addresses,
     mail,
     passwords,
@@ -15,7 +18,9 @@ from accounts.services import (
     usage,
     users,
 )
+from accounts.services.deletion import erase_due_accounts
 from accounts.services.email_addresses import answer_resend_requests
+from accounts.services.export import make_exports, remove_expired_exports
 from accounts.services.mail import deliver_mail
 from accounts.services.passwords import answer_reset_requests
 from accounts.services.pictures import remove_discarded_pictures
@@ -27,9 +32,12 @@ __all__ = [
     "answer_reset_requests",
     "answer_sign_in_requests",
     "deliver_mail",
+    "erase_due_accounts",
     "keep_signing_keys",
+    "make_exports",
     "prune",
     "remove_discarded_pictures",
+    "remove_expired_exports",
     "sweep",
 ]
 
@@ -50,6 +58,8 @@ def prune() -> None:
     rate_limits.prune()
     mail.prune()
     sessions.prune()
+    BrowserSession.objects.filter(expire_date__lt=now()).delete()
     users.remove_unproved()
+    deletion.prune()
     audit.prune()
     usage.prune()

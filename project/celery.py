@@ -21,6 +21,9 @@ def _schedule(sender: Celery, **_: object) -> None:
     for name, every in {
         "accounts.sweep": sweep,
         "accounts.remove_discarded_pictures": 60.0,
+        "accounts.make_exports": 60.0,
+        "accounts.remove_expired_exports": 60.0,
+        "accounts.erase_due_accounts": 600.0,
         "accounts.keep_signing_keys": 3600.0,
         "accounts.prune": 3600.0,
     }.items():

@@ -286,6 +286,15 @@ REFRESH_ABSOLUTE_LIFETIME = timedelta(
 CODE_LIFETIME = timedelta(minutes=10)
 LINK_LIFETIME = timedelta(hours=1)
 UNDO_LIFETIME = timedelta(days=7)  # of the link that takes a change of address back
+DELETION_GRACE = timedelta(
+    days=env.number("DELETION_GRACE_DAYS", 14, "Days between asking for the deletion of an account and its erasure.")
+)
+USERNAME_REST = timedelta(
+    days=env.number(
+        "USERNAME_REST_DAYS", 90, "Days that nobody can take the username of an erased account. It is kept as an HMAC."
+    )
+)
+EXPORT_LIFETIME = timedelta(days=7)  # of the copy of somebody's data, from its making
 SIGN_IN_BY_CODE = env.flag("SIGN_IN_BY_CODE", True, "0 takes away signing in by a code that is mailed.")
 RATE_LIMITS = env.items(
     "RATE_LIMITS", "", "Other numbers for limits: login_per_ip=100/300,signup_per_ip=50/3600 (tries/seconds)."

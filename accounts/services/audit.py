@@ -23,6 +23,8 @@ class Kind(StrEnum):
     USER_IMPORTED = "user.imported"
     USER_DISABLED = "user.disabled"
     USER_ENABLED = "user.enabled"
+    USER_DELETION_PLANNED = "user.deletion_planned"
+    USER_DELETION_CANCELLED = "user.deletion_cancelled"
     LOGIN_CODE_REQUESTED = "login.code_requested"
     LOGIN_FAILED = "login.failed"
     LOGIN_PAUSED = "login.paused"
@@ -47,6 +49,8 @@ class Kind(StrEnum):
     PROFILE_CHANGED = "profile.changed"
     PICTURE_CHANGED = "picture.changed"
     PICTURE_REMOVED = "picture.removed"
+    EXPORT_REQUESTED = "export.requested"
+    EXPORT_READY = "export.ready"
 
 
 # What each kind means to the person whose log it is.
@@ -56,6 +60,8 @@ WORDS: dict[Kind, Words] = {
     Kind.USER_IMPORTED: _("Account brought over from another service"),
     Kind.USER_DISABLED: _("Account switched off"),
     Kind.USER_ENABLED: _("Account switched on again"),
+    Kind.USER_DELETION_PLANNED: _("Deletion of the account asked for"),
+    Kind.USER_DELETION_CANCELLED: _("Deletion taken back: the account stays"),
     Kind.LOGIN_CODE_REQUESTED: _("Code to sign in asked for"),
     Kind.LOGIN_FAILED: _("Failed sign-in: wrong password"),
     Kind.LOGIN_PAUSED: _("Failed sign-in: paused after too many wrong passwords"),
@@ -80,6 +86,8 @@ WORDS: dict[Kind, Words] = {
     Kind.PROFILE_CHANGED: _("Profile changed"),
     Kind.PICTURE_CHANGED: _("Picture changed"),
     Kind.PICTURE_REMOVED: _("Picture removed"),
+    Kind.EXPORT_REQUESTED: _("Copy of all data asked for"),
+    Kind.EXPORT_READY: _("Copy of all data made"),
 }
 # What a person should look at.
 NOTABLE = frozenset(
@@ -91,8 +99,11 @@ NOTABLE = frozenset(
         Kind.SESSION_NEW_DEVICE,
         Kind.SESSION_REUSED,
         Kind.EMAIL_CLAIM_LAPSED,
+        Kind.USER_DELETION_PLANNED,
     }
 )
+# What somebody else did, on an account of their own: where they did it is not the reader's to take away.
+OF_OTHERS = frozenset({Kind.EMAIL_CLAIMED_ELSEWHERE, Kind.EMAIL_CLAIM_LAPSED})
 
 # What is written for names that nobody has, so that it takes as long as for somebody; kept for a shorter time.
 GUESSES = frozenset({Kind.LOGIN_FAILED, Kind.LOGIN_PAUSED, Kind.CODE_FAILED})
@@ -137,6 +148,17 @@ def record(
 def record_for_each(kind: Kind, *, users: Sequence[User], origin: Origin) -> None:
     """The same event for many at once."""
     Event.objects.bulk_create([Event(kind=kind, user=user, ip=origin.ip, device=origin.label[:200]) for user in users])
+
+
+def make_anonymous(user: User) -> None:
+    """What is left of the log of an account that is erased: that something of this kind happened at that time. So it
+    is with tries that met no account and came from one of its apps, whose name is the person's own words."""
+    apps = user.sessions.filter(kind=Session.Kind.APP).exclude(name="")
+    names, networks = set(apps.values_list("name", flat=True)), set(apps.values_list("ip", flat=True))
+    nobodys = Q(user=None, created_at__gte=now() - GUESSES_RETENTION, device__in=names, ip__in=networks)
+    Event.objects.filter(Q(user=user) | nobodys if names else Q(user=user)).update(
+        user=None, ip=None, device="", session=None, data={}
+    )
 
 
 def prune() -> int:

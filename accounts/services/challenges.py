@@ -160,7 +160,7 @@ def close(challenge: Challenge) -> None:
 
 
 def close_all(user: User) -> None:
-    """Every code and link but those that take a change of address back."""
+    """Every code and link but those that take something back."""
     Challenge.objects.open().proofs().filter(user=user).close()
 
 
@@ -169,4 +169,14 @@ def prune() -> int:
     at = now() - timedelta(days=1)
     proofs = Challenge.objects.proofs().filter(created_at__lt=at - settings.LINK_LIFETIME)
     undoes = Challenge.objects.filter(kind=Challenge.Kind.UNDO_EMAIL, created_at__lt=at - settings.UNDO_LIFETIME)
-    return proofs.delete()[0] + undoes.delete()[0]
+    keeps = Challenge.objects.filter(kind=Challenge.Kind.KEEP_ACCOUNT, created_at__lt=at - settings.DELETION_GRACE)
+    return proofs.delete()[0] + undoes.delete()[0] + keeps.delete()[0]
+
+
+def forget(user: User) -> None:
+    """Everything of an account that is erased: its own, what was typed and waits for the worker, and what others used
+    up on an address that it had proved."""
+    user.challenges.all().delete()
+    Challenge.objects.asked().filter(login__in=[name for name in (user.username, user.email) if name]).delete()
+    if user.email_verified:
+        Challenge.objects.filter(email=user.email).exclude(closed_at=None).delete()

@@ -1,10 +1,12 @@
 """Who may sign in. A right password is not enough: whether the account is switched off or still waits for the
 proof of its address is decided here too, for both faces."""
 
+from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.utils.timezone import now
 
 from accounts.errors import (
     AccountDisabled,
@@ -119,6 +121,14 @@ def confirm_password(*, user: User, password: str, origin: Origin) -> str:
         raise WrongPassword
     rate_limits.refund("wrong_password_per_account", user.id)
     return full.password
+
+
+RECENT = timedelta(minutes=10)
+
+
+def is_recent(session: Session) -> bool:
+    """Whether this device, which is still signed in, has just proved who uses it: that counts as the password."""
+    return Session.objects.open().filter(id=session.id, authenticated_at__gt=now() - RECENT).exists()
 
 
 def hold(user: User, confirmed: str) -> None:

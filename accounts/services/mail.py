@@ -22,11 +22,12 @@ from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.backends.smtp import EmailBackend as SMTPBackend
 from django.db import connection
+from django.db.models import QuerySet
 from django.template.loader import render_to_string
 from django.utils.timezone import now
 from post_office.models import PRIORITY, STATUS, Email, Log
 
-from accounts.models import User, uuid7
+from accounts.models import MailOwner, User, uuid7
 from accounts.origin import Origin
 from accounts.services import worker
 
@@ -44,6 +45,10 @@ class Message(StrEnum):
     REFRESH_REUSED = "refresh_reused"
     NEW_DEVICE = "new_device"
     SIGN_IN = "sign_in"
+    DELETION_PLANNED = "deletion_planned"
+    DELETION_CANCELLED = "deletion_cancelled"
+    ACCOUNT_ERASED = "account_erased"
+    EXPORT_READY = "export_ready"
 
 
 # Somebody is waiting for these: before the notices.
@@ -71,7 +76,8 @@ def send(
     subject, text, html = render(message, user=user, origin=origin, to=address, context=context or {})
     mail = EmailMultiAlternatives(subject, text, settings.DEFAULT_FROM_EMAIL, [address])
     mail.attach_alternative(html, "text/html")
-    _queue(mail, priority=PRIORITY.high if message in CODES else PRIORITY.medium, expires_at=expires_at)
+    priority = PRIORITY.high if message in CODES else PRIORITY.medium
+    MailOwner.objects.create(mail=_queue(mail, priority=priority, expires_at=expires_at), user=user)
 
 
 def render(message: Message, *, user: User, origin: Origin, to: str, context: dict[str, Any]) -> tuple[str, str, str]:
@@ -119,9 +125,9 @@ class QueueBackend(BaseEmailBackend):
         return len(email_messages)
 
 
-def _queue(mail: EmailMessage, *, priority: int, expires_at: datetime | None = None) -> None:
+def _queue(mail: EmailMessage, *, priority: int, expires_at: datetime | None = None) -> Email:
     html = next((part.content for part in getattr(mail, "alternatives", []) if part.mimetype == "text/html"), "")
-    Email.objects.create(
+    row: Email = Email.objects.create(
         from_email=mail.from_email,
         to=mail.to,
         cc=mail.cc,
@@ -139,6 +145,7 @@ def _queue(mail: EmailMessage, *, priority: int, expires_at: datetime | None = N
         number_of_retries=0,
     )
     worker.tell(deliver_mail)
+    return row
 
 
 # --- Delivering ---------------------------------------------------------------------------------------------
@@ -243,6 +250,7 @@ def _finish(mail: Email, status: int, error: Exception | None = None) -> None:
     if error is not None:
         _note(mail, error)
         log.warning("mail %s is given up: %s", mail.id, type(error).__name__)
+    _orphans().filter(id=mail.id).delete()
 
 
 def _try_later(mail: Email, error: Exception) -> None:
@@ -262,7 +270,28 @@ def _wait(mail: Email, seconds: float, error: Exception, **changes: int) -> None
 
 def _note(mail: Email, error: Exception) -> None:
     code = getattr(error, "smtp_code", "")
+    if not Email.objects.filter(id=mail.id).exists():
+        return  # erased with its account while it was being sent
     Log.objects.create(email=mail, status=STATUS.failed, exception_type=type(error).__name__, message=str(code))
+
+
+# --- Forgetting ---------------------------------------------------------------------------------------------
+
+
+def forget(user: User) -> None:
+    """Every mail about an account that is erased, sent or not, and whatever else went to the address that it had
+    proved."""
+    Email.objects.filter(owner__user=user).delete()
+    if user.email_verified:
+        Email.objects.filter(to=[user.email]).delete()
+
+
+def _orphans() -> QuerySet[Email]:
+    """The last mails of accounts that are gone, once they are sent or given up."""
+    found: QuerySet[Email] = Email.objects.filter(
+        owner__isnull=False, owner__user=None, status__in=[STATUS.sent, STATUS.failed]
+    )
+    return found
 
 
 def prune() -> int:
@@ -271,5 +300,6 @@ def prune() -> int:
     Email.objects.filter(
         status__in=[STATUS.queued, STATUS.requeued], expires_at__lte=at, scheduled_time__lte=at
     ).update(status=STATUS.failed, message="", html_message="", context=None)
+    _orphans().delete()
     count, _ = Email.objects.filter(created__lt=at - settings.MAIL_RETENTION).delete()
     return int(count)

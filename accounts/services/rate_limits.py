@@ -48,6 +48,7 @@ DEFAULTS = (
     Limit("claim_mail_per_address_and_network", 10, 3600),
     Limit("change_mail_per_account", 10, 3600),
     Limit("picture_per_account", 30, 3600),
+    Limit("export_per_account", 3, 86400),
 )
 
 
@@ -196,6 +197,12 @@ def spend_or_refuse(name: str, subject: object) -> None:
     spent = spend(name, subject)
     if not spent.allowed:
         raise RateLimited(spent.retry_after, reason=name)
+
+
+def forget(*subjects: object) -> None:
+    """Whatever was counted of these; for an account that is erased."""
+    keys = [_key(name, str(subject)) for name in limits() for subject in subjects if subject]
+    Budget.objects.filter(key__in=keys).delete()
 
 
 def prune() -> int:

@@ -24,6 +24,7 @@ from accounts.origin import Origin
 from accounts.services import (
     audit,
     cursors,
+    deletion,
     email_addresses,
     hashing,
     identifiers,
@@ -77,6 +78,7 @@ def sign_up(
         user = User.objects.create(
             username=username, username_skeleton=skeleton, email=email, password=password_hash, **names
         )
+        _refuse_resting(skeleton)
         audit.record(audit.Kind.USER_SIGNED_UP, user=user, origin=origin)
         email_addresses.send_confirmation(user, email, origin=origin)
     if encoded:
@@ -91,6 +93,12 @@ def sign_up_app(*, origin: Origin, **fields: Any) -> SignedIn | None:
         return None
     with transaction.atomic():
         return login.begin_app(user, origin)
+
+
+def _refuse_resting(skeleton: str) -> None:
+    """Looked at with the name in hand: whoever is erased at this moment, the constraint has waited for."""
+    if deletion.rests(skeleton):
+        raise UsernameTaken("it was an erased account's")
 
 
 @contextmanager
@@ -204,6 +212,7 @@ def _apply(user_id: UUID, changes: dict[str, str], versions: Collection[str] | N
         user.username_skeleton = identifiers.skeleton(user.username)
     user.save_profile(*changed, *(["username_skeleton"] if "username" in changed else []))
     if "username" in changed:
+        _refuse_resting(user.username_skeleton)
         audit.record(audit.Kind.USERNAME_CHANGED, user=user, origin=origin)
     if others := sorted(set(changed) - {"username"}):
         audit.record(audit.Kind.PROFILE_CHANGED, user=user, origin=origin, fields=others)
@@ -259,8 +268,6 @@ def remove_unproved() -> int:
             user = User.objects.select_for_update().filter(id=user_id, email_verified=False, is_staff=False).first()
             if user is None or user.sessions.filter(last_used_at__gte=before).exists():
                 continue
-            if user.picture:
-                pictures.discard(user.picture)
-            user.delete()
+            deletion.remove(user)
         count += 1
     return count

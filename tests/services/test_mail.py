@@ -45,6 +45,11 @@ CONTEXT: dict[Message, dict[str, Any]] = {
         "days": 7,
     },
     Message.SIGN_IN: {"code": "01234567"},
+    Message.DELETION_PLANNED: {
+        "erased_at": datetime(2026, 12, 7, 9, 30, tzinfo=UTC),
+        "link": "http://localhost/account/delete/undo/a-b/",
+    },
+    Message.EXPORT_READY: {"link": "http://localhost/account/data/", "days": 7},
 }
 
 

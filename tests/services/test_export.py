@@ -1,0 +1,408 @@
+"""A copy of somebody's data: asked for, made once, private, gone after a week."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.files.storage import storages
+from django.db import IntegrityError, connection
+from django.utils.timezone import now
+from PIL import Image
+from pytest_django import Settings
+
+from accounts.errors import RateLimited
+from accounts.models import Event, Export, Session, User
+from accounts.origin import Device, Origin
+from accounts.services import audit, deletion, email_addresses, export, mail, pictures, sessions
+from tests.conftest import PASSWORD, Mailbox, make_user, picture
+from tests.threads import at_once
+
+
+@pytest.fixture
+def asked(alice: User, origin: Origin) -> Export:
+    return export.request(user=alice, origin=origin)
+
+
+@pytest.fixture
+def ready(asked: Export) -> Export:
+    assert export.make_queued() == 1
+    asked.refresh_from_db()
+    assert asked.state == "ready"
+    return asked
+
+
+@pytest.fixture
+def no_storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storages["default"], "save", refuse)
+        yield
+
+
+def stored(found: Export) -> bool:
+    return bool(storages["default"].exists(export.path(found)))
+
+
+def fetch(address: str | None) -> bytes:
+    assert address
+    with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 - signed by us
+        body: bytes = answer.read()
+    return body
+
+
+def copy_of(user: User) -> dict[str, bytes]:
+    """{name in the ZIP: its content}."""
+    file = io.BytesIO()
+    export.write(file, user)
+    with zipfile.ZipFile(file) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def read(user: User, name: str) -> Any:
+    return json.loads(copy_of(user)[name])
+
+
+# --- Asking -------------------------------------------------------------------------------------------------
+
+
+def test_a_copy_is_asked_for_made_and_told(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    assert export.latest(alice) is None
+    found = export.request(user=alice, origin=origin)
+    assert found.state == "queued"
+    assert export.address(found) is None
+    assert export.make_queued() == 1
+    found = export.latest(alice)  # type: ignore[assignment]
+    assert found.state == "ready"
+    assert found.expires_at
+    assert abs(found.expires_at - now() - timedelta(days=7)) < timedelta(seconds=10)
+    body = fetch(export.address(found))
+    assert len(body) == found.size
+    assert zipfile.ZipFile(io.BytesIO(body)).testzip() is None
+    assert sorted(Event.objects.filter(user=alice).values_list("kind", "ip")) == [
+        ("export.ready", origin.ip),
+        ("export.requested", origin.ip),
+    ]
+    told = mailbox.last("alice@example.com")
+    assert "ready" in told.subject
+    assert "Ada's iPhone" in told.message
+    assert "/account/data/" in told.message
+    assert "exports/" not in told.message + told.html_message  # the mail opens nothing
+    assert export.make_queued() == 0
+
+
+def test_one_at_a_time(alice: User, asked: Export, origin: Origin) -> None:
+    assert export.request(user=alice, origin=origin) == asked
+    with pytest.raises(IntegrityError):
+        Export.objects.create(user=alice, key="another")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_asked_for_many_times_at_once_it_is_one(alice: User, origin: Origin) -> None:
+    found = at_once(8, lambda: export.request(user=alice, origin=origin).id)
+    assert len(set(found)) == 1, found
+    assert Event.objects.filter(kind="export.requested").count() == 1
+
+
+def test_three_a_day(alice: User, origin: Origin) -> None:
+    for _ in range(3):
+        export.request(user=alice, origin=origin)
+        export.make_queued()
+    with pytest.raises(RateLimited):
+        export.request(user=alice, origin=origin)
+
+
+def test_a_new_copy_takes_the_place_of_the_one_before(alice: User, ready: Export, origin: Origin) -> None:
+    newer = export.request(user=alice, origin=origin)
+    assert export.latest(alice) == newer
+    assert stored(ready)
+    export.make_queued()
+    assert export.remove_expired() == 1
+    newer.refresh_from_db()
+    assert list(Export.objects.all()) == [newer]
+    assert not stored(ready)
+    assert stored(newer)
+
+
+def test_an_address_that_was_never_proved_gets_no_mail(carol: User, origin: Origin, mailbox: Mailbox) -> None:
+    export.request(user=carol, origin=origin)
+    export.make_queued()
+    assert mailbox.all() == []
+
+
+# --- Its address --------------------------------------------------------------------------------------------
+
+
+def test_without_its_signature_the_address_opens_nothing(ready: Export) -> None:
+    address = export.address(ready)
+    assert address
+    for other in (address.partition("?")[0], address.replace("Signature=", "Signature=0")):
+        with pytest.raises(urllib.error.HTTPError):
+            fetch(other)
+
+
+def test_the_address_is_that_of_a_file_to_keep_and_works_for_a_while(ready: Export) -> None:
+    asked = parse_qs(urlsplit(export.address(ready) or "").query)
+    assert asked["X-Amz-Expires"] == [str(django_settings.PICTURE_URL_LIFETIME)]
+    assert asked["response-content-disposition"] == [f'attachment; filename="Crew-{now():%Y-%m-%d}.zip"']
+
+
+def test_the_address_never_outlives_the_copy(ready: Export) -> None:
+    ready.expires_at = now() + timedelta(seconds=100)
+    (seconds,) = parse_qs(urlsplit(export.address(ready) or "").query)["X-Amz-Expires"]
+    assert 90 < int(seconds) <= 100
+    ready.expires_at = now()
+    assert export.address(ready) is None
+
+
+def test_a_sites_name_does_not_break_the_file_name(ready: Export, settings: Settings) -> None:
+    settings.SITE_NAME = 'Ünder"ground/ 地下'
+    assert zipfile.ZipFile(io.BytesIO(fetch(export.address(ready)))).testzip() is None
+
+
+# --- What stands in it --------------------------------------------------------------------------------------
+
+
+def test_it_holds_all_that_is_kept(alice: User, phone: Session, origin: Origin) -> None:
+    pictures.replace(user=alice, file=io.BytesIO(picture()), origin=origin)
+    mail.send(mail.Message.PASSWORD_CHANGED, user=alice, to="alice.before@example.net", origin=origin)
+    ended = sessions.begin(user=alice, kind=Session.Kind.BROWSER, origin=Origin(ip="192.0.2.9"))
+    sessions.end(user=alice, session_id=ended.id, origin=origin)
+    User.objects.filter(id=alice.id).update(deletes_at=now())
+    alice.refresh_from_db()
+    found = copy_of(alice)
+    assert set(found) == {"README.txt", "profile.json", "devices.json", "events.json", "mails.json", "picture.webp"}
+    profile = json.loads(found["profile.json"])
+    assert (profile["id"], profile["username"], profile["email"]) == (str(alice.id), "alice", "alice@example.com")
+    assert (profile["first_name"], profile["gender"]) == ("Alice", "female")
+    assert profile["deletes_at"]
+    devices = {device["id"]: device for device in json.loads(found["devices.json"])}
+    assert set(devices) == {str(phone.id), str(ended.id)}
+    assert devices[str(phone.id)]["name"] == "Ada's iPhone"
+    assert devices[str(ended.id)]["ended_at"]
+    events = json.loads(found["events.json"])
+    assert [event["kind"] for event in events] == list(
+        Event.objects.filter(user=alice).order_by("id").values_list("kind", flat=True)
+    )
+    assert (events[0]["what"], events[0]["ip"]) == ("Signed in", origin.ip)
+    mails = json.loads(found["mails.json"])
+    assert {"to": ["alice.before@example.net"], "subject": "Your Crew password was changed", "state": "waiting"} in [
+        {name: item[name] for name in ("to", "subject", "state")} for item in mails
+    ]
+    assert Image.open(io.BytesIO(found["picture.webp"])).size == (1024, 1024)
+
+
+def test_every_column_of_the_account_and_its_devices_is_in_it_or_left_out_on_purpose() -> None:
+    """A field that is added later must be thought of."""
+    kept = {field.name for field in User._meta.concrete_fields}
+    assert kept - set(export.PROFILE) == {"password", "username_skeleton", "picture", "is_active", "is_superuser"}
+    kept = {field.name for field in Session._meta.concrete_fields}
+    assert kept - set(export.DEVICE) == {"user", "generation", "generation_used_at", "earlier_used_at"}
+
+
+def test_no_secret_is_in_it(alice: User, phone: Session, origin: Origin, mailbox: Mailbox) -> None:
+    email_addresses.request_change(user=alice, email="alice@example.net", password=PASSWORD, origin=origin)
+    code, key = mailbox.code("alice@example.net"), mailbox.key("alice@example.net")
+    text = b"".join(copy_of(alice).values()).decode()
+    for secret in (code, key, alice.password, "argon2"):
+        assert secret not in text
+
+
+def test_nothing_of_anybody_else_is_in_it(alice: User, bob: User, origin: Origin) -> None:
+    bobs = Origin(ip="203.0.113.7", device=Device("Bob's phone"))
+    sessions.begin(user=bob, kind=Session.Kind.APP, origin=bobs)
+    User.objects.filter(id=bob.id).update(email="bob.claims@example.com", email_verified=False)
+    bob.refresh_from_db()
+    email_addresses.send_confirmation(bob, "alice@example.com", origin=bobs)  # he says that it is his
+    audit.record(audit.Kind.EMAIL_CLAIM_LAPSED, user=alice, origin=bobs)
+    found = copy_of(alice)
+    text = b"".join(found.values()).decode()
+    for word in ("bob", "Bob", "203.0.113.7", str(bob.id)):
+        assert word not in text
+    kinds = {event["kind"] for event in json.loads(found["events.json"])}
+    assert {"email.claimed_elsewhere", "email.claim_lapsed"} <= kinds
+
+
+def test_a_long_log_is_written_line_by_line(alice: User, origin: Origin) -> None:
+    Event.objects.bulk_create(Event(user=alice, kind="session.started", ip=origin.ip) for _ in range(5000))
+    assert len(read(alice, "events.json")) == 5000
+
+
+def test_an_account_without_anything_has_a_copy_too(bob: User) -> None:
+    found = copy_of(bob)
+    assert json.loads(found["devices.json"]) == json.loads(found["mails.json"]) == []
+    assert "picture.webp" not in found
+
+
+# --- When something fails -----------------------------------------------------------------------------------
+
+
+def free_the_lease() -> None:
+    Export.objects.update(claimed_until=now())
+
+
+def test_a_storage_that_is_away_costs_a_minute_and_in_the_end_the_copy(
+    alice: User, asked: Export, no_storage: None, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert export.make_queued() == 1
+    asked.refresh_from_db()
+    assert asked.state == "queued"
+    assert asked.claimed_until
+    assert timedelta(seconds=50) < asked.claimed_until - now() <= timedelta(minutes=1)
+    assert export.make_queued() == 0
+    for _ in range(export.MAX_TRIES - 1):
+        free_the_lease()
+        assert export.make_queued() == 1
+    asked.refresh_from_db()
+    assert (asked.state, asked.tries) == ("failed", export.MAX_TRIES)
+    assert export.latest(alice) == asked
+    assert export.request(user=alice, origin=origin) != asked
+
+
+def test_after_the_storage_is_back_the_copy_is_made(asked: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(export, "write", lambda *_: 1 / 0)
+        assert export.make_queued() == 1
+    free_the_lease()
+    assert export.make_queued() == 1
+    asked.refresh_from_db()
+    assert asked.state == "ready"
+
+
+KILLED = """
+import sys, time, django
+django.setup()
+from django.conf import settings
+settings.DATABASES["default"]["NAME"] = sys.argv[1]
+from accounts.services import export
+def stop(row):
+    print("there", flush=True)
+    time.sleep(30)
+export._finish = stop
+export.make_queued()
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_is_killed_after_the_upload_leaves_a_row_that_is_taken_again(asked: Export) -> None:
+    worker = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(connection.settings_dict["NAME"])],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        assert worker.stdout
+        assert worker.stdout.readline().strip() == b"there"
+    finally:
+        worker.send_signal(signal.SIGKILL)
+        worker.communicate()
+    assert stored(asked)
+    assert export.make_queued() == 0  # the lease lasts
+    free_the_lease()
+    assert export.make_queued() == 1
+    asked.refresh_from_db()
+    assert (asked.state, asked.tries) == ("ready", 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_several_workers_each_copy_has_one(origin: Origin, mailbox: Mailbox, db: None) -> None:
+    for number in range(6):
+        export.request(user=make_user(f"dora{number}"), origin=origin)
+    found = at_once(3, export.make_queued)
+    assert sum(count for count in found if isinstance(count, int)) == 6, found
+    assert Export.objects.filter(state="ready").count() == len(mailbox.all()) == 6
+
+
+def erase(user: User) -> None:
+    User.objects.filter(id=user.id).update(deletes_at=now())
+    assert deletion.erase_due() == 1
+
+
+def test_an_account_that_is_erased_takes_its_copies_along(alice: User, ready: Export) -> None:
+    erase(alice)
+    assert export.remove_expired() == 1
+    assert not stored(ready)
+    assert not Export.objects.exists()
+
+
+def test_one_that_is_erased_before_its_copy_is_made_has_none(alice: User, asked: Export, mailbox: Mailbox) -> None:
+    erase(alice)
+    assert export.make_queued() == 0
+    assert export.remove_expired() == 1
+
+
+def test_one_that_is_erased_while_its_copy_is_made_leaves_no_object(
+    alice: User, asked: Export, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = export._make
+
+    def slowly(row: Export, user: User) -> int:
+        erase(alice)
+        assert export.remove_expired() == 0  # somebody may still be writing it
+        return make(row, user)
+
+    monkeypatch.setattr(export, "_make", slowly)
+    assert export.make_queued() == 1
+    assert stored(asked)
+    assert export.remove_expired() == 1
+    assert not stored(asked)
+    assert [row.subject for row in mailbox.all()] == ["Your Crew account is deleted"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_erasing_and_making_do_not_wait_for_each_other_for_ever(alice: User, origin: Origin) -> None:
+    for number in range(4):
+        user = make_user(f"dora{number}", deletes_at=now())
+        export.request(user=user, origin=origin)
+    begun = time.monotonic()
+    found = at_once(4, lambda: (export.make_queued(), deletion.erase_due()))
+    assert not [item for item in found if isinstance(item, Exception)], found
+    assert time.monotonic() - begun < 30
+    assert set(User.objects.all()) == {alice}
+    export.remove_expired()
+    assert not Export.objects.exists()
+
+
+# --- Removing -----------------------------------------------------------------------------------------------
+
+
+def test_after_seven_days_the_copy_is_gone(alice: User, ready: Export) -> None:
+    assert export.remove_expired() == 0
+    Export.objects.update(expires_at=now())
+    assert export.latest(alice) is None
+    assert export.remove_expired() == 1
+    assert not stored(ready)
+
+
+def test_a_copy_that_cannot_be_removed_now_is_removed_later(
+    ready: Export, monkeypatch: pytest.MonkeyPatch, origin: Origin
+) -> None:
+    Export.objects.update(expires_at=now())
+
+    def refuse(name: str) -> None:
+        raise OSError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storages["default"], "delete", refuse)
+        assert export.remove_expired() == 0
+    assert Export.objects.exists()
+    assert export.remove_expired() == 1
+
+
+def test_nobody_gets_the_copy_of_somebody_else(ready: Export, bob: User) -> None:
+    assert export.latest(bob) is None
