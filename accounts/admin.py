@@ -10,7 +10,7 @@ from post_office import admin as _post_office_admin  # noqa: F401 - registers it
 from post_office.models import Attachment, Email, EmailTemplate, Log
 
 from accounts.http import origin
-from accounts.models import ApiUse, Event, Session, User
+from accounts.models import ApiUse, Event, Session, Tombstone, User
 from accounts.services import users
 
 for _model in (Attachment, Email, EmailTemplate, Log):
@@ -38,7 +38,7 @@ class UserAdmin(ReadOnly):
     show_full_result_count = False
     fields = (
         "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "is_active", "is_staff",
-        "is_superuser", "created_at", "updated_at", "last_login",
+        "is_superuser", "created_at", "updated_at", "last_login", "deletes_at",
     )  # fmt: skip
     readonly_fields = tuple(name for name in fields if name != "is_active")
 
@@ -76,6 +76,13 @@ class ApiUseAdmin(ReadOnly):
     fields = list_display
     ordering = ("-day", "version", "-calls")
     show_full_result_count = False
+
+
+@admin.register(Tombstone)
+class TombstoneAdmin(ReadOnly):
+    list_display = ("id", "erased_on")
+    date_hierarchy = "erased_on"
+    ordering = ("-erased_on",)
 
 
 @admin.register(Email)

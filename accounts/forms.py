@@ -195,6 +195,16 @@ class ChangeEmailForm(forms.Form):
     password = Password(label=_("Your password"))
 
 
+class DeleteAccountForm(forms.Form):
+    password = Password(label=_("Your password"))
+
+    def __init__(self, *args: Any, needs_password: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["password"].required = False  # the rule decides
+        if not needs_password:
+            del self.fields["password"]
+
+
 class ProfileForm(forms.Form):
     picture = Picture()
     remove_picture = forms.BooleanField(label=_("Remove picture"), required=False)

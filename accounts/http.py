@@ -64,7 +64,7 @@ def log_refusal(request: HttpRequest, error: AccountError) -> None:
 
 
 # Links carry their key in the path.
-_PRIVATE_PATH = re.compile(r"^(/account/(?:password/reset/key|confirm-email|email/undo)/).+")
+_PRIVATE_PATH = re.compile(r"^(/account/(?:password/reset/key|confirm-email|email/undo|delete/undo)/).+")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 

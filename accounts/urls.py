@@ -41,5 +41,11 @@ urlpatterns = [
     path("devices/", views.session_list, name="session_list"),
     path("devices/<uuid:session_id>/end/", views.session_end, name="session_end"),
     path("activity/", views.activity, name="activity"),
+    path("data/", views.data, name="data"),
+    path("data/export/", views.export_request, name="export_request"),
+    path("data/export/download/", views.export_download, name="export_download"),
+    path("delete/", views.deletion_request, name="deletion_request"),
+    path("delete/cancel/", views.deletion_cancel, name="deletion_cancel"),
+    path("delete/undo/<str:key>/", views.deletion_undo, name="deletion_undo"),
     path("devices/end-others/", views.session_end_others, name="session_end_others"),
 ]

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -20,12 +21,14 @@ from accounts.errors import AccountError
 from accounts.forms import (
     ChangeEmailForm,
     ConfirmCodeForm,
+    DeleteAccountForm,
     ProfileForm,
     ResetCodeForm,
 )
 from accounts.http import AuthenticatedRequest, log_refusal, origin, show, status_of, with_retry_after
 from accounts.models import Session, User
-from accounts.services import audit, email_addresses, passwords, pictures, sessions, users
+from accounts.services import audit, deletion, email_addresses, export, passwords, pictures, sessions, users
+from accounts.services import login as logins
 
 
 def form_page(
@@ -152,6 +155,22 @@ def email_undo(request: HttpRequest, key: str) -> HttpResponse:
     return render(request, template, {"email": offer.email, "claimant": offer.user})
 
 
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def deletion_undo(request: HttpRequest, key: str) -> HttpResponse:
+    """The link of the mail that says a deletion is planned: a page with a button, because scanners open every link."""
+    template = "accounts/deletion_undo.html"
+    try:
+        if request.method == "POST":
+            user = deletion.cancel_by_key(key=key, origin=origin(request))
+            return render(request, template, {"kept": user})
+        offer = deletion.match_key(key)
+    except AccountError as error:
+        log_refusal(request, error)
+        return with_retry_after(render(request, template, {"error": error.message}, status=status_of(error)), error)
+    return render(request, template, {"claimant": offer.user})
+
+
 # --- The account --------------------------------------------------------------------------------------------
 
 
@@ -240,3 +259,60 @@ def session_end_others(request: AuthenticatedRequest) -> HttpResponse:
     sessions.end_others(user=request.user, keep=request.session_row.id, origin=origin(request))
     messages.success(request, _("All your other devices are signed out."))
     return redirect("session_list")
+
+
+@login_required
+@require_GET
+def data(request: AuthenticatedRequest) -> HttpResponse:
+    """A copy of everything, and the way out."""
+    return render(request, "accounts/data.html", {"export": export.latest(request.user)})
+
+
+@login_required
+@require_POST
+def export_request(request: AuthenticatedRequest) -> HttpResponse:
+    try:
+        export.request(user=request.user, origin=origin(request))
+    except AccountError as error:
+        log_refusal(request, error)
+        messages.error(request, str(error.message))
+    else:
+        messages.success(request, _("Your copy is being made. Look again in a minute."))
+    return redirect("data")
+
+
+@login_required
+@require_GET
+def export_download(request: AuthenticatedRequest) -> HttpResponse:
+    """To an address that is signed now: one in a page that stood open for long would no longer work."""
+    address = export.address(export.latest(request.user))
+    if address is None:
+        messages.error(request, _("There is no copy to download. Ask for a new one."))
+        return redirect("data")
+    return HttpResponseRedirect(address)
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+@sensitive_post_parameters("password")
+def deletion_request(request: AuthenticatedRequest) -> HttpResponse:
+    """Also the address that app stores ask for."""
+
+    def save(data: dict[str, Any]) -> HttpResponse:
+        deletion.request(
+            user=request.user, session=request.session_row, password=data.get("password", ""), origin=origin(request)
+        )
+        return redirect("data")
+
+    # Without a field in it, a form that is sent may be empty.
+    sent = request.POST if request.method == "POST" else None
+    form = DeleteAccountForm(sent, needs_password=not logins.is_recent(request.session_row))
+    return form_page(request, "accounts/deletion_request.html", form, save, days=settings.DELETION_GRACE.days)
+
+
+@login_required
+@require_POST
+def deletion_cancel(request: AuthenticatedRequest) -> HttpResponse:
+    deletion.cancel(user=request.user, origin=origin(request))
+    messages.success(request, _("Your account stays. Nothing was deleted."))
+    return redirect("data")

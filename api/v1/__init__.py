@@ -4,7 +4,7 @@ from django.http import HttpRequest, HttpResponse
 
 from api import errors
 from api.parser import StrictParser
-from api.v1 import config, events, me, password, picture, sessions, signup, token, users
+from api.v1 import config, data, events, me, password, picture, sessions, signup, token, users
 from api.v1.responses import VersionedAPI
 
 
@@ -25,5 +25,5 @@ api = _API(
     parser=StrictParser(),
 )
 errors.install(api)
-for _module in (signup, token, password, me, picture, sessions, events, users, config):
+for _module in (signup, token, password, me, picture, sessions, events, data, users, config):
     api.add_router("", _module.router)

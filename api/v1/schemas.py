@@ -9,9 +9,10 @@ from ninja import Schema
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from accounts.models import Event, Gender, Session, User
+from accounts.models import Event, Export, Gender, Session, User
 from accounts.origin import Device
 from accounts.services import audit, pictures, sessions
+from accounts.services import export as exports
 from api.errors import Action
 
 
@@ -122,6 +123,10 @@ class ChangeEmailIn(In):
     password: Secret
 
 
+class DeletionIn(In):
+    password: Secret = Field("", description="May be left out for 10 minutes after this device signed in.")
+
+
 class IdPageIn(In):
     limit: int = Field(50, ge=1, le=1000)
     cursor: Annotated[str, Field(max_length=200)] = Field("", description="`next` of the page before.")
@@ -151,6 +156,9 @@ class ProfileOut(Schema):
     picture: PictureOut | None
     created_at: datetime
     updated_at: datetime
+    deletion_planned_for: datetime | None = Field(
+        description="When the account will be erased, if that is planned: say so, and offer `cancelDeletion`."
+    )
 
 
 def profile(user: User) -> dict[str, Any]:
@@ -166,6 +174,7 @@ def profile(user: User) -> dict[str, Any]:
         "picture": {"url": signed[256], "sizes": {str(size): url for size, url in signed.items()}} if signed else None,
         "created_at": user.created_at,
         "updated_at": user.updated_at,
+        "deletion_planned_for": user.deletes_at,
     }
 
 
@@ -261,6 +270,28 @@ class UsersOut(Schema):
     count_male: int
     count_unspecified: int
     next: str | None
+
+
+class DeletionOut(Schema):
+    erased_on: datetime | None = Field(description="When the account will be erased; null: no deletion is planned.")
+
+
+class ExportOut(Schema):
+    state: Literal["none", "queued", "ready", "failed"]
+    requested_at: datetime | None
+    expires_at: datetime | None = Field(description="When the copy will be removed; null while there is none.")
+    size: int | None = Field(description="Bytes.")
+    url: str | None = Field(description="A signed address that works for a while; ask again when it stops.")
+
+
+def export(found: Export | None) -> dict[str, Any]:
+    return {
+        "state": found.state if found else "none",
+        "requested_at": found.requested_at if found else None,
+        "expires_at": found.expires_at if found else None,
+        "size": found.size if found else None,
+        "url": exports.address(found),
+    }
 
 
 class PasswordRuleOut(Schema):

@@ -29,11 +29,12 @@ BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "updateProfile": ("PATCH", "/me", {"username": "ada", "first_name": "A", "last_name": "B", "gender": "male"}),
     "changePassword": ("POST", "/me/password", {"current_password": "x", "new_password": "y"}),
     "requestEmailChange": ("POST", "/me/email", {"email": "new@example.com", "password": "x"}),
+    "requestDeletion": ("POST", "/me/deletion", {"password": "x"}),
     "confirmMyEmail": ("POST", "/me/email/confirm", {"code": "12345678"}),
 }
 OPTIONAL = {"first_name", "last_name", "gender", "device"}
 # Of these an app sends the one pair or the other: what is missing is a wrong code.
-EITHER_OR = {"confirmEmail": set(), "resetPassword": {"new_password"}}
+EITHER_OR = {"confirmEmail": set(), "resetPassword": {"new_password"}, "requestDeletion": set()}
 each_operation = pytest.mark.parametrize("operation", BODIES)
 
 
@@ -149,7 +150,7 @@ def test_json_may_name_its_letters(api: Api, content_type: str) -> None:
     assert send(api, "signOut", '{"refresh_token": "x"}', content_type=content_type).status_code == 204
 
 
-@pytest.mark.parametrize("operation", sorted(set(BODIES) - {"updateProfile"}))  # every field may be left out there
+@pytest.mark.parametrize("operation", sorted(set(BODIES) - {"updateProfile", "requestDeletion"}))  # all may be left out
 def test_an_empty_body_is_refused(alices_api: Api, operation: str) -> None:
     method, path, _ = BODIES[operation]
     for content_type in ("application/json", "text/plain", ""):
@@ -164,6 +165,8 @@ def test_every_missing_field_is_named_at_once(alices_api: Api, operation: str) -
         assert answer.status_code == 200
     elif required:
         assert wrong_fields(answer) == dict.fromkeys(required, "required")
+    elif operation == "requestDeletion":
+        problem(answer, 409, "last_superuser")
     else:
         problem(answer, 400, "invalid_code")
 

@@ -143,6 +143,22 @@ def tour() -> list[Step]:
         {"mail": "joan@example.com", "keep": {"key": "key"}},
         {"ask": "POST /email/confirm", "body": {"key": "{key}"}},
         {"ask": "POST /email/confirm", "body": {"key": "{key}"}},
+        # A copy of the data; leaving, and staying after all.
+        {
+            "ask": "POST /signup",
+            "body": {"username": "mary", "email": "mary@example.com", "password": PASSWORD},
+            "keep": {"access4": "tokens.access_token"},
+        },
+        {"ask": "GET /me/export", "as": "access4"},
+        {"ask": "POST /me/export", "as": "access4"},
+        {"ask": "GET /me/export", "as": "access4"},
+        {"ask": "GET /me/deletion", "as": "access4"},
+        {"ask": "POST /me/deletion", "as": "access4", "body": {"password": "wrong"}},
+        {"ask": "POST /me/deletion", "as": "access4", "body": {"password": PASSWORD}},
+        {"ask": "GET /me/deletion", "as": "access4"},
+        {"ask": "POST /token", "body": {"login": "mary", "password": PASSWORD}},
+        {"ask": "DELETE /me/deletion", "as": "access4"},
+        {"ask": "GET /me", "as": "access4"},
         # What is no request at all.
         {"ask": "GET /nothing"},
         {"ask": "DELETE /token"},

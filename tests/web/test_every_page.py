@@ -36,6 +36,11 @@ FOR_MEMBERS: dict[str, int | str] = {
     "activity": 200,
     "account_reauthenticate": 200,
     "session_end_others": 405,
+    "data": 200,
+    "export_request": 405,
+    "export_download": "data",
+    "deletion_request": 200,
+    "deletion_cancel": 405,
 }
 MEMBER: dict[str, int | str] = {
     **FOR_MEMBERS,
@@ -50,7 +55,13 @@ MEMBER: dict[str, int | str] = {
     "account_reset_password_done": "account_reset_password",
     "email_resend": 405,
 }
-WITH_ARGUMENTS = {"email_undo", "account_confirm_email", "account_reset_password_from_key", "session_end"}
+WITH_ARGUMENTS = {
+    "email_undo",
+    "deletion_undo",
+    "account_confirm_email",
+    "account_reset_password_from_key",
+    "session_end",
+}
 SAME = {"account_email_verification_sent", "account_set_password", "account_signup"}
 
 

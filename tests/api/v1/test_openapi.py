@@ -33,6 +33,11 @@ OPERATIONS = {
     "listEvents": "GET /me/events",
     "endSession": "DELETE /me/sessions/{session_id}",
     "endOtherSessions": "DELETE /me/sessions",
+    "requestExport": "POST /me/export",
+    "getExport": "GET /me/export",
+    "requestDeletion": "POST /me/deletion",
+    "getDeletion": "GET /me/deletion",
+    "cancelDeletion": "DELETE /me/deletion",
     "listUsers": "GET /users",
     "getConfig": "GET /config",
 }
@@ -167,6 +172,7 @@ def test_the_shapes_are_those_that_were_promised(served: Contract) -> None:
         "picture",
         "created_at",
         "updated_at",
+        "deletion_planned_for",
     ]
     assert set(shapes["ProfileOut"]["required"]) == set(shapes["ProfileOut"]["properties"])
     assert list(shapes["TokensOut"]["properties"]) == [

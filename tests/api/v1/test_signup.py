@@ -31,6 +31,7 @@ def test_a_new_account_is_signed_in_at_once(api: Api) -> None:
         "last_name": "Lind qvist",
         "gender": "female",
         "picture": None,
+        "deletion_planned_for": None,
         "created_at": "",
         "updated_at": "",
     }
