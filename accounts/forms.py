@@ -50,13 +50,13 @@ class Email(forms.CharField):
 
 
 class Password(forms.CharField):
-    def __init__(self, *, label: Any = None, new: bool = False) -> None:
+    def __init__(self, *, label: Any = None, new: bool = False, help_text: Any = "") -> None:
         attrs = {"autocomplete": "new-password" if new else "current-password"}
         super().__init__(
             label=label or _("Password"),
             strip=False,
             max_length=4096,
-            help_text=PASSWORD_HELP if new else "",
+            help_text=PASSWORD_HELP if new else help_text,
             widget=forms.PasswordInput(attrs=attrs),
         )
         self.widget.attrs.pop("maxlength", None)
@@ -196,11 +196,12 @@ class ChangeEmailForm(forms.Form):
 
 
 class DeleteAccountForm(forms.Form):
-    password = Password(label=_("Your password"))
+    password = Password(
+        label=_("Your password"), help_text=_("Without one, sign in again and come back within 10 minutes.")
+    )
 
     def __init__(self, *args: Any, needs_password: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["password"].required = False  # the rule decides
         if not needs_password:
             del self.fields["password"]
 

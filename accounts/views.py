@@ -306,8 +306,9 @@ def deletion_request(request: AuthenticatedRequest) -> HttpResponse:
 
     # Without a field in it, a form that is sent may be empty.
     sent = request.POST if request.method == "POST" else None
+    days = {"days": settings.DELETION_GRACE.days, "rest": settings.USERNAME_REST.days}
     form = DeleteAccountForm(sent, needs_password=not logins.is_recent(request.session_row))
-    return form_page(request, "accounts/deletion_request.html", form, save, days=settings.DELETION_GRACE.days)
+    return form_page(request, "accounts/deletion_request.html", form, save, **days)
 
 
 @login_required
