@@ -2,8 +2,6 @@
 gathered, with the two that the schedule (project/celery.py) calls for everybody."""
 
 from celery import shared_task
-from django.contrib.sessions.models import Session as BrowserSession
-from django.utils.timezone import now
 
 from accounts.services import (
     audit,
@@ -58,7 +56,6 @@ def prune() -> None:
     rate_limits.prune()
     mail.prune()
     sessions.prune()
-    BrowserSession.objects.filter(expire_date__lt=now()).delete()
     users.remove_unproved()
     deletion.prune()
     audit.prune()

@@ -264,7 +264,7 @@ def _mails(user: User) -> Iterator[dict[str, Any]]:
 
 
 def forget(user: User) -> None:
-    """The copies of an account that is erased; its objects go once the caller's transaction is committed."""
+    """The copies of an account that is erased or handed over: the objects go once the transaction is committed."""
     user.exports.update(user=None, ip=None, device="", expires_at=now())
     worker.tell(remove_expired_exports)
 

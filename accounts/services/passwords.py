@@ -17,6 +17,7 @@ from accounts.services import (
     breached_passwords,
     challenges,
     email_addresses,
+    export,
     hashing,
     identifiers,
     mail,
@@ -190,6 +191,8 @@ def _hand_over(user: User, origin: Origin) -> None:
     if user.picture:
         pictures.discard(user.picture)
     user.first_name, user.last_name, user.gender, user.picture = "", "", Gender.UNSPECIFIED, ""
-    user.save_profile("first_name", "last_name", "gender", "picture")
+    user.deletes_at = None
+    user.save_profile("first_name", "last_name", "gender", "picture", "deletes_at")
+    export.forget(user)
     user.sessions.all().delete()
     audit.record(audit.Kind.USER_HANDED_OVER, user=user, origin=origin)

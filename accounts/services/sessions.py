@@ -18,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.sessions.models import Session as BrowserSession
 from django.db import connection, transaction
 from django.utils.timezone import now
 
@@ -300,6 +301,7 @@ def sign_out(*, refresh_token: str, origin: Origin) -> None:
 
 
 def prune() -> int:
-    """Forget sessions that ended longer ago than an absolute lifetime."""
+    """Forget sessions that ended longer ago than an absolute lifetime, and Django's own that have run out."""
+    BrowserSession.objects.filter(expire_date__lt=now()).delete()
     count, _ = Session.objects.filter(expires_at__lt=now() - settings.REFRESH_ABSOLUTE_LIFETIME).delete()
     return count

@@ -33,6 +33,7 @@ from accounts.services import (
     challenges,
     deletion,
     email_addresses,
+    export,
     hashing,
     identifiers,
     login,
@@ -308,6 +309,19 @@ def test_the_owner_of_the_earlier_address_takes_a_planned_deletion_back_too(
     email_addresses.undo_change(key=key, origin=origin)
     assert deletes_at(bob) is None
     assert "stays" in mailbox.last("bob@example.com").subject
+
+
+def test_what_a_squatter_planned_and_copied_is_not_the_owners(carol: User, origin: Origin, mailbox: Mailbox) -> None:
+    """Carol never proved the address. Whoever reads its mail takes the account over, and keeps it."""
+    session = sessions.begin(user=carol, kind=Session.Kind.APP, origin=origin)
+    export.request(user=carol, origin=origin)
+    export.make_queued()
+    deletion.request(user=carol, session=session, password=PASSWORD, origin=origin)
+    passwords.request_reset(login="carol@example.com", origin=origin)
+    passwords.answer_requests()
+    passwords.reset_by_code(login="carol", code=mailbox.code(carol.email), new_password=NEW, origin=origin)
+    assert deletes_at(carol) is None
+    assert export.latest(carol) is None
 
 
 # --- Erasing ------------------------------------------------------------------------------------------------

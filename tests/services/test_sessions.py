@@ -4,6 +4,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.contrib.sessions.models import Session as BrowserSession
 from django.utils.timezone import now
 from pytest_django import Settings
 
@@ -258,3 +259,10 @@ def test_an_account_has_at_most_a_hundred_devices_and_the_one_unused_for_longest
     made = [sessions.begin(user=alice, kind=Session.Kind.APP, origin=origin) for _ in range(sessions.MAX_OPEN)]
     assert {row.id for row in sessions.of(alice)} == {row.id for row in made}
     assert len(sessions.of(bob)) == 1
+
+
+def test_django_s_own_sessions_are_forgotten_when_they_have_run_out(db: None) -> None:
+    for key, days in (("old", -1), ("young", 1)):
+        BrowserSession.objects.create(session_key=key, session_data="", expire_date=now() + timedelta(days=days))
+    sessions.prune()
+    assert [row.session_key for row in BrowserSession.objects.all()] == ["young"]

@@ -11,6 +11,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.db.models.signals import pre_delete
 from django.utils.timezone import now
+from post_office.models import Email
 from pytest_django import Settings
 
 from accounts.errors import (
@@ -570,6 +571,7 @@ def test_with_an_account_go_its_picture_sessions_and_proofs_and_its_log_stays_na
     assert users.remove_unproved() == 1
     assert not Session.objects.exists()
     assert not Challenge.objects.exists()
+    assert not Email.objects.exists()
     assert DiscardedPicture.objects.get().key == "some-key"
     assert set(Event.objects.values_list("user", flat=True)) == {None}
     assert sign_up(origin).username == "dora"  # the name is free again
