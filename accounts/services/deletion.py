@@ -64,8 +64,6 @@ def _plan(user: User, origin: Origin) -> None:
     user.deletes_at = now() + settings.DELETION_GRACE
     user.save_profile("deletes_at")
     audit.record(audit.Kind.USER_DELETION_PLANNED, user=user, origin=origin)
-    if not user.email_verified:
-        return
     secrets = challenges.issue(Challenge.Kind.KEEP_ACCOUNT, user=user, email=user.email, origin=origin)
     mail.send(
         mail.Message.DELETION_PLANNED,

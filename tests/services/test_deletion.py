@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.db.models.signals import pre_delete
 from django.utils.timezone import now
 from post_office.models import STATUS, Email, Log
 from pytest_django import Settings
@@ -437,6 +438,21 @@ def test_links_of_others_to_an_address_that_it_had_before_stay_good(
     secrets = challenges.issue(Challenge.Kind.UNDO_EMAIL, user=alice, email=due.email, origin=origin)
     deletion.erase_due()
     assert email_addresses.match_undo_key(secrets.key).user == alice
+
+
+def test_who_keeps_the_account_while_others_are_erased_is_spared(due: User, origin: Origin) -> None:
+    first = make_user("dora", deletes_at=now() - timedelta(days=1))
+
+    def change_of_mind(instance: User, **_: Any) -> None:
+        if instance.id == first.id:
+            deletion.cancel(user=due, origin=origin)
+
+    pre_delete.connect(change_of_mind, sender=User)
+    try:
+        assert deletion.erase_due() == 1
+    finally:
+        pre_delete.disconnect(change_of_mind, sender=User)
+    assert User.objects.get() == due
 
 
 def test_one_that_cannot_be_erased_holds_up_no_other(
