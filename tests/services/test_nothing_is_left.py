@@ -3,6 +3,7 @@ device and network finds nothing but the tombstone."""
 
 import io
 import json
+import random
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -37,8 +38,9 @@ from accounts.services import (
 )
 from tests.conftest import PASSWORD, Mailbox, picture, random_ip
 
-HERS = Origin(ip="203.0.113.77", user_agent="Crew/1.0", device=Device("Zenobia's iPhone", "iOS 20", "1.0"))
-NEEDLES = ("zenobia", "quillfeather", "palmyra@example.com", "before@example.net", HERS.ip or "")
+NETWORK = f"2001:db8:{random.randrange(0x1000, 0xFFFF):x}:{random.randrange(0x1000, 0xFFFF):x}::77"
+HERS = Origin(ip=NETWORK, user_agent="Crew/1.0", device=Device("Zenobia's iPhone", "iOS 20", "1.0"))
+NEEDLES = ("zenobia", "quillfeather", "palmyra@example.com", "before@example.net", NETWORK)
 NEW = "another lagoon tractor"
 
 
@@ -126,7 +128,7 @@ def a_life(mailbox: Mailbox) -> User:
 
 def browse(user: User) -> Client:
     """Her browser, and one in which somebody only typed her address."""
-    agent = {"REMOTE_ADDR": HERS.ip, "HTTP_USER_AGENT": "Mozilla/5.0 Firefox/140.0"}
+    agent = {"REMOTE_ADDR": NETWORK, "HTTP_USER_AGENT": "Mozilla/5.0 Firefox/140.0"}
     client = Client(SERVER_NAME="localhost", **agent)  # type: ignore[arg-type]
     assert client.post("/account/login/", {"login": "zenobia", "password": NEW}).status_code == 302
     for path, field in (("password/reset/", "email"), ("login/code/", "login")):
