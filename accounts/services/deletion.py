@@ -17,7 +17,7 @@ from django.contrib.sessions.models import Session as BrowserSession
 from django.db import transaction
 from django.utils.timezone import now
 
-from accounts.errors import LastSuperuser, RecentSignInNeeded
+from accounts.errors import InvalidKey, LastSuperuser, RecentSignInNeeded, SessionRevoked
 from accounts.models import Challenge, RestingUsername, Session, Tombstone, User
 from accounts.origin import NOBODY, Origin
 from accounts.services import audit, challenges, export, identifiers, mail, pictures, rate_limits, sealing
@@ -34,13 +34,15 @@ def request(*, user: User, session: Session, password: str, origin: Origin) -> d
     """A signed-in user wants the account gone, and gives the password or has just signed in on this device. The
     moment of the erasure; asked for again, it stays the same.
 
-    Raises WrongPassword, RecentSignInNeeded, LastSuperuser, RateLimited, Overloaded."""
+    Raises WrongPassword, RecentSignInNeeded, LastSuperuser, RateLimited, Overloaded, SessionRevoked."""
     confirmed = logins.confirm_password(user=user, password=password, origin=origin) if password else None
     with transaction.atomic():
         _require_another_superuser(user)
         if confirmed is not None:
             logins.hold(user, confirmed)
-        row = User.objects.select_for_update().get(id=user.id)
+        row = User.objects.select_for_update(no_key=True).filter(id=user.id).first()
+        if row is None:
+            raise SessionRevoked("erased at this moment")
         if confirmed is None and not logins.is_recent(session):
             raise RecentSignInNeeded
         if row.deletes_at is None:
@@ -54,7 +56,7 @@ def _require_another_superuser(user: User) -> None:
     """The last who has every right stays. All of them are held, so that no two go at once."""
     if not user.is_superuser:
         return
-    supers = list(User.objects.select_for_update().filter(is_superuser=True, is_active=True).order_by("id"))
+    supers = list(User.objects.select_for_update(no_key=True).filter(is_superuser=True, is_active=True).order_by("id"))
     staying = [other for other in supers if other.id != user.id and other.deletes_at is None]
     if not staying:
         raise LastSuperuser
@@ -83,7 +85,7 @@ def _plan(user: User, origin: Origin) -> None:
 def cancel(*, user: User, origin: Origin) -> None:
     """The account stays. Quiet where no deletion is planned, and where it was erased at this moment."""
     with transaction.atomic():
-        row = User.objects.select_for_update().filter(id=user.id).first()
+        row = User.objects.select_for_update(no_key=True).filter(id=user.id).first()
         if row:
             keep(row, origin=origin)
     user.deletes_at = None
@@ -109,9 +111,10 @@ def cancel_by_key(*, key: str, origin: Origin) -> User:
     """The account stays, says whoever reads its mail. Raises InvalidKey, InvalidCode, RateLimited."""
     rate_limits.count_address("code_per_ip", origin=origin)
     offer = match_key(key)
-    assert offer.user_id is not None
     with transaction.atomic():
-        user = User.objects.select_for_update().get(id=offer.user_id)
+        user = User.objects.select_for_update(no_key=True).filter(id=offer.user_id).first()
+        if user is None:
+            raise InvalidKey("erased at this moment")
         challenges.close(offer)
         keep(user, origin=origin)
     return user

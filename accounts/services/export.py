@@ -24,6 +24,7 @@ from django.utils.timezone import now
 from post_office.models import STATUS, Email
 from storages.backends.s3 import S3Storage
 
+from accounts.errors import SessionRevoked
 from accounts.models import Event, Export, User
 from accounts.origin import Origin
 from accounts.services import audit, mail, pictures, rate_limits, worker
@@ -39,9 +40,10 @@ _STORAGE_ERRORS = (BotoCoreError, ClientError, OSError)
 
 
 def request(*, user: User, origin: Origin) -> Export:
-    """A new copy, or the one that is being made already. Raises RateLimited."""
+    """A new copy, or the one that is being made already. Raises RateLimited, SessionRevoked."""
     with transaction.atomic():
-        User.objects.select_for_update(no_key=True).get(id=user.id)  # of several at once, one asks
+        if not User.objects.select_for_update(no_key=True).filter(id=user.id):  # of several at once, one asks
+            raise SessionRevoked("erased at this moment")
         running = user.exports.filter(state=Export.State.QUEUED).first()
         if running:
             return running

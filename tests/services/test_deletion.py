@@ -350,6 +350,18 @@ def test_erased_is_who_asked_and_nobody_else(due: User, alice: User, carol: User
     assert Tombstone.objects.count() == 1
 
 
+def test_what_an_erased_account_had_under_way_is_refused(due: User, bobs_phone: Session, origin: Origin) -> None:
+    offer = Challenge.objects.get(kind="keep_account")
+    deletion.erase_due()
+    with pytest.raises(SessionRevoked):
+        deletion.request(user=due, session=bobs_phone, password="", origin=origin)
+    with pytest.raises(SessionRevoked):
+        export.request(user=due, origin=origin)
+    deletion.cancel(user=due, origin=origin)
+    with pytest.raises(InvalidKey):
+        deletion.cancel_by_key(key=f"{offer.id.hex}-x", origin=origin)
+
+
 def test_a_tombstone_says_only_that_it_happened() -> None:
     assert {field.name for field in Tombstone._meta.get_fields()} == {"id", "erased_on"}
 
