@@ -112,7 +112,7 @@ def cancel_by_key(*, key: str, origin: Origin) -> User:
     rate_limits.count_address("code_per_ip", origin=origin)
     offer = match_key(key)
     with transaction.atomic():
-        user = User.objects.select_for_update(no_key=True).filter(id=offer.user_id).first()
+        user = User.objects.select_for_update(no_key=True, of=("self",)).filter(challenges=offer).first()
         if user is None:
             raise InvalidKey("erased at this moment")
         challenges.close(offer)
