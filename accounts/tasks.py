@@ -15,7 +15,7 @@ from accounts.services import (
     users,
 )
 from accounts.services.email_addresses import answer_resend_requests
-from accounts.services.mail import deliver_mail
+from accounts.services.mail import check_mail_server, deliver_mail
 from accounts.services.passwords import answer_reset_requests
 from accounts.services.pictures import remove_discarded_pictures
 from accounts.services.signing_keys import keep_signing_keys
@@ -23,6 +23,7 @@ from accounts.services.signing_keys import keep_signing_keys
 __all__ = [
     "answer_resend_requests",
     "answer_reset_requests",
+    "check_mail_server",
     "deliver_mail",
     "keep_signing_keys",
     "prune",
