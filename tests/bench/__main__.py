@@ -1,4 +1,5 @@
 """Requests a second, latency and server CPU a request, over real HTTP on this machine: `make bench`.
+Mails a second: `make bench ARGS=mail` (tests/bench/mail.py).
 
 Prints a table and writes it, with a plot, to docs/bench/. Figures of one run compare with each other; figures of two
 machines do not."""
@@ -19,6 +20,7 @@ from statistics import quantiles
 import psutil
 
 from project.embedded import BASE, free_ports
+from tests.bench import mail
 
 SECONDS = 4.0
 CLIENTS = 4
@@ -206,4 +208,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    match sys.argv[1:]:
+        case ["mail", *count]:
+            mail.main(*(int(number) for number in count))
+        case _:
+            main()
