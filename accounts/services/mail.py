@@ -145,7 +145,6 @@ def _queue(mail: EmailMessage, *, priority: int, expires_at: datetime | None = N
 
 # --- Delivering ---------------------------------------------------------------------------------------------
 
-SERVER_PAUSE = 10.0  # seconds until a mail that met no server is tried again
 MAX_TRIES = 14  # with the pauses below: about a day
 # Served by an index of ours (migration 0005); its condition is written as here.
 _CLAIM = """
@@ -231,7 +230,7 @@ def _nobody_there(mail: Email, server: SMTPBackend, error: Exception) -> bool:
     """The server is away or will not have us: no mail's fault, so it is no try of this one, and all wait alike."""
     _hang_up(server)
     _begin_outage()
-    _wait(mail, SERVER_PAUSE, error)
+    _wait(mail, settings.SWEEP_INTERVAL * 2, error)
     return False
 
 
