@@ -6,22 +6,24 @@ and sends twice after a crash (docs/decisions/mail.md). So the rows, the log and
 A row is claimed by one UPDATE that moves its `scheduled_time` to the end of a lease: a sender that dies leaves a
 row that is taken again when the lease is over."""
 
+import json
 import logging
 import random
 import smtplib
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate, parseaddr
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from celery import shared_task
 from django.conf import settings
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.backends.smtp import EmailBackend as SMTPBackend
-from django.db import connection
+from django.db import connection, transaction
 from django.template.loader import render_to_string
 from django.utils.timezone import now
 from post_office.models import PRIORITY, STATUS, Email, Log, RecipientDeliveryStatus
@@ -217,13 +219,26 @@ def _deliver_one(mail: Email, server: SMTPBackend) -> bool:
 
 def _written(mail: Email) -> EmailMultiAlternatives:
     """What post_office would make of a row, without its look for a template and for attachments."""
-    headers = {**(mail.headers or {}), **({"Message-ID": mail.message_id} if mail.message_id else {})}
+    headers = dict(mail.headers or {})
+    if mail.message_id:
+        headers |= {"Message-ID": mail.message_id, **_tracked(mail.message_id)}
     message = EmailMultiAlternatives(
         mail.subject, mail.message, mail.from_email, mail.to, bcc=mail.bcc, cc=mail.cc, headers=headers
     )
     if mail.html_message:
         message.attach_alternative(mail.html_message, "text/html")
     return message
+
+
+def _tracked(message_id: str) -> dict[str, str]:
+    """What makes a mail service name our Message-ID in its webhooks, where it does not by itself."""
+    match settings.ANYMAIL_ESP:
+        case "postmark":
+            return {"X-PM-Metadata-message_id": message_id}
+        case "amazon_ses":
+            return {"X-Metadata": json.dumps({"message_id": message_id})}
+        case _:
+            return {}
 
 
 def _nobody_there(mail: Email, server: SMTPBackend, error: Exception) -> bool:
@@ -309,6 +324,33 @@ def _note(mail: Email, error: Exception) -> None:
 
 
 # --- What people are told -----------------------------------------------------------------------------------
+
+
+def came_back(*, message_id: str, to: str, reason: str, complaint: bool = False) -> bool:
+    """A mail service says later that it could not deliver a mail, or that whoever got it calls it unwanted. Whether
+    the mail is known. Nothing for a mail that is pruned or not ours."""
+    row = _sent_as(message_id)
+    if row is None or to.lower() not in {address.lower() for address in row.to}:
+        log.warning("told of a mail that is not known")
+        return False
+    what = RecipientDeliveryStatus.SPAM_COMPLAINT if complaint else RecipientDeliveryStatus.HARD_BOUNCED
+    with transaction.atomic():
+        Email.objects.filter(id=row.id).update(recipient_delivery_status=what, last_updated=now())
+        Log.objects.create(email=row, status=what, exception_type="", message=reason[:100])
+    log.warning("mail %s came back: %s", row.id, what.name)
+    return True
+
+
+def _sent_as(message_id: str) -> Email | None:
+    """The row of one of our Message-IDs, which begin with a UUID of their time: that has an index in post_office's
+    table, the Message-ID has none."""
+    try:
+        made = UUID(message_id.strip("<>").partition("@")[0])
+    except ValueError:
+        return None
+    at, apart = datetime.fromtimestamp((made.int >> 80) / 1000, UTC), timedelta(minutes=1)
+    around = Email.objects.filter(created__gte=at - apart, created__lte=at + apart)
+    return around.filter(message_id=f"<{message_id.strip('<>')}>").first()
 
 
 class Delivery(StrEnum):
