@@ -37,7 +37,7 @@ def sweep() -> None:
     """Every few seconds: whatever no bell announced, because the broker was away."""
     passwords.answer_requests()
     email_addresses.answer_requests()
-    mail.deliver()
+    mail.take_turn()
 
 
 @shared_task(name="accounts.prune")

@@ -8,8 +8,11 @@ row that is taken again when the lease is over."""
 
 import json
 import logging
+import math
 import random
 import smtplib
+import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate, parseaddr
@@ -148,6 +151,8 @@ def _queue(mail: EmailMessage, *, priority: int, expires_at: datetime | None = N
 # --- Delivering ---------------------------------------------------------------------------------------------
 
 MAX_TRIES = 14  # with the pauses below: about a day
+TURN = 3.0  # seconds
+KEPT_OPEN = 20.0  # seconds that a connection without mail is still used; less than servers and firewalls wait
 # Served by an index of ours (migration 0005); its condition is written as here.
 _CLAIM = """
     UPDATE post_office_email SET scheduled_time = %(lease)s, status = 3, last_updated = %(now)s
@@ -161,23 +166,58 @@ _CLAIM = """
 
 @shared_task(name="accounts.deliver_mail")
 def deliver_mail() -> int:
-    return deliver()
+    return take_turn()
 
 
-def deliver() -> int:
-    """Send what is due, one row after the other over one connection, until nothing is left or the server
-    fails. The number of mails sent."""
-    server = SMTPBackend(fail_silently=False)
+def take_turn() -> int:
+    """In the worker: some seconds of sending, and then again behind whatever came meanwhile. Who forgot a password
+    must not wait until ten thousand notices have left. The number of mails sent."""
+    end = time.monotonic() + TURN
+    sent = deliver(until=end)
+    if time.monotonic() >= end:
+        worker.tell(deliver_mail)
+    return sent
+
+
+def deliver(*, until: float = math.inf) -> int:
+    """Send what is due, one row after the other over one connection, until nothing is left, the server fails or
+    the clock says so. The number of mails sent."""
+    server = _server()
     sent, goes_on = 0, True
-    try:
-        while goes_on and (mail := _claim()):
-            goes_on = _deliver_one(mail, server)
-            sent += mail.status == STATUS.sent
-    finally:
-        _hang_up(server)
+    while goes_on and time.monotonic() < until and (mail := _claim()):
+        goes_on = _deliver_one(mail, server)
+        sent += mail.status == STATUS.sent
+    _line.used_at = time.monotonic()
     if sent:
         _end_outage()
     return sent
+
+
+class _Line(threading.local):
+    """The one connection of a worker process, kept for the mails of the next seconds."""
+
+    backend: SMTPBackend | None = None
+    used_at = 0.0
+
+
+_line = _Line()
+
+
+def _server() -> SMTPBackend:
+    wanted, kept = SMTPBackend(fail_silently=False), _line.backend
+    if kept is not None and kept.connection is not None:
+        same = (kept.host, kept.port, kept.timeout) == (wanted.host, wanted.port, wanted.timeout)
+        if same and time.monotonic() - _line.used_at < KEPT_OPEN:
+            return kept
+        kept.connection.close()  # without a word: nobody may be there any more to answer it
+    _line.backend = wanted
+    return wanted
+
+
+def hang_up() -> None:
+    """For a process that has no more mails to send."""
+    if _line.backend is not None:
+        _hang_up(_line.backend)
 
 
 def _lease() -> timedelta:
@@ -402,19 +442,26 @@ def check_mail_server() -> None:
 
 def check_server() -> bool:
     """Whether the mail server would take mail from us. Asked each minute, mail or no mail, see `delay`."""
-    server = SMTPBackend(fail_silently=False)
+    server = _server()
+    kept = server.connection is not None
+    is_there = _would_take(server) or (kept and _would_take(server))
+    _end_outage() if is_there else _begin_outage()
+    return is_there
+
+
+def _would_take(server: SMTPBackend) -> bool:
     try:
         server.open()
         assert server.connection is not None
         server.connection.ehlo_or_helo_if_needed()
         code, _ = server.connection.mail(parseaddr(settings.DEFAULT_FROM_EMAIL)[1])
+        server.connection.rset()
     except (smtplib.SMTPException, OSError):
         code = 0
-    finally:
+    if not 200 <= code < 300:
         _hang_up(server)
-    is_there = 200 <= code < 300
-    _end_outage() if is_there else _begin_outage()
-    return is_there
+    _line.used_at = time.monotonic()
+    return 200 <= code < 300
 
 
 def _begin_outage() -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -139,8 +140,18 @@ def post_box(settings: Settings) -> Iterator[PostBox]:
 
 
 @pytest.fixture(autouse=True)
-def _bell_works(monkeypatch: pytest.MonkeyPatch) -> None:
+def _as_after_a_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(worker, "_away_until", 0.0)
+    yield
+    mail.hang_up()
+
+
+def deliver_and_hang_up() -> int:
+    """For a thread, whose connection ends with it."""
+    try:
+        return mail.deliver()
+    finally:
+        mail.hang_up()
 
 
 def unique(name: str = "ada") -> str:
@@ -204,8 +215,8 @@ def test_the_worker_does_not_see_a_mail_before_its_commit(origin: Origin, post_b
     alice = make_user("alice")
     with transaction.atomic():
         mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
-        assert list(at_once(1, mail.deliver)) == [0]
-    assert list(at_once(1, mail.deliver)) == [1]
+        assert list(at_once(1, deliver_and_hang_up)) == [0]
+    assert list(at_once(1, deliver_and_hang_up)) == [1]
 
 
 def test_who_has_no_address_gets_no_mail(alice: User, origin: Origin) -> None:
@@ -474,6 +485,58 @@ def test_a_server_that_takes_few_mails_over_one_connection_gets_them_over_severa
     assert not Log.objects.exists()
 
 
+def test_a_connection_is_kept_for_the_mails_of_the_next_seconds_and_no_longer(
+    db: None, post_box: PostBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        queue()
+        assert mail.deliver() == 1
+    assert mail.check_server()
+    queue()
+    assert mail.deliver() == 1
+    assert post_box.connections == 1
+    monkeypatch.setattr(mail, "KEPT_OPEN", 0.0)
+    queue()
+    assert mail.deliver() == 1
+    assert post_box.connections == 2
+
+
+def test_a_kept_connection_that_is_gone_costs_a_mail_nothing(db: None, post_box: PostBox) -> None:
+    queue()
+    assert mail.deliver() == 1
+    assert mail._line.backend is not None
+    assert mail._line.backend.connection is not None
+    assert mail._line.backend.connection.sock is not None
+    mail._line.backend.connection.sock.shutdown(socket.SHUT_RDWR)
+    row = queue()
+    assert mail.deliver() == 1
+    assert fresh(row).number_of_retries == 0
+    assert post_box.connections == 2
+    mail._line.backend.connection.sock.shutdown(socket.SHUT_RDWR)
+    assert mail.check_server(), "nor is the server taken to be away"
+
+
+def test_after_its_turn_the_sender_stands_in_line_again(
+    db: None,
+    post_box: PostBox,
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    """Else whoever forgot a password waits until every notice has left."""
+    for _ in range(3):
+        queue()
+    told: list[str] = []
+    monkeypatch.setattr(worker, "_ring", lambda task: told.append(task.name))
+    monkeypatch.setattr(mail, "TURN", 1e-9)
+    with django_capture_on_commit_callbacks(execute=True):
+        mail.take_turn()
+    assert told == ["accounts.deliver_mail"]
+    monkeypatch.setattr(mail, "TURN", 60.0)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert mail.take_turn() == 3
+    assert told == ["accounts.deliver_mail"]
+
+
 def test_a_mail_that_ends_each_connection_waits_longer_each_time_and_the_others_go(
     db: None, post_box: PostBox, clock: Clock
 ) -> None:
@@ -522,8 +585,9 @@ def test_mail_is_late_since_the_server_went_away_and_until_it_is_back(
     assert mail.delay() == timedelta()
     post_box.stop()
     assert not mail.check_server()
+    clock.forward(seconds=25)
     assert mail.delay() == timedelta(), "not worth a word yet"
-    clock.forward(seconds=70)
+    clock.forward(seconds=45)
     assert mail.delay() == timedelta(seconds=70)
     assert not mail.check_server()
     assert mail.delay() == timedelta(seconds=70)
@@ -564,7 +628,7 @@ def test_one_mail_that_waits_makes_no_difference_to_what_anybody_is_told(
 
 def test_a_crowd_of_codes_that_waits_is_told_and_notices_are_not(db: None, clock: Clock) -> None:
     for _ in range(mail.CROWD):
-        queue()
+        queue(expires_at=now() + timedelta(hours=1))
     clock.forward(minutes=5)
     assert mail.delay() == timedelta()
     for _ in range(mail.CROWD):
@@ -636,7 +700,7 @@ def test_three_senders_send_three_hundred_mails_once_each(post_box: PostBox) -> 
         )
         for number in range(300)
     )
-    found = at_once(3, mail.deliver)
+    found = at_once(3, deliver_and_hang_up)
     assert sum(one for one in found if isinstance(one, int)) == 300, found
     assert Counter(post_box.recipients) == {f"n{number}@example.com": 1 for number in range(300)}
     assert not Email.objects.exclude(status=STATUS.sent).exists()
