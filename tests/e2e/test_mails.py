@@ -57,7 +57,7 @@ def test_after_sending_a_dump_holds_no_code_key_link_or_body(service: Service) -
     service.post("/password/forgot", {"login": "ada.dump"})
     eventually(lambda: len(service.letters(ada["email"])) == 5)
     mails = [*service.letters(ada["email"]), *service.letters("new.dump@example.com")]
-    eventually(lambda: not service.sql("SELECT FROM post_office_email WHERE status <> 0"))
+    eventually(lambda: not service.sql("SELECT 1 FROM post_office_email WHERE status IN (2, 3)"))
 
     text = dump(service)
     assert "ada.dump@example.com" in text, "it is the right database"
@@ -116,5 +116,5 @@ def test_what_is_typed_into_the_forgot_page_is_run_nowhere(service: Service) -> 
     for typed in (*HOSTILE, "{{a|b}}@x", "{% load x %}@example.com", "a\r\nBcc: eve@example.com", "<script>@x"):
         answer = service.post("/password/forgot", {"login": typed})
         assert (answer.status_code, answer.json()["detail"][:2]) == (202, "If")
-    eventually(lambda: not service.sql("SELECT FROM accounts_challenge WHERE answered_at IS NULL"))
+    eventually(lambda: not service.sql("SELECT 1 FROM accounts_challenge WHERE answered_at IS NULL"))
     assert service.sql("SELECT count(*) FROM post_office_email") == before
