@@ -59,7 +59,7 @@ clients: .venv/.synced $(NODE)/node_modules/.package-lock.json ## TypeScript, Sw
 seed: .venv/.synced ## alice, bob and 1,000 others, with pictures
 	@$(PY) -m project.embedded shell $(PY) manage.py seed --count 1000
 
-bench: .venv/.synced ## measure on fresh servers; ARGS names one script of tests/bench
+bench: .venv/.synced ## requests a second on fresh servers; ARGS=mail measures the mail queue
 	@$(PY) -m project.embedded fresh $(PY) -m tests.bench $(ARGS)
 
 requirements: .venv/.synced ## write requirements*.txt anew from pyproject.toml; UPGRADE=1 takes newer versions

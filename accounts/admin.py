@@ -95,6 +95,7 @@ class MailAdmin(ReadOnly):
         "scheduled_time",
         "expires_at",
         "number_of_retries",
+        "recipient_delivery_status",
     )
     ordering = ("-id",)
     show_full_result_count = False

@@ -202,6 +202,8 @@ class Challenge(models.Model):
     closed_at = models.DateTimeField(null=True)
     ip = models.GenericIPAddressField(null=True)
     device = models.CharField(max_length=200, blank=True)
+    # The mail that went out for it, be it a notice to the one who has proved the address (email_addresses.py).
+    mail = models.ForeignKey("post_office.Email", models.SET_NULL, null=True, related_name="+")
 
     objects = ChallengeQuerySet.as_manager()
 
@@ -230,6 +232,15 @@ class Budget(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class MailOutage(models.Model):
+    """One row while the mail server takes no mail from us (services/mail.py), none otherwise."""
+
+    began_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"since {self.began_at}"
 
 
 # --- Keys, the security log, leftovers ----------------------------------------------------------------------

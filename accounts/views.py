@@ -2,6 +2,7 @@
 adapter.py.) No rule stands here: a view asks a rule and chooses words and the next page."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -25,7 +26,7 @@ from accounts.forms import (
 )
 from accounts.http import AuthenticatedRequest, log_refusal, origin, show, status_of, with_retry_after
 from accounts.models import Session, User
-from accounts.services import audit, email_addresses, passwords, pictures, sessions, users
+from accounts.services import audit, email_addresses, identifiers, mail, passwords, pictures, sessions, users
 
 
 def form_page(
@@ -52,6 +53,11 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return render(request, "403_csrf.html", status=HTTPStatus.FORBIDDEN)
 
 
+def _minutes_late() -> int:
+    """For a page that asks to wait for a mail; 0 when it leaves at once."""
+    return -(-mail.delay() // timedelta(minutes=1))
+
+
 # --- The entrance -------------------------------------------------------------------------------------------
 
 
@@ -72,7 +78,7 @@ def password_reset_done(request: HttpRequest) -> HttpResponse:
         return redirect("account_reset_password_from_key_done")
 
     form = ResetCodeForm(request.POST or None)
-    return form_page(request, "account/password_reset_done.html", form, save, login=login)
+    return form_page(request, "account/password_reset_done.html", form, save, login=login, minutes_late=_minutes_late())
 
 
 @never_cache
@@ -80,7 +86,8 @@ def password_reset_done(request: HttpRequest) -> HttpResponse:
 def email_confirm(request: HttpRequest) -> HttpResponse:
     """Type the code of the confirmation mail: signed in, or after a sign-up that waits for it."""
     user = request.user if isinstance(request.user, User) else None
-    pending: str | None = request.session.get("confirming") or (user.email if user else None)
+    progress, claimed = (email_addresses.progress(user), user.email) if user else (None, None)
+    pending: str | None = request.session.get("confirming") or (progress.email if progress else claimed)
     if not pending:
         return redirect("account_email" if user else "account_login")
 
@@ -94,7 +101,12 @@ def email_confirm(request: HttpRequest) -> HttpResponse:
         return redirect(request.session.pop("after_confirming", None) or ("overview" if user else "account_login"))
 
     form = ConfirmCodeForm(request.POST or None)
-    return form_page(request, "accounts/email_confirm.html", form, save, email=pending)
+    same = progress is not None and progress.email == identifiers.fold_email(pending)
+    delivery = progress.delivery if progress and same else None
+    return form_page(
+        request, "accounts/email_confirm.html", form, save, email=pending, delivery=delivery,
+        minutes_late=_minutes_late(),
+    )  # fmt: skip
 
 
 @never_cache
@@ -121,7 +133,8 @@ def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
 def email_resend(request: HttpRequest) -> HttpResponse:
     """Once more to the address that waits: the one in this browser's session, or the signed-in user's."""
     user = request.user if isinstance(request.user, User) else None
-    email = request.session.get("confirming") or (user.email if user else None)
+    progress, claimed = (email_addresses.progress(user), user.email) if user else (None, None)
+    email = request.session.get("confirming") or (progress.email if progress else claimed)
     try:
         if user and email:
             email_addresses.send_again(user=user, email=email, origin=origin(request))
@@ -192,7 +205,8 @@ def email(request: AuthenticatedRequest) -> HttpResponse:
         request.session["confirming"] = data["email"].strip()
         return redirect("email_confirm")
 
-    return form_page(request, "accounts/email.html", ChangeEmailForm(request.POST or None), save)
+    form, progress = ChangeEmailForm(request.POST or None), email_addresses.progress(request.user)
+    return form_page(request, "accounts/email.html", form, save, progress=progress)
 
 
 @login_required

@@ -162,6 +162,26 @@ DEFAULT_FROM_EMAIL = env.text(
 )
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 MAIL_RETENTION = timedelta(days=env.number("MAIL_RETENTION_DAYS", 30, "Days that the record of a mail is kept."))
+ANYMAIL_ESP = env.choice(
+    "ANYMAIL_ESP",
+    "",
+    ("", "amazon_ses", "mailgun", "postmark"),
+    "The mail service behind EMAIL_URL, if it shall tell of bounces at /hooks/mail/ (needs django-anymail).",
+)
+ANYMAIL = {
+    "WEBHOOK_SECRET": env.text(
+        "ANYMAIL_WEBHOOK_SECRET", "", "user:password that the mail service's webhook is called with.", secret=True
+    ),
+    "MAILGUN_WEBHOOK_SIGNING_KEY": env.text(
+        "ANYMAIL_MAILGUN_SIGNING_KEY", "", "Mailgun's HTTP webhook signing key.", secret=True
+    ),
+}
+if ANYMAIL_ESP:
+    if not ANYMAIL["WEBHOOK_SECRET"]:
+        raise ImproperlyConfigured("ANYMAIL_ESP needs ANYMAIL_WEBHOOK_SECRET: else anybody could tell of bounces.")
+    if ANYMAIL_ESP == "mailgun" and not ANYMAIL["MAILGUN_WEBHOOK_SIGNING_KEY"]:
+        raise ImproperlyConfigured("ANYMAIL_ESP=mailgun needs ANYMAIL_MAILGUN_SIGNING_KEY.")
+    INSTALLED_APPS.append("anymail")
 POST_OFFICE = {"LOG_LEVEL": 0, "CELERY_ENABLED": False, "DEFAULT_PRIORITY": "medium"}
 
 # --- Pictures -----------------------------------------------------------------------------------------------

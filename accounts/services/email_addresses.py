@@ -3,6 +3,7 @@ account, and every other claim on it lapses; until then it holds nothing and blo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from celery import shared_task
@@ -24,20 +25,46 @@ def send_confirmation(user: User, email: str, *, origin: Origin) -> None:
     caller can't tell which. In the caller's transaction."""
     if not rate_limits.may_mail_claim(email, origin=origin):
         return  # the mail box is full of ours; the claim stands, and a mail can be asked for later
+    # Issued for an owned address as well, with a code that nobody reads: it ends earlier ones and can be asked for
+    # again alike.
+    secrets = challenges.issue(Challenge.Kind.CONFIRM_EMAIL, user=user, email=email, origin=origin)
+    expires_at = secrets.challenge.link_expires_at
     owner = User.objects.filter(email=email, email_verified=True).exclude(id=user.id).first()
     if owner is not None:
         audit.record(audit.Kind.EMAIL_CLAIMED_ELSEWHERE, user=owner, origin=origin)
-        mail.send(mail.Message.ADDRESS_TAKEN, user=owner, origin=origin, context={"other": user.username})
-        return
-    secrets = challenges.issue(Challenge.Kind.CONFIRM_EMAIL, user=user, email=email, origin=origin)
-    mail.send(
-        mail.Message.CONFIRM_EMAIL,
-        user=user,
-        to=email,
-        origin=origin,
-        context={"code": secrets.code, "link": f"{settings.PUBLIC_URL}/account/confirm-email/{secrets.key}/"},
-        expires_at=secrets.challenge.link_expires_at,
+        words = {"other": user.username}
+        sent = mail.send(mail.Message.ADDRESS_TAKEN, user=owner, origin=origin, context=words, expires_at=expires_at)
+    else:
+        words = {"code": secrets.code, "link": f"{settings.PUBLIC_URL}/account/confirm-email/{secrets.key}/"}
+        sent = mail.send(
+            mail.Message.CONFIRM_EMAIL, user=user, to=email, origin=origin, context=words, expires_at=expires_at
+        )
+    Challenge.objects.filter(id=secrets.challenge.id).update(mail=sent)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Of the proof that a user was last mailed for."""
+
+    email: str
+    delivery: mail.Delivery | None
+    since: datetime
+
+
+def progress(user: User) -> Progress | None:
+    """What became of the mail for the address that a user claims or wants. For that user's eyes: the state is the
+    same whether or not somebody else has proved the address."""
+    found = (
+        Challenge.objects.open()
+        .filter(user=user, kind=Challenge.Kind.CONFIRM_EMAIL)
+        .select_related("mail")
+        .only("email", "created_at", "mail__status", "mail__recipient_delivery_status", "mail__expires_at")
+        .order_by("-id")
+        .first()
     )
+    if found is None:
+        return None
+    return Progress(found.email, mail.delivery(found.mail) if found.mail else None, found.created_at)
 
 
 def send_again(*, user: User, email: str, origin: Origin) -> None:

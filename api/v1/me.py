@@ -63,6 +63,12 @@ def update_profile(request: AuthenticatedRequest, response: HttpResponse, payloa
     return _profile(user, response)
 
 
+@router.get("/me/email", operation_id="getMyEmail", response=responses({200: schemas.EmailOut}, 401))
+def get_my_email(request: AuthenticatedRequest) -> dict[str, Any]:
+    """The address, the one that waits for its proof, and what became of the mail with the code."""
+    return schemas.email(request.user, email_addresses.progress(request.user))
+
+
 @router.post(
     "/me/email",
     operation_id="requestEmailChange",

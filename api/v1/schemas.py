@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from accounts.models import Event, Gender, Session, User
 from accounts.origin import Device
-from accounts.services import audit, pictures, sessions
+from accounts.services import audit, email_addresses, pictures, sessions
 from api.errors import Action
 
 
@@ -195,6 +195,33 @@ class UndoneOut(Schema):
 
     username: str
     reset_key: str = Field(description="The `key` of `resetPassword`, for an hour.")
+
+
+class MailOut(AcceptedOut):
+    mail_delay: int = Field(
+        description="Seconds that mail is late at present, for anybody; 0 when it leaves at once.", examples=[0]
+    )
+
+
+class EmailOut(Schema):
+    email: str | None = Field(description="As in the profile.")
+    email_verified: bool
+    pending_email: str | None = Field(description="An address that was asked for and waits for its proof.")
+    delivery: Literal["queued", "sent", "bounced"] | None = Field(
+        description="What became of the mail with the code, to `pending_email` or else to `email`: `bounced` asks to "
+        "check the address. null: no mail is on its way, ask for one."
+    )
+    since: datetime | None = Field(description="When that mail was asked for.")
+
+
+def email(user: User, progress: email_addresses.Progress | None) -> dict[str, Any]:
+    return {
+        "email": user.email or None,
+        "email_verified": user.email_verified,
+        "pending_email": progress.email if progress and progress.email != user.email else None,
+        "delivery": progress.delivery if progress else None,
+        "since": progress.since if progress else None,
+    }
 
 
 class SessionOut(Schema):

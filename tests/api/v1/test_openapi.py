@@ -26,6 +26,7 @@ OPERATIONS = {
     "getProfile": "GET /me",
     "updateProfile": "PATCH /me",
     "changePassword": "POST /me/password",
+    "getMyEmail": "GET /me/email",
     "requestEmailChange": "POST /me/email",
     "putPicture": "PUT /me/picture",
     "deletePicture": "DELETE /me/picture",
