@@ -36,7 +36,7 @@ from accounts.http import (
 )
 from accounts.models import Session, User
 from accounts.services import login as logins
-from accounts.services import passwords, sessions, sign_in_codes
+from accounts.services import mail, passwords, sessions, sign_in_codes
 
 
 class Backend(ModelBackend):
@@ -170,7 +170,11 @@ class SignInByCodeView(_CodeSignInView):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         found: dict[str, Any] = super().get_context_data(**kwargs)
-        return {**found, "login": self.asked["login"] if self.asked else ""}
+        return {
+            **found,
+            "login": self.asked["login"] if self.asked else "",
+            "minutes_late": mail.minutes_late(),
+        }
 
     def obey(self, form: Any) -> HttpResponse:
         assert self.asked is not None

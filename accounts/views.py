@@ -2,7 +2,6 @@
 adapter.py.) No rule stands here: a view asks a rule and chooses words and the next page."""
 
 from collections.abc import Callable
-from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -53,11 +52,6 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return render(request, "403_csrf.html", status=HTTPStatus.FORBIDDEN)
 
 
-def _minutes_late() -> int:
-    """For a page that asks to wait for a mail; 0 when it leaves at once."""
-    return -(-mail.delay() // timedelta(minutes=1))
-
-
 # --- The entrance -------------------------------------------------------------------------------------------
 
 
@@ -78,7 +72,9 @@ def password_reset_done(request: HttpRequest) -> HttpResponse:
         return redirect("account_reset_password_from_key_done")
 
     form = ResetCodeForm(request.POST or None)
-    return form_page(request, "account/password_reset_done.html", form, save, login=login, minutes_late=_minutes_late())
+    return form_page(
+        request, "account/password_reset_done.html", form, save, login=login, minutes_late=mail.minutes_late()
+    )
 
 
 @never_cache
@@ -105,7 +101,7 @@ def email_confirm(request: HttpRequest) -> HttpResponse:
     delivery = progress.delivery if progress and same else None
     return form_page(
         request, "accounts/email_confirm.html", form, save, email=pending, delivery=delivery,
-        minutes_late=_minutes_late(),
+        minutes_late=mail.minutes_late(),
     )  # fmt: skip
 
 

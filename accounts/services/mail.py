@@ -437,6 +437,11 @@ def delay() -> timedelta:
     return timedelta(seconds=round(seconds)) if seconds and seconds >= 30 else timedelta()
 
 
+def minutes_late() -> int:
+    """The same for a page: whole minutes, 0 where mail leaves at once."""
+    return -(-delay() // timedelta(minutes=1))
+
+
 @shared_task(name="accounts.check_mail_server")
 def check_mail_server() -> None:
     check_server()
