@@ -8,6 +8,7 @@ from accounts import adapter, views
 
 urlpatterns = [
     path("", views.overview, name="overview"),
+    path("language/", views.language, name="language"),
     # The entrance
     path("login/", adapter.SignInView.as_view(), name="account_login"),
     path("login/code/", adapter.RequestSignInCodeView.as_view(), name="account_request_login_code"),

@@ -23,6 +23,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.backends.smtp import EmailBackend as SMTPBackend
 from django.db import connection
 from django.template.loader import render_to_string
+from django.utils import translation
 from django.utils.timezone import now
 from post_office.models import PRIORITY, STATUS, Email, Log
 
@@ -68,14 +69,15 @@ def send(
     address = to or user.email
     if not address or not (to or message in CODES or user.email_verified):
         return
-    subject, text, html = render(message, user=user, origin=origin, to=address, context=context or {})
+    with translation.override(_language(user, origin)):
+        subject, text, html = render(message, user=user, origin=origin, to=address, context=context or {})
     mail = EmailMultiAlternatives(subject, text, settings.DEFAULT_FROM_EMAIL, [address])
     mail.attach_alternative(html, "text/html")
     _queue(mail, priority=PRIORITY.high if message in CODES else PRIORITY.medium, expires_at=expires_at)
 
 
 def render(message: Message, *, user: User, origin: Origin, to: str, context: dict[str, Any]) -> tuple[str, str, str]:
-    """Subject, text part and HTML part."""
+    """Subject, text part and HTML part, in the active language."""
     words = {
         "site_name": settings.SITE_NAME,
         "public_url": settings.PUBLIC_URL,
@@ -95,6 +97,12 @@ def render(message: Message, *, user: User, origin: Origin, to: str, context: di
         render_to_string(f"mail/{message}.txt", words).strip() + "\n",
         render_to_string(f"mail/{message}.html", words),
     )
+
+
+def _language(user: User, origin: Origin) -> str:
+    """The user's own, else that of whoever asked, else the service's."""
+    known = dict(settings.LANGUAGES)
+    return next((code for code in (user.language, origin.language) if code in known), settings.LANGUAGE_CODE)
 
 
 def _unlinked(username: str) -> str:
