@@ -69,7 +69,7 @@ def send(
     address = to or user.email
     if not address or not (to or message in CODES or user.email_verified):
         return
-    with translation.override(_language(user, origin)):
+    with translation.override(language_of(user, origin)):
         subject, text, html = render(message, user=user, origin=origin, to=address, context=context or {})
     mail = EmailMultiAlternatives(subject, text, settings.DEFAULT_FROM_EMAIL, [address])
     mail.attach_alternative(html, "text/html")
@@ -99,7 +99,7 @@ def render(message: Message, *, user: User, origin: Origin, to: str, context: di
     )
 
 
-def _language(user: User, origin: Origin) -> str:
+def language_of(user: User, origin: Origin) -> str:
     """The user's own, else that of whoever asked, else the service's."""
     known = dict(settings.LANGUAGES)
     return next((code for code in (user.language, origin.language) if code in known), settings.LANGUAGE_CODE)

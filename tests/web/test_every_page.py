@@ -27,6 +27,7 @@ VISITOR: dict[str, int | str] = {
     "email_confirm": "account_login",
     "email_resend": 405,
     "language": 405,
+    "mail_list": 404,
 }
 FOR_MEMBERS: dict[str, int | str] = {
     "overview": 200,
@@ -52,7 +53,7 @@ MEMBER: dict[str, int | str] = {
     "email_resend": 405,
     "language": 405,
 }
-WITH_ARGUMENTS = {"email_undo", "account_confirm_email", "account_reset_password_from_key", "session_end"}
+WITH_ARGUMENTS = {"mail_html", "email_undo", "account_confirm_email", "account_reset_password_from_key", "session_end"}
 SAME = {"account_email_verification_sent", "account_set_password", "account_signup"}
 
 
