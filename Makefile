@@ -25,7 +25,7 @@ client = echo '$(1) ...' && folder=clients/$$(echo $(1) | tr A-Z a-z) && { $(GEN
 	|| { tail -n 20 $$folder.log; false; }; } && rm $$folder.log
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix contract release clients seed bench requirements $(CHECKS)
+.PHONY: help run test check fix contract messages release clients seed bench requirements $(CHECKS)
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 20
@@ -44,6 +44,9 @@ fix: .venv/.synced ## put style right where a tool can
 
 contract: .venv/.synced ## write openapi.json, .env.example and docs anew from the code
 	@$(PRODUCTION) $(PY) manage.py write_reference
+
+messages: .venv/.synced ## bring the message files in locale/ up to date, and tell what is not translated yet
+	@$(PY) -m project.messages
 
 release: .venv/.synced ## put this version of the API into the museum: its contract and recorded traffic, kept for ever
 	@RECORD_RELEASE=1 $(PY) -m project.embedded test tests/museum -k test_record

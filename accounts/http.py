@@ -14,6 +14,7 @@ from django.conf import settings
 from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import get_language
 
 from accounts.errors import AccountError, InvalidInput, Overloaded, RateLimited, StorageUnavailable
 from accounts.models import Session, User
@@ -48,7 +49,12 @@ def client_ip(meta: Mapping[str, Any]) -> str | None:
 
 
 def origin(request: HttpRequest, device: Device | None = None) -> Origin:
-    return Origin(ip=client_ip(request.META), user_agent=request.META.get("HTTP_USER_AGENT", "")[:500], device=device)
+    return Origin(
+        ip=client_ip(request.META),
+        user_agent=request.META.get("HTTP_USER_AGENT", "")[:500],
+        device=device,
+        language=get_language() or "",
+    )
 
 
 def log_refusal(request: HttpRequest, error: AccountError) -> None:
@@ -174,6 +180,7 @@ def site(request: HttpRequest) -> dict[str, Any]:
     shown = pictures.addresses(user) if isinstance(user, User) else {}
     return {
         "site_name": settings.SITE_NAME,
+        "languages": settings.LANGUAGES,  # each in its own words; Django's own tag translates them
         "my_picture": shown.get(64, ""),
         "signup_open": settings.SIGNUP_OPEN,
         "code_sign_in": settings.SIGN_IN_BY_CODE,

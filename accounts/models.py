@@ -57,6 +57,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     first_name = models.CharField(_("first name"), max_length=80, blank=True)
     last_name = models.CharField(_("last name"), max_length=80, blank=True)
     gender = models.CharField(_("gender"), max_length=11, choices=Gender, default=Gender.UNSPECIFIED)
+    language = models.CharField(
+        _("language"), max_length=10, blank=True, default="", db_default="", help_text="of mails; empty: the service's"
+    )
     picture = models.CharField(
         max_length=64, blank=True, editable=False, help_text="The key of the objects, see pictures.py"
     )
@@ -204,6 +207,7 @@ class Challenge(models.Model):
     device = models.CharField(max_length=200, blank=True)
     # The mail that went out for it, be it a notice to the one who has proved the address (email_addresses.py).
     mail = models.ForeignKey("post_office.Email", models.SET_NULL, null=True, related_name="+")
+    language = models.CharField(max_length=10, blank=True, default="", db_default="", help_text="of the request")
 
     objects = ChallengeQuerySet.as_manager()
 

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.i18n import set_language
 
 from accounts.errors import AccountError
 from accounts.forms import (
@@ -50,6 +51,19 @@ def form_page(
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The page was open too long, or its cookie is gone."""
     return render(request, "403_csrf.html", status=HTTPStatus.FORBIDDEN)
+
+
+@never_cache
+@require_POST
+def language(request: HttpRequest) -> HttpResponse:
+    """The switcher in the footer: this browser's pages from now on, and the mails of who is signed in."""
+    code = request.POST.get("language")
+    if code and isinstance(request.user, User):
+        try:
+            users.update_profile(user=request.user, changes={"language": code}, origin=origin(request))
+        except AccountError as error:
+            log_refusal(request, error)
+    return set_language(request)
 
 
 # --- The entrance -------------------------------------------------------------------------------------------

@@ -32,7 +32,9 @@ class Secrets:
 
 def ask(kind: Challenge.Kind, *, login: str, origin: Origin) -> None:
     """One small write, the same for any name; the worker finds out whom it means."""
-    Challenge.objects.create(kind=kind, login=login[:254], ip=origin.ip, device=origin.label[:200])
+    Challenge.objects.create(
+        kind=kind, login=login[:254], ip=origin.ip, device=origin.label[:200], language=origin.language
+    )
 
 
 def answer_asked(kind: Challenge.Kind, answer: Callable[[Challenge], None]) -> int:
@@ -55,7 +57,7 @@ def _answer_one(kind: Challenge.Kind, answer: Callable[[Challenge], None]) -> bo
 
 
 def origin_of(challenge: Challenge) -> Origin:
-    return Origin(ip=challenge.ip, known_as=challenge.device)
+    return Origin(ip=challenge.ip, known_as=challenge.device, language=challenge.language)
 
 
 def issue(kind: Challenge.Kind, *, user: User, email: str, origin: Origin) -> Secrets:

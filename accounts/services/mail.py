@@ -28,6 +28,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.backends.smtp import EmailBackend as SMTPBackend
 from django.db import connection, transaction
 from django.template.loader import render_to_string
+from django.utils import translation
 from django.utils.timezone import now
 from post_office.models import PRIORITY, STATUS, Email, Log, RecipientDeliveryStatus
 
@@ -76,14 +77,15 @@ def send(
     address = to or user.email
     if not address or not (to or message in CODES or user.email_verified):
         return None
-    subject, text, html = render(message, user=user, origin=origin, to=address, context=context or {})
+    with translation.override(language_of(user, origin)):
+        subject, text, html = render(message, user=user, origin=origin, to=address, context=context or {})
     mail = EmailMultiAlternatives(subject, text, settings.DEFAULT_FROM_EMAIL, [address])
     mail.attach_alternative(html, "text/html")
     return _queue(mail, priority=PRIORITY.high if message in URGENT else PRIORITY.medium, expires_at=expires_at)
 
 
 def render(message: Message, *, user: User, origin: Origin, to: str, context: dict[str, Any]) -> tuple[str, str, str]:
-    """Subject, text part and HTML part."""
+    """Subject, text part and HTML part, in the active language."""
     words = {
         "site_name": settings.SITE_NAME,
         "public_url": settings.PUBLIC_URL,
@@ -103,6 +105,12 @@ def render(message: Message, *, user: User, origin: Origin, to: str, context: di
         render_to_string(f"mail/{message}.txt", words).strip() + "\n",
         render_to_string(f"mail/{message}.html", words),
     )
+
+
+def language_of(user: User, origin: Origin) -> str:
+    """The user's own, else that of whoever asked, else the service's."""
+    known = dict(settings.LANGUAGES)
+    return next((code for code in (user.language, origin.language) if code in known), settings.LANGUAGE_CODE)
 
 
 def _unlinked(username: str) -> str:

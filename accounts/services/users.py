@@ -75,7 +75,12 @@ def sign_up(
     password_hash = hashing.hashed(password)
     with _one_of_each_username():
         user = User.objects.create(
-            username=username, username_skeleton=skeleton, email=email, password=password_hash, **names
+            username=username,
+            username_skeleton=skeleton,
+            email=email,
+            password=password_hash,
+            language=origin.language if origin.language in dict(settings.LANGUAGES) else "",
+            **names,
         )
         audit.record(audit.Kind.USER_SIGNED_UP, user=user, origin=origin)
         email_addresses.send_confirmation(user, email, origin=origin)
@@ -119,6 +124,8 @@ def profile_problems(values: dict[str, str]) -> list[FieldError]:
             found.append(FieldError(field, "name_characters"))
     if "gender" in values and values["gender"] not in Gender.values:
         found.append(FieldError("gender", "gender_invalid"))
+    if values.get("language", "") not in {"", *dict(settings.LANGUAGES)}:
+        found.append(FieldError("language", "language_unknown"))
     return found
 
 
@@ -169,9 +176,9 @@ def update_profile(
     picture: BinaryIO | None = None,
     remove_picture: bool = False,
 ) -> User:
-    """Change username, names or gender, and with them the picture: all of it or nothing. `versions` are those of the
-    profile that the caller will change; where it has another by now, ProfileChanged. Raises InvalidInput,
-    UsernameTaken, and for a picture what `pictures.prepare` raises."""
+    """Change username, names, gender or language, and with them the picture: all of it or nothing. `versions` are
+    those of the profile that the caller will change; where it has another by now, ProfileChanged. Raises
+    InvalidInput, UsernameTaken, and for a picture what `pictures.prepare` raises."""
     changes = dict(changes)
     for field in ("first_name", "last_name"):
         if field in changes:

@@ -52,7 +52,7 @@ def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> dict[s
     },
 )
 def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> dict[str, Any]:
-    """Change username, names or gender."""
+    """Change username, names, gender or language."""
     tags = {tag.strip() for tag in request.META.get("HTTP_IF_MATCH", "*").split(",")}
     user = users.update_profile(
         user=request.user,

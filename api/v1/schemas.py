@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+from django.conf import settings
 from ninja import Schema
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -110,6 +111,7 @@ class ProfileIn(In):
     first_name: Text = ""
     last_name: Text = ""
     gender: Gender = Gender.UNSPECIFIED
+    language: Short = Field("", description="Of mails: one of `languages` in the config. Empty: the service's own.")
 
 
 class ChangePasswordIn(In):
@@ -148,6 +150,7 @@ class ProfileOut(Schema):
     first_name: str
     last_name: str
     gender: Gender
+    language: str = Field(description="Of mails.", examples=["en"])
     picture: PictureOut | None
     created_at: datetime
     updated_at: datetime
@@ -163,6 +166,7 @@ def profile(user: User) -> dict[str, Any]:
         "first_name": user.first_name,
         "last_name": user.last_name,
         "gender": user.gender,
+        "language": user.language or settings.LANGUAGE_CODE,
         "picture": {"url": signed[256], "sizes": {str(size): url for size, url in signed.items()}} if signed else None,
         "created_at": user.created_at,
         "updated_at": user.updated_at,
@@ -310,6 +314,7 @@ class ConfigOut(Schema):
     password: PasswordRuleOut
     picture: PictureRuleOut
     sign_in_by_code: bool
+    languages: list[str]
 
 
 class FieldProblemOut(Schema):

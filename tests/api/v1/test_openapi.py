@@ -165,6 +165,7 @@ def test_the_shapes_are_those_that_were_promised(served: Contract) -> None:
         "first_name",
         "last_name",
         "gender",
+        "language",
         "picture",
         "created_at",
         "updated_at",
