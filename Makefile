@@ -25,7 +25,7 @@ client = echo '$(1) ...' && folder=clients/$$(echo $(1) | tr A-Z a-z) && { $(GEN
 	|| { tail -n 20 $$folder.log; false; }; } && rm $$folder.log
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix contract messages release clients seed bench requirements $(CHECKS)
+.PHONY: help run manage test check fix contract messages release clients seed bench requirements $(CHECKS)
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 20
@@ -58,6 +58,9 @@ clients: .venv/.synced $(NODE)/node_modules/.package-lock.json ## TypeScript, Sw
 	@$(call client,Kotlin,kotlin,-p packageName=userservice -p library=jvm-retrofit2 -p useCoroutines=true -p moshiCodeGen=true)
 	@$(call client,Dart,dart-dio,-p pubName=user_service -p serializationLibrary=json_serializable)
 	@echo 'clients/typescript  clients/swift  clients/kotlin  clients/dart  (docs/mobile.md tells how to use them)'
+
+manage: .venv/.synced ## any command on the data of `make run`: make manage ARGS="import_users people.jsonl"
+	@$(PY) -m project.embedded shell $(PY) manage.py $(ARGS)
 
 seed: .venv/.synced ## alice, bob and 1,000 others, with pictures
 	@$(PY) -m project.embedded shell $(PY) manage.py seed --count 1000

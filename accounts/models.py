@@ -38,6 +38,14 @@ class UserQuerySet(QuerySet["User"]):
     def active(self) -> "UserQuerySet":
         return self.filter(is_active=True)
 
+    def hold(self) -> "UserQuerySet":
+        """Nobody else changes these until the end of the transaction. (Not FOR UPDATE: that would wait for every
+        event and session that is being written about them, and they for it.)
+
+        Who holds several things takes them in this order, or two may wait for each other: the address
+        (challenges.hold), users by id, challenges, sessions."""
+        return self.select_for_update(no_key=True)
+
     def claiming(self, email: str) -> "UserQuerySet":
         """Everybody who says that this address is theirs: the one who proved it first, then the oldest claim. Not
         in the order of ids, which imported users bring along."""

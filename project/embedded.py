@@ -45,7 +45,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import honcho.manager
 import psycopg2
@@ -368,7 +368,7 @@ class Mail(Server):
 
     @property
     def imap_url(self) -> str:
-        return f"imap://inbox:{self.secret}@{HOST}:{self.ports[2]}"
+        return f"imap://{quote(self.account)}:{self.secret}@{HOST}:{self.ports[2]}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -392,7 +392,7 @@ def received(imap_url: str, *, to: str | None = None) -> list[EmailMessage]:
     """The mails in the inbox, oldest first; with `to`, those that were sent to this address."""
     parts = urlsplit(imap_url)
     with imaplib.IMAP4(parts.hostname or HOST, parts.port or 143) as imap:
-        imap.login(Mail.account, parts.password or "")
+        imap.login(unquote(parts.username or ""), parts.password or "")
         imap.select("INBOX", readonly=True)
         _, answer = imap.fetch("1:*", "(BODY.PEEK[])")
     mails = [message_from_bytes(part[1], policy=policy.default) for part in answer if isinstance(part, tuple)]

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils.timezone import now
 
 from accounts.errors import InvalidCode, InvalidKey
@@ -62,6 +62,9 @@ def origin_of(challenge: Challenge) -> Origin:
 
 def issue(kind: Challenge.Kind, *, user: User, email: str, origin: Origin) -> Secrets:
     """A new pair for this user; earlier ones of the kind are closed. In the caller's transaction, with the mail."""
+    # Whoever sets a new password or takes a change back at this moment, and closes all that is open, comes before or
+    # after, and not between.
+    list(User.objects.hold().filter(id=user.id).values_list("id"))
     if kind != Challenge.Kind.UNDO_EMAIL:  # each change has its own, and an older one goes further back
         Challenge.objects.open().filter(kind=kind, user=user).close()
     code, key = f"{secrets.randbelow(10**8):08}", secrets.token_urlsafe(32)
@@ -140,6 +143,12 @@ def hold(email: str) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [email])
 
 
+def hold_with_users(email: str, user_id: UUID) -> None:
+    """The same, and nobody else changes this user or those who claim the address."""
+    hold(email)
+    list(User.objects.hold().filter(Q(id=user_id) | Q(email=email)).order_by("id").values_list("id"))
+
+
 def match_key(kind: Challenge.Kind, key: str) -> Challenge:
     """The open challenge that a link's key belongs to. Changes nothing: scanners open links. Raises InvalidKey."""
     head, _, secret = key.partition("-")
@@ -159,6 +168,18 @@ def close(challenge: Challenge) -> None:
     """Use it up. Of several at once, one gets through; the others raise InvalidCode."""
     if not Challenge.objects.open().filter(id=challenge.id).close():
         raise InvalidCode("already used")
+
+
+def use(challenge: Challenge) -> User:
+    """Use it up, in a transaction, and hold its user until the end of that. Raises InvalidCode where it was used
+    already, or where the account has another address by now: what was mailed to the earlier one opens nothing."""
+    assert challenge.user_id is not None
+    hold_with_users(challenge.email, challenge.user_id)
+    user = User.objects.get(id=challenge.user_id)
+    close(challenge)
+    if user.email != challenge.email:
+        raise InvalidCode("mailed to an address that the account no longer has")
+    return user
 
 
 def close_all(user: User) -> None:

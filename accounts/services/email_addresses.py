@@ -10,7 +10,7 @@ from celery import shared_task
 from django.conf import settings
 from django.db import transaction
 
-from accounts.errors import EmailInUse, FieldError, InvalidCode, InvalidInput
+from accounts.errors import EmailInUse, FieldError, InvalidCode, InvalidInput, InvalidKey
 from accounts.models import Challenge, User
 from accounts.origin import Origin
 from accounts.services import audit, challenges, identifiers, mail, rate_limits, sessions, worker
@@ -72,6 +72,7 @@ def send_again(*, user: User, email: str, origin: Origin) -> None:
     email = identifiers.fold_email(email)
     rate_limits.count_address("mail_per_ip", origin=origin)
     with transaction.atomic():
+        user = User.objects.hold().get(id=user.id)  # what waited is seen as it is now
         claimed = bool(email) and email == user.email and not user.email_verified
         if (
             claimed
@@ -154,14 +155,17 @@ def match_key(key: str) -> Challenge:
 def confirm_by_key(*, key: str, origin: Origin) -> User:
     """Prove an address with the link, after a press of the button. Raises InvalidKey, RateLimited."""
     rate_limits.count_address("code_per_ip", origin=origin)
-    return _use(match_key(key), origin)
+    try:
+        return _use(match_key(key), origin)
+    except InvalidCode as error:
+        raise InvalidKey(error.reason) from None
 
 
 def _use(challenge: Challenge, origin: Origin) -> User:
     user = challenge.user
     assert user is not None
     with transaction.atomic():
-        challenges.hold(challenge.email)
+        challenges.hold_with_users(challenge.email, user.id)
         challenges.close(challenge)
         prove(user, challenge.email, origin=origin)
     return user
@@ -170,7 +174,7 @@ def _use(challenge: Challenge, origin: Origin) -> User:
 def prove(user: User, email: str, *, origin: Origin) -> None:
     """The user has shown to read this address's mail: it is theirs, other claims on it lapse. In a transaction.
     Raises InvalidCode where somebody else has proved it first."""
-    challenges.hold(email)
+    challenges.hold_with_users(email, user.id)
     if _is_proved_by_another(user, email):
         raise InvalidCode("somebody else proved the address first")
     user.refresh_from_db()
@@ -270,8 +274,9 @@ def undo_change(*, key: str, origin: Origin) -> Undone:
     offer = match_undo_key(key)
     assert offer.user_id is not None
     with transaction.atomic():
-        challenges.hold(offer.email)
-        user = User.objects.select_for_update().get(id=offer.user_id)
+        challenges.hold_with_users(offer.email, offer.user_id)
+        user = User.objects.get(id=offer.user_id)
+        match_undo_key(key)  # of several presses at once, one counts
         challenges.close(offer)
         if _is_proved_by_another(user, offer.email):
             raise EmailInUse

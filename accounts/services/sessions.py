@@ -59,9 +59,7 @@ def begin(*, user: User, kind: Session.Kind, origin: Origin, method: str = "pwd"
     caller's transaction. InvalidCredentials where the password was changed or the account switched off since."""
     with transaction.atomic(savepoint=False):
         # Held until the end of the transaction: a new password waits, then ends this session too.
-        as_checked = User.objects.select_for_update(no_key=True).filter(
-            id=user.id, password=user.password, is_active=True
-        )
+        as_checked = User.objects.hold().filter(id=user.id, password=user.password, is_active=True)
         if not as_checked.exists():
             raise InvalidCredentials("changed meanwhile")
         at = now()

@@ -199,7 +199,7 @@ def update_profile(
 
 
 def _apply(user_id: UUID, changes: dict[str, str], versions: Collection[str] | None, origin: Origin) -> User:
-    user = User.objects.select_for_update().get(id=user_id)
+    user = User.objects.hold().get(id=user_id)
     if versions is not None and user.version not in versions:
         raise ProfileChanged
     changed = [field for field, value in changes.items() if getattr(user, field) != value]
@@ -263,7 +263,7 @@ def remove_unproved() -> int:
     for user_id in list(stale.values_list("id", flat=True)):
         with transaction.atomic():
             # Looked at again: the address may have been proved, or a device used, since the list was made.
-            user = User.objects.select_for_update().filter(id=user_id, email_verified=False, is_staff=False).first()
+            user = User.objects.hold().filter(id=user_id, email_verified=False, is_staff=False).first()
             if user is None or user.sessions.filter(last_used_at__gte=before).exists():
                 continue
             if user.picture:

@@ -14,7 +14,7 @@ from accounts.errors import (
     RateLimited,
     WrongPassword,
 )
-from accounts.models import Challenge, Event, User
+from accounts.models import Budget, Challenge, Event, User
 from accounts.origin import Origin
 from accounts.services import email_addresses, passwords, users
 from accounts.services.mail import Delivery
@@ -390,3 +390,25 @@ def test_send_again_reaches_the_new_address_only_while_it_is_asked_for(
     email_addresses.send_again(user=alice, email="new@example.com", origin=origin)
     assert len(mailbox.all("new@example.com")) == 2
     make_user("else")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_mail_that_is_asked_for_again_at_the_moment_of_a_new_password_opens_nothing_afterwards(
+    alice: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    """A thief who is signed in asks once more for the code to an address of his."""
+    for number in range(5):
+        theirs = f"thief{number}@example.com"
+        change(alice, theirs, origin)
+        passwords.request_reset(login="alice", origin=Origin(ip=random_ip()))
+        passwords.answer_requests()
+        key = mailbox.key("alice@example.com")
+        each_at_once(
+            [
+                lambda: email_addresses.send_again(user=alice, email=theirs, origin=origin),
+                lambda: passwords.reset_by_key(key=key, new_password=PASSWORD, origin=origin),
+                lambda: email_addresses.send_again(user=alice, email=theirs, origin=origin),
+            ]
+        )
+        assert not Challenge.objects.open().filter(email=theirs).exists()
+        Budget.objects.all().delete()
