@@ -15,6 +15,7 @@ from django.http import HttpRequest
 from django.test import Client
 from django.test.client import ClientHandler
 from django.urls import clear_url_caches, include, path
+from django.utils import translation
 from PIL import Image
 from post_office.models import Email
 from pytest_django import Settings
@@ -41,6 +42,7 @@ def _forget() -> None:
     signing_keys.forget()
     access_tokens._verify.cache_clear()
     breached_passwords.forget()
+    translation.deactivate()
 
 
 @pytest.fixture
