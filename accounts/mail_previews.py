@@ -54,11 +54,7 @@ def sample(message: Message, language: str) -> tuple[str, str, str]:
 def mail_list(request: HttpRequest) -> HttpResponse:
     language = _known(request.GET.get("language", settings.LANGUAGE_CODE))
     mails = [(message, *sample(message, language)[:2]) for message in Message]
-    with translation.override(language):
-        right_to_left = translation.get_language_bidi()
-    response = render(
-        request, "accounts/mail_list.html", {"mails": mails, "shown": language, "right_to_left": right_to_left}
-    )
+    response = render(request, "accounts/mail_list.html", {"mails": mails, "shown": language})
     response["Content-Security-Policy"] = _PAGE_POLICY
     return response
 

@@ -387,9 +387,14 @@ SILENCED_SYSTEM_CHECKS = [
 
 # --- Words, times, files ------------------------------------------------------------------------------------
 
-LANGUAGE_CODE = env.text("LANGUAGE_CODE", "en", "The language of mails and of whoever asks for none.")
 # Each in its own words, for the switcher. Message files: project/messages.py.
 LANGUAGES = [("en", "English"), ("de", "Deutsch"), ("fr", "Français"), ("es", "Español"), ("ar", "العربية")]
+LANGUAGE_CODE = env.choice(
+    "LANGUAGE_CODE",
+    "en",
+    tuple(code for code, _name in LANGUAGES),
+    "The language of mails and of whoever asks for none.",
+)
 FORMAT_MODULE_PATH = ["project.formats"]
 LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_I18N = True

@@ -43,6 +43,7 @@ def _forget() -> None:
     access_tokens._verify.cache_clear()
     translation.deactivate()  # a page in another language leaves it to the next one in its thread
     breached_passwords.forget()
+    translation.deactivate()
 
 
 @pytest.fixture
