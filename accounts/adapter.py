@@ -190,7 +190,7 @@ class SignInByCodeView(_CodeSignInView):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         self.asked: dict[str, str] | None = request.session.get("signing_in")
-        if not self.asked and not request.user.is_authenticated:
+        if settings.SIGN_IN_BY_CODE and not self.asked and not request.user.is_authenticated:
             return HttpResponseRedirect(reverse("account_request_login_code"))
         return super().dispatch(request, *args, **kwargs)
 

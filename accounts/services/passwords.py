@@ -191,6 +191,7 @@ def _hand_over(user: User, origin: Origin) -> None:
     if user.picture:
         pictures.discard(user.picture)
     user.first_name, user.last_name, user.gender, user.picture = "", "", Gender.UNSPECIFIED, ""
-    user.save_profile("first_name", "last_name", "gender", "picture")
+    user.language = origin.language
+    user.save_profile("first_name", "last_name", "gender", "picture", "language")
     user.sessions.all().delete()
     audit.record(audit.Kind.USER_HANDED_OVER, user=user, origin=origin)

@@ -1,20 +1,15 @@
 """The pages in every language, in a real browser, on a narrow phone."""
 
-from collections.abc import Iterator
-
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import PASSWORD
+from tests.e2e.chromium import browser
 from tests.e2e.conftest import Service
-from tests.e2e.test_browser import CHROMIUM, QUIET
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM, reason="no chromium here: apt-get install chromium"),
-]
+pytestmark = browser
 
 LANGUAGES = [code for code, _name in settings.LANGUAGES]
 FOR_VISITORS = ("login", "signup", "password/reset", "login/code", "password/reset/key/done", "inactive", "nothing")
@@ -27,14 +22,6 @@ CUT = """() => [...document.querySelectorAll("main *, header *, footer *")].filt
     element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 1
     && getComputedStyle(element).overflowX !== "visible" && !element.matches("input")
 ).map((element) => element.outerHTML.slice(0, 80))"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
