@@ -136,18 +136,23 @@ class PageMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         length = request.META.get("CONTENT_LENGTH") or "0"
-        if length.isdecimal() and int(length) <= settings.PICTURE_MAX_BYTES + _FORM:
-            response = self.get_response(request)
+        if not length.isdecimal() or int(length) > settings.PICTURE_MAX_BYTES + _FORM:
+            response = self._refuse(request, "413.html", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        elif (request.content_params or {}).get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
+            # Django refuses these forms, and then looks into them once more for the page that says so: a 500.
+            response = self._refuse(request, "400.html", HTTPStatus.BAD_REQUEST)
         else:
-            context = {"mb": settings.PICTURE_MAX_BYTES // 2**20}
-            # Nobody behind here sees the request, so nobody has chosen its language.
-            with translation.override(get_language_from_request(request)):
-                response = render(request, "413.html", context, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            response = self.get_response(request)
         response.setdefault("Content-Security-Policy", self.policy)
         response.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
         if getattr(request, "user", None) is not None and request.user.is_authenticated:
             response.setdefault("Cache-Control", "no-store")
         return response
+
+    def _refuse(self, request: HttpRequest, template: str, status: HTTPStatus) -> HttpResponse:
+        # Nobody behind here sees the request, so nobody has chosen its language.
+        with translation.override(get_language_from_request(request)):
+            return render(request, template, {"mb": settings.PICTURE_MAX_BYTES // 2**20}, status=status)
 
 
 _FORM = 1024 * 1024  # bytes of form around the file; also lets the rule say "too large" of slightly larger ones
