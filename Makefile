@@ -65,7 +65,7 @@ manage: .venv/.synced ## any command on the data of `make run`: make manage ARGS
 seed: .venv/.synced ## alice, bob and 1,000 others, with pictures
 	@$(PY) -m project.embedded shell $(PY) manage.py seed --count 1000
 
-bench: .venv/.synced ## requests a second on fresh servers; ARGS=mail measures the mail queue
+bench: .venv/.synced ## requests a second on fresh servers; ARGS=mail the mail queue, ARGS=timing who has an account
 	@$(PY) -m project.embedded fresh $(PY) -m tests.bench $(ARGS)
 
 requirements: .venv/.synced ## write requirements*.txt anew from pyproject.toml; UPGRADE=1 takes newer versions

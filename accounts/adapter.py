@@ -231,6 +231,7 @@ class ForgotPasswordView(RuleFormMixin, allauth_views.PasswordResetView):
     pass
 
 
+@method_decorator(never_cache, name="dispatch")
 class ResetPasswordView(RuleFormMixin, allauth_views.PasswordResetFromKeyView):
     """The page behind the link. allauth checks the link and keeps its key out of the address; the press of the
     button sets the password."""

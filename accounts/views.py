@@ -125,8 +125,9 @@ def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
     """The link of the confirmation mail: a page with a button, because scanners open every link."""
     try:
         if request.method == "POST":
-            email_addresses.confirm_by_key(key=key, origin=origin(request))
-            messages.success(request, _("Your email address is confirmed."))
+            found = email_addresses.confirm_by_key(key=key, origin=origin(request))
+            # Not "yours": somebody else may be signed in here.
+            messages.success(request, _("The address %(email)s is confirmed.") % {"email": found.email})
             return redirect("overview" if request.user.is_authenticated else "account_login")
         challenge = email_addresses.match_key(key)
     except AccountError as error:

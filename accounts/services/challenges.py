@@ -122,14 +122,16 @@ def match_code(
                 if other != challenge.id:
                     refund(other)
             return challenge
-    _note_failure([challenge.user for challenge in found], user_id, origin)
+    _note_failure(kind, [challenge.user for challenge in found], user_id, origin)
     raise InvalidCode("no open challenge" if not tried else "wrong code")
 
 
-def _note_failure(tried: Sequence[User | None], user_id: UUID | None, origin: Origin) -> None:
-    """In the log of each whose code was guessed at; for nobody a line as well, which takes as long."""
+def _note_failure(kind: Challenge.Kind, tried: Sequence[User | None], user_id: UUID | None, origin: Origin) -> None:
+    """In the log of each whose code was guessed at; for nobody a line as well, which takes as long. A code to get in
+    by is asked for by a name: who only claims an address must not learn from their own log that it means them."""
     for user in tried or [User.objects.filter(id=user_id).first() if user_id else None]:
-        audit.record(audit.Kind.CODE_FAILED, user=user, origin=origin)
+        meant = user and (kind == Challenge.Kind.CONFIRM_EMAIL or user.email_verified)
+        audit.record(audit.Kind.CODE_FAILED, user=user if meant else None, origin=origin)
 
 
 def refund(challenge_id: UUID) -> None:

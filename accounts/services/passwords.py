@@ -123,7 +123,9 @@ def answer(request: Challenge) -> None:
     if user is None or not _may_mail(user, origin):
         return
     secrets = challenges.issue(Challenge.Kind.RESET_PASSWORD, user=user, email=user.email, origin=origin)
-    audit.record(audit.Kind.PASSWORD_RESET_REQUESTED, user=user, origin=origin)
+    if user.email_verified:
+        # Whoever only claims an address must not learn from their own log that nobody else was meant by it.
+        audit.record(audit.Kind.PASSWORD_RESET_REQUESTED, user=user, origin=origin)
     mail.send(
         mail.Message.RESET_PASSWORD,
         user=user,

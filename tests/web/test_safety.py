@@ -223,7 +223,7 @@ def test_the_admin_has_no_password_page_of_its_own(alices_page: Client) -> None:
     assert (answer.status_code, answer["Location"]) == (302, "/account/password/change/")
 
 
-@pytest.mark.parametrize("charset", ["utf-16", "latin-1", "nonsense", "UTF-7"])
+@pytest.mark.parametrize("charset", ["utf-16", "latin-1", "UTF-7"])
 def test_a_form_in_another_encoding_is_a_bad_request_and_no_failure_of_ours(page: Client, charset: str) -> None:
     for path in ("/account/login/", "/account/signup/", "/admin/login/"):
         kind = f"application/x-www-form-urlencoded; charset={charset}"
