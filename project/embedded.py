@@ -672,26 +672,31 @@ def shell(command: list[str]) -> int:
 
 # The settings are said aloud, because importing this package names those of production.
 PYTEST = [sys.executable, "-m", "pytest", "--ds=tests.settings"]
-WITH_SERVERS_OF_THEIR_OWN = ["tests/e2e", "tests/smoke", "tests/stack"]
+# Tests with servers of their own mostly wait for them, while the others compute.
+LANES = (["tests/drills"], ["tests/e2e", "tests/smoke", "tests/stack"])
 
 
 def test() -> int:
-    """The whole suite in two lanes, each on servers of its own: tests that start servers mostly wait for them, while
-    the others compute."""
+    """The whole suite in three lanes, each on servers of its own. What the others say is shown at the end."""
+    with contextlib.ExitStack() as closing:
+        others = [closing.enter_context(_lane(folders)) for folders in LANES]
+        code = fresh([*PYTEST, *(f"--ignore={folder}" for folders in LANES for folder in folders)])
+        return max(code, *(other.wait() for other in others))
+
+
+@contextlib.contextmanager
+def _lane(folders: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     with tempfile.TemporaryFile() as said:
-        command = [sys.executable, "-m", "project.embedded", "fresh", *PYTEST, *WITH_SERVERS_OF_THEIR_OWN]
-        other = subprocess.Popen(command, cwd=BASE, stdout=said, stderr=subprocess.STDOUT)
+        command = [sys.executable, "-m", "project.embedded", "fresh", *PYTEST, *folders]
+        process = subprocess.Popen(command, cwd=BASE, stdout=said, stderr=subprocess.STDOUT)
         try:
-            code = fresh([*PYTEST, *(f"--ignore={folder}" for folder in WITH_SERVERS_OF_THEIR_OWN)])
-            say("\nThe tests with servers of their own:")
-            other_code = other.wait()
+            yield process
         finally:
-            if other.poll() is None:
-                other.terminate()
-                other.wait()
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
             said.seek(0)
-            say(said.read().decode(errors="replace"))
-    return code or other_code
+            say(f"\n{', '.join(folders)}:\n{said.read().decode(errors='replace')}")
 
 
 def run() -> int:

@@ -26,7 +26,7 @@ CUT = """() => [...document.querySelectorAll("main *, header *, footer *")].filt
 
 @pytest.fixture(scope="module")
 def _ada(service: Service) -> None:
-    person = {"username": "ada", "email": "ada@example.com", "password": PASSWORD}
+    person = {"username": "polyglot", "email": "polyglot@example.com", "password": PASSWORD}
     assert service.post("/signup", person).status_code == 201
 
 
@@ -46,7 +46,7 @@ def phone(chromium: Browser, service: Service, language: str, *, javascript: boo
 
 def sign_in(page: Page) -> None:
     page.goto("/account/login/")
-    page.locator("[name=login]").fill("ada")
+    page.locator("[name=login]").fill("polyglot")
     page.locator("[name=password]").fill(PASSWORD)
     page.locator("main button.primary").click()
     page.wait_for_url("**/account/")
