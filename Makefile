@@ -25,7 +25,7 @@ client = echo '$(1) ...' && folder=clients/$$(echo $(1) | tr A-Z a-z) && { $(GEN
 	|| { tail -n 20 $$folder.log; false; }; } && rm $$folder.log
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix contract release clients seed bench requirements $(CHECKS)
+.PHONY: help run manage test check fix contract messages release clients seed bench requirements $(CHECKS)
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 20
@@ -45,6 +45,9 @@ fix: .venv/.synced ## put style right where a tool can
 contract: .venv/.synced ## write openapi.json, .env.example and docs anew from the code
 	@$(PRODUCTION) $(PY) manage.py write_reference
 
+messages: .venv/.synced ## bring the message files in locale/ up to date, and tell what is not translated yet
+	@$(PY) -m project.messages
+
 release: .venv/.synced ## put this version of the API into the museum: its contract and recorded traffic, kept for ever
 	@RECORD_RELEASE=1 $(PY) -m project.embedded test tests/museum -k test_record
 
@@ -56,10 +59,13 @@ clients: .venv/.synced $(NODE)/node_modules/.package-lock.json ## TypeScript, Sw
 	@$(call client,Dart,dart-dio,-p pubName=user_service -p serializationLibrary=json_serializable)
 	@echo 'clients/typescript  clients/swift  clients/kotlin  clients/dart  (docs/mobile.md tells how to use them)'
 
+manage: .venv/.synced ## any command on the data of `make run`: make manage ARGS="import_users people.jsonl"
+	@$(PY) -m project.embedded shell $(PY) manage.py $(ARGS)
+
 seed: .venv/.synced ## alice, bob and 1,000 others, with pictures
 	@$(PY) -m project.embedded shell $(PY) manage.py seed --count 1000
 
-bench: .venv/.synced ## measure on fresh servers; ARGS names one script of tests/bench
+bench: .venv/.synced ## requests a second on fresh servers; ARGS=mail the mail queue, ARGS=timing who has an account
 	@$(PY) -m project.embedded fresh $(PY) -m tests.bench $(ARGS)
 
 requirements: .venv/.synced ## write requirements*.txt anew from pyproject.toml; UPGRADE=1 takes newer versions

@@ -14,9 +14,12 @@ from django.contrib import messages
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.decorators import login_required
+from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.loader import render_to_string
 from django.urls import reverse, reverse_lazy
+from django.utils import translation
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -36,7 +39,7 @@ from accounts.http import (
 )
 from accounts.models import Session, User
 from accounts.services import login as logins
-from accounts.services import passwords, sessions, sign_in_codes
+from accounts.services import mail, passwords, sessions, sign_in_codes
 
 
 class Backend(ModelBackend):
@@ -98,6 +101,29 @@ class AccountAdapter(DefaultAccountAdapter):
         raise NotImplementedError(
             "passwords are set by accounts.services.passwords, which ends sessions and tells the owner"
         )
+
+    def render_mail(
+        self,
+        template_prefix: str,
+        email: str | list[str],
+        context: dict[str, Any],
+        headers: dict[str, str] | None = None,
+    ) -> EmailMessage:
+        """allauth's own mails: in our frame, and in the language of who reads them."""
+        user = context.get("user")
+        language = mail.language_of(user if isinstance(user, User) else User(), origin(self.request))
+        with translation.override(language):
+            message: EmailMessage = super().render_mail(template_prefix, email, context, headers)
+            if isinstance(message, EmailMultiAlternatives) and not message.alternatives:
+                words = {
+                    "subject": message.subject,
+                    "text": message.body,
+                    "to": message.to[0],
+                    "site_name": settings.SITE_NAME,
+                    "public_url": settings.PUBLIC_URL,
+                }
+                message.attach_alternative(render_to_string("mail/parts/text.html", words), "text/html")
+        return message
 
     def get_client_ip(self, request: HttpRequest) -> str:
         return client_ip(request.META) or "0.0.0.0"  # noqa: S104 - "unknown" in allauth's own words
@@ -164,13 +190,17 @@ class SignInByCodeView(_CodeSignInView):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         self.asked: dict[str, str] | None = request.session.get("signing_in")
-        if not self.asked and not request.user.is_authenticated:
+        if settings.SIGN_IN_BY_CODE and not self.asked and not request.user.is_authenticated:
             return HttpResponseRedirect(reverse("account_request_login_code"))
         return super().dispatch(request, *args, **kwargs)
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         found: dict[str, Any] = super().get_context_data(**kwargs)
-        return {**found, "login": self.asked["login"] if self.asked else ""}
+        return {
+            **found,
+            "login": self.asked["login"] if self.asked else "",
+            "minutes_late": mail.minutes_late(),
+        }
 
     def obey(self, form: Any) -> HttpResponse:
         assert self.asked is not None
@@ -201,6 +231,7 @@ class ForgotPasswordView(RuleFormMixin, allauth_views.PasswordResetView):
     pass
 
 
+@method_decorator(never_cache, name="dispatch")
 class ResetPasswordView(RuleFormMixin, allauth_views.PasswordResetFromKeyView):
     """The page behind the link. allauth checks the link and keeps its key out of the address; the press of the
     button sets the password."""

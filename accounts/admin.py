@@ -37,8 +37,8 @@ class UserAdmin(ReadOnly):
     ordering = ("-id",)
     show_full_result_count = False
     fields = (
-        "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "is_active", "is_staff",
-        "is_superuser", "created_at", "updated_at", "last_login", "deletes_at",
+        "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "language", "is_active",
+        "is_staff", "is_superuser", "created_at", "updated_at", "last_login", "deletes_at",
     )  # fmt: skip
     readonly_fields = tuple(name for name in fields if name != "is_active")
 
@@ -102,6 +102,7 @@ class MailAdmin(ReadOnly):
         "scheduled_time",
         "expires_at",
         "number_of_retries",
+        "recipient_delivery_status",
     )
     ordering = ("-id",)
     show_full_result_count = False

@@ -25,6 +25,7 @@ FIELD_ERRORS: dict[str, Words] = {
     "name_too_long": _("Use at most 80 characters."),
     "name_characters": _("A name has no angle brackets or control characters."),
     "gender_invalid": _("Choose female, male or unspecified."),
+    "language_unknown": _("This service does not speak that language."),
     "password_too_short": _("Use at least %(n)d characters."),
     "password_too_long": _("Use at most %(n)d characters."),
     "password_too_similar": _("That is too much like your username or address."),

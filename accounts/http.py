@@ -14,6 +14,8 @@ from django.conf import settings
 from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils import translation
+from django.utils.translation import get_language, get_language_from_request
 
 from accounts.errors import AccountError, InvalidInput, Overloaded, RateLimited, StorageUnavailable
 from accounts.models import Session, User
@@ -48,7 +50,12 @@ def client_ip(meta: Mapping[str, Any]) -> str | None:
 
 
 def origin(request: HttpRequest, device: Device | None = None) -> Origin:
-    return Origin(ip=client_ip(request.META), user_agent=request.META.get("HTTP_USER_AGENT", "")[:500], device=device)
+    return Origin(
+        ip=client_ip(request.META),
+        user_agent=request.META.get("HTTP_USER_AGENT", "")[:500],
+        device=device,
+        language=get_language() or "",
+    )
 
 
 def log_refusal(request: HttpRequest, error: AccountError) -> None:
@@ -129,16 +136,23 @@ class PageMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         length = request.META.get("CONTENT_LENGTH") or "0"
-        if length.isdecimal() and int(length) <= settings.PICTURE_MAX_BYTES + _FORM:
-            response = self.get_response(request)
+        if not length.isdecimal() or int(length) > settings.PICTURE_MAX_BYTES + _FORM:
+            response = self._refuse(request, "413.html", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        elif (request.content_params or {}).get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
+            # Django refuses these forms, and then looks into them once more for the page that says so: a 500.
+            response = self._refuse(request, "400.html", HTTPStatus.BAD_REQUEST)
         else:
-            context = {"mb": settings.PICTURE_MAX_BYTES // 2**20}
-            response = render(request, "413.html", context, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            response = self.get_response(request)
         response.setdefault("Content-Security-Policy", self.policy)
         response.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
         if getattr(request, "user", None) is not None and request.user.is_authenticated:
             response.setdefault("Cache-Control", "no-store")
         return response
+
+    def _refuse(self, request: HttpRequest, template: str, status: HTTPStatus) -> HttpResponse:
+        # Nobody behind here sees the request, so nobody has chosen its language.
+        with translation.override(get_language_from_request(request)):
+            return render(request, template, {"mb": settings.PICTURE_MAX_BYTES // 2**20}, status=status)
 
 
 _FORM = 1024 * 1024  # bytes of form around the file; also lets the rule say "too large" of slightly larger ones
@@ -174,6 +188,7 @@ def site(request: HttpRequest) -> dict[str, Any]:
     shown = pictures.addresses(user) if isinstance(user, User) else {}
     return {
         "site_name": settings.SITE_NAME,
+        "languages": settings.LANGUAGES,  # each in its own words; Django's own tag translates them
         "my_picture": shown.get(64, ""),
         "signup_open": settings.SIGNUP_OPEN,
         "code_sign_in": settings.SIGN_IN_BY_CODE,

@@ -38,6 +38,14 @@ class UserQuerySet(QuerySet["User"]):
     def active(self) -> "UserQuerySet":
         return self.filter(is_active=True)
 
+    def hold(self) -> "UserQuerySet":
+        """Nobody else changes these until the end of the transaction. (Not FOR UPDATE: that would wait for every
+        event and session that is being written about them, and they for it.)
+
+        Who holds several things takes them in this order, or two may wait for each other: the address
+        (challenges.hold), users by id, challenges, sessions."""
+        return self.select_for_update(no_key=True)
+
     def claiming(self, email: str) -> "UserQuerySet":
         """Everybody who says that this address is theirs: the one who proved it first, then the oldest claim. Not
         in the order of ids, which imported users bring along."""
@@ -57,6 +65,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     first_name = models.CharField(_("first name"), max_length=80, blank=True)
     last_name = models.CharField(_("last name"), max_length=80, blank=True)
     gender = models.CharField(_("gender"), max_length=11, choices=Gender, default=Gender.UNSPECIFIED)
+    language = models.CharField(
+        _("language"), max_length=10, blank=True, default="", db_default="", help_text="of mails; empty: the service's"
+    )
     picture = models.CharField(
         max_length=64, blank=True, editable=False, help_text="The key of the objects, see pictures.py"
     )
@@ -208,6 +219,9 @@ class Challenge(models.Model):
     closed_at = models.DateTimeField(null=True)
     ip = models.GenericIPAddressField(null=True)
     device = models.CharField(max_length=200, blank=True)
+    # The mail that went out for it, be it a notice to the one who has proved the address (email_addresses.py).
+    mail = models.ForeignKey("post_office.Email", models.SET_NULL, null=True, related_name="+")
+    language = models.CharField(max_length=10, blank=True, default="", db_default="", help_text="of the request")
 
     objects = ChallengeQuerySet.as_manager()
 
@@ -237,6 +251,15 @@ class Budget(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class MailOutage(models.Model):
+    """One row while the mail server takes no mail from us (services/mail.py), none otherwise."""
+
+    began_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"since {self.began_at}"
 
 
 # --- Keys, the security log, leftovers ----------------------------------------------------------------------

@@ -31,6 +31,7 @@ class Origin:
     user_agent: str = ""
     device: Device | None = None
     known_as: str = ""  # the label of an origin that was stored
+    language: str = ""  # the one that the request is answered in
 
     @property
     def label(self) -> str:

@@ -19,7 +19,7 @@ from accounts.services import (
 from accounts.services.deletion import erase_due_accounts
 from accounts.services.email_addresses import answer_resend_requests
 from accounts.services.export import make_exports, remove_expired_exports
-from accounts.services.mail import deliver_mail
+from accounts.services.mail import check_mail_server, deliver_mail
 from accounts.services.passwords import answer_reset_requests
 from accounts.services.pictures import remove_discarded_pictures
 from accounts.services.sign_in_codes import answer_sign_in_requests
@@ -29,6 +29,7 @@ __all__ = [
     "answer_resend_requests",
     "answer_reset_requests",
     "answer_sign_in_requests",
+    "check_mail_server",
     "deliver_mail",
     "erase_due_accounts",
     "keep_signing_keys",
@@ -46,7 +47,7 @@ def sweep() -> None:
     passwords.answer_requests()
     sign_in_codes.answer_requests()
     email_addresses.answer_requests()
-    mail.deliver()
+    mail.take_turn()
 
 
 @shared_task(name="accounts.prune")

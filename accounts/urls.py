@@ -4,10 +4,14 @@ from allauth.account import views as allauth_views
 from django.urls import path, re_path
 from django.views.generic import RedirectView
 
-from accounts import adapter, views
+from accounts import adapter, mail_previews, views
 
 urlpatterns = [
     path("", views.overview, name="overview"),
+    path("language/", views.language, name="language"),
+    # In development only
+    path("mails/", mail_previews.mail_list, name="mail_list"),
+    path("mails/<str:language>/<str:message>/", mail_previews.mail_html, name="mail_html"),
     # The entrance
     path("login/", adapter.SignInView.as_view(), name="account_login"),
     path("login/code/", adapter.RequestSignInCodeView.as_view(), name="account_request_login_code"),

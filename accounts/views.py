@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.i18n import set_language
 
 from accounts.errors import AccountError
 from accounts.forms import (
@@ -27,7 +28,18 @@ from accounts.forms import (
 )
 from accounts.http import AuthenticatedRequest, log_refusal, origin, show, status_of, with_retry_after
 from accounts.models import Session, User
-from accounts.services import audit, deletion, email_addresses, export, passwords, pictures, sessions, users
+from accounts.services import (
+    audit,
+    deletion,
+    email_addresses,
+    export,
+    identifiers,
+    mail,
+    passwords,
+    pictures,
+    sessions,
+    users,
+)
 from accounts.services import login as logins
 
 
@@ -55,6 +67,19 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return render(request, "403_csrf.html", status=HTTPStatus.FORBIDDEN)
 
 
+@never_cache
+@require_POST
+def language(request: HttpRequest) -> HttpResponse:
+    """The switcher in the footer: this browser's pages from now on, and the mails of who is signed in."""
+    code = request.POST.get("language")
+    if code and isinstance(request.user, User):
+        try:
+            users.update_profile(user=request.user, changes={"language": code}, origin=origin(request))
+        except AccountError as error:
+            log_refusal(request, error)
+    return set_language(request)
+
+
 # --- The entrance -------------------------------------------------------------------------------------------
 
 
@@ -75,7 +100,9 @@ def password_reset_done(request: HttpRequest) -> HttpResponse:
         return redirect("account_reset_password_from_key_done")
 
     form = ResetCodeForm(request.POST or None)
-    return form_page(request, "account/password_reset_done.html", form, save, login=login)
+    return form_page(
+        request, "account/password_reset_done.html", form, save, login=login, minutes_late=mail.minutes_late()
+    )
 
 
 @never_cache
@@ -83,7 +110,8 @@ def password_reset_done(request: HttpRequest) -> HttpResponse:
 def email_confirm(request: HttpRequest) -> HttpResponse:
     """Type the code of the confirmation mail: signed in, or after a sign-up that waits for it."""
     user = request.user if isinstance(request.user, User) else None
-    pending: str | None = request.session.get("confirming") or (user.email if user else None)
+    progress, claimed = (email_addresses.progress(user), user.email) if user else (None, None)
+    pending: str | None = request.session.get("confirming") or (progress.email if progress else claimed)
     if not pending:
         return redirect("account_email" if user else "account_login")
 
@@ -97,7 +125,12 @@ def email_confirm(request: HttpRequest) -> HttpResponse:
         return redirect(request.session.pop("after_confirming", None) or ("overview" if user else "account_login"))
 
     form = ConfirmCodeForm(request.POST or None)
-    return form_page(request, "accounts/email_confirm.html", form, save, email=pending)
+    same = progress is not None and progress.email == identifiers.fold_email(pending)
+    delivery = progress.delivery if progress and same else None
+    return form_page(
+        request, "accounts/email_confirm.html", form, save, email=pending, delivery=delivery,
+        minutes_late=mail.minutes_late(),
+    )  # fmt: skip
 
 
 @never_cache
@@ -106,8 +139,9 @@ def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
     """The link of the confirmation mail: a page with a button, because scanners open every link."""
     try:
         if request.method == "POST":
-            email_addresses.confirm_by_key(key=key, origin=origin(request))
-            messages.success(request, _("Your email address is confirmed."))
+            found = email_addresses.confirm_by_key(key=key, origin=origin(request))
+            # Not "yours": somebody else may be signed in here.
+            messages.success(request, _("The address %(email)s is confirmed.") % {"email": found.email})
             return redirect("overview" if request.user.is_authenticated else "account_login")
         challenge = email_addresses.match_key(key)
     except AccountError as error:
@@ -124,7 +158,8 @@ def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
 def email_resend(request: HttpRequest) -> HttpResponse:
     """Once more to the address that waits: the one in this browser's session, or the signed-in user's."""
     user = request.user if isinstance(request.user, User) else None
-    email = request.session.get("confirming") or (user.email if user else None)
+    progress, claimed = (email_addresses.progress(user), user.email) if user else (None, None)
+    email = request.session.get("confirming") or (progress.email if progress else claimed)
     try:
         if user and email:
             email_addresses.send_again(user=user, email=email, origin=origin(request))
@@ -211,7 +246,8 @@ def email(request: AuthenticatedRequest) -> HttpResponse:
         request.session["confirming"] = data["email"].strip()
         return redirect("email_confirm")
 
-    return form_page(request, "accounts/email.html", ChangeEmailForm(request.POST or None), save)
+    form, progress = ChangeEmailForm(request.POST or None), email_addresses.progress(request.user)
+    return form_page(request, "accounts/email.html", form, save, progress=progress)
 
 
 @login_required

@@ -52,7 +52,9 @@ class ProblemMiddleware:
             response = self._in_form(request, response)
         met = request.resolver_match  # an operation of a version has a namespace
         if met and met.namespace and (version := _VERSION.match(request.path)):
-            usage.count(version[1], request.META.get("HTTP_X_APP_VERSION", ""))
+            # What a stranger calls itself counts for nothing: it could fill a day's list with names.
+            app_version = request.META.get("HTTP_X_APP_VERSION", "") if hasattr(request, "session_row") else ""
+            usage.count(version[1], app_version)
         if request.path.startswith("/api/v1/"):
             _say_how_long(response)
         for name, value in _HEADERS.items():

@@ -20,6 +20,7 @@ def _schedule(sender: Celery, **_: object) -> None:
     # A sweep that waited longer than the next one is worth nothing.
     for name, every in {
         "accounts.sweep": sweep,
+        "accounts.check_mail_server": 60.0,
         "accounts.remove_discarded_pictures": 60.0,
         "accounts.make_exports": 60.0,
         "accounts.remove_expired_exports": 60.0,

@@ -45,7 +45,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import honcho.manager
 import psycopg2
@@ -368,7 +368,7 @@ class Mail(Server):
 
     @property
     def imap_url(self) -> str:
-        return f"imap://inbox:{self.secret}@{HOST}:{self.ports[2]}"
+        return f"imap://{quote(self.account)}:{self.secret}@{HOST}:{self.ports[2]}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -392,7 +392,7 @@ def received(imap_url: str, *, to: str | None = None) -> list[EmailMessage]:
     """The mails in the inbox, oldest first; with `to`, those that were sent to this address."""
     parts = urlsplit(imap_url)
     with imaplib.IMAP4(parts.hostname or HOST, parts.port or 143) as imap:
-        imap.login(Mail.account, parts.password or "")
+        imap.login(unquote(parts.username or ""), parts.password or "")
         imap.select("INBOX", readonly=True)
         _, answer = imap.fetch("1:*", "(BODY.PEEK[])")
     mails = [message_from_bytes(part[1], policy=policy.default) for part in answer if isinstance(part, tuple)]
@@ -672,26 +672,31 @@ def shell(command: list[str]) -> int:
 
 # The settings are said aloud, because importing this package names those of production.
 PYTEST = [sys.executable, "-m", "pytest", "--ds=tests.settings"]
-WITH_SERVERS_OF_THEIR_OWN = ["tests/e2e", "tests/smoke", "tests/stack"]
+# Tests with servers of their own mostly wait for them, while the others compute.
+LANES = (["tests/drills"], ["tests/e2e", "tests/smoke", "tests/stack"])
 
 
 def test() -> int:
-    """The whole suite in two lanes, each on servers of its own: tests that start servers mostly wait for them, while
-    the others compute."""
+    """The whole suite in three lanes, each on servers of its own. What the others say is shown at the end."""
+    with contextlib.ExitStack() as closing:
+        others = [closing.enter_context(_lane(folders)) for folders in LANES]
+        code = fresh([*PYTEST, *(f"--ignore={folder}" for folders in LANES for folder in folders)])
+        return max(code, *(other.wait() for other in others))
+
+
+@contextlib.contextmanager
+def _lane(folders: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     with tempfile.TemporaryFile() as said:
-        command = [sys.executable, "-m", "project.embedded", "fresh", *PYTEST, *WITH_SERVERS_OF_THEIR_OWN]
-        other = subprocess.Popen(command, cwd=BASE, stdout=said, stderr=subprocess.STDOUT)
+        command = [sys.executable, "-m", "project.embedded", "fresh", *PYTEST, *folders]
+        process = subprocess.Popen(command, cwd=BASE, stdout=said, stderr=subprocess.STDOUT)
         try:
-            code = fresh([*PYTEST, *(f"--ignore={folder}" for folder in WITH_SERVERS_OF_THEIR_OWN)])
-            say("\nThe tests with servers of their own:")
-            other_code = other.wait()
+            yield process
         finally:
-            if other.poll() is None:
-                other.terminate()
-                other.wait()
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
             said.seek(0)
-            say(said.read().decode(errors="replace"))
-    return code or other_code
+            say(f"\n{', '.join(folders)}:\n{said.read().decode(errors='replace')}")
 
 
 def run() -> int:

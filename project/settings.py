@@ -162,6 +162,26 @@ DEFAULT_FROM_EMAIL = env.text(
 )
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 MAIL_RETENTION = timedelta(days=env.number("MAIL_RETENTION_DAYS", 30, "Days that the record of a mail is kept."))
+ANYMAIL_ESP = env.choice(
+    "ANYMAIL_ESP",
+    "",
+    ("", "amazon_ses", "mailgun", "postmark"),
+    "The mail service behind EMAIL_URL, if it shall tell of bounces at /hooks/mail/ (needs django-anymail).",
+)
+ANYMAIL = {
+    "WEBHOOK_SECRET": env.text(
+        "ANYMAIL_WEBHOOK_SECRET", "", "user:password that the mail service's webhook is called with.", secret=True
+    ),
+    "MAILGUN_WEBHOOK_SIGNING_KEY": env.text(
+        "ANYMAIL_MAILGUN_SIGNING_KEY", "", "Mailgun's HTTP webhook signing key.", secret=True
+    ),
+}
+if ANYMAIL_ESP:
+    if not ANYMAIL["WEBHOOK_SECRET"]:
+        raise ImproperlyConfigured("ANYMAIL_ESP needs ANYMAIL_WEBHOOK_SECRET: else anybody could tell of bounces.")
+    if ANYMAIL_ESP == "mailgun" and not ANYMAIL["MAILGUN_WEBHOOK_SIGNING_KEY"]:
+        raise ImproperlyConfigured("ANYMAIL_ESP=mailgun needs ANYMAIL_MAILGUN_SIGNING_KEY.")
+    INSTALLED_APPS.append("anymail")
 POST_OFFICE = {"LOG_LEVEL": 0, "CELERY_ENABLED": False, "DEFAULT_PRIORITY": "medium"}
 
 # --- Pictures -----------------------------------------------------------------------------------------------
@@ -352,6 +372,11 @@ SESSION_COOKIE_AGE = 60 * 60 * 24 * 30
 SESSION_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
+LANGUAGE_COOKIE_NAME = f"{_host_prefix}language"
+LANGUAGE_COOKIE_AGE = 60 * 60 * 24 * 365
+LANGUAGE_COOKIE_SECURE = HTTPS
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_NAME = f"{_host_prefix}csrf"
 CSRF_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_HTTPONLY = True
@@ -371,8 +396,15 @@ SILENCED_SYSTEM_CHECKS = [
 
 # --- Words, times, files ------------------------------------------------------------------------------------
 
-LANGUAGE_CODE = env.text("LANGUAGE_CODE", "en", "The language of mails and of whoever asks for none.")
-LANGUAGES = [("en", "English")]
+# Each in its own words, for the switcher. Message files: project/messages.py.
+LANGUAGES = [("en", "English"), ("de", "Deutsch"), ("fr", "Français"), ("es", "Español"), ("ar", "العربية")]
+LANGUAGE_CODE = env.choice(
+    "LANGUAGE_CODE",
+    "en",
+    tuple(code for code, _name in LANGUAGES),
+    "The language of mails and of whoever asks for none.",
+)
+FORMAT_MODULE_PATH = ["project.formats"]
 LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_I18N = True
 USE_TZ = True

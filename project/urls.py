@@ -1,6 +1,7 @@
 from allauth.account.decorators import secure_admin_login
 from allauth.account.models import EmailAddress, EmailConfirmation
 from allauth.account.views import logout
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.shortcuts import redirect
@@ -34,3 +35,7 @@ urlpatterns = [
     path("livez", health.livez),
     path("readyz", health.readyz),
 ]
+if settings.ANYMAIL_ESP:
+    from accounts import mail_events  # django-anymail is installed only where it is asked for
+
+    urlpatterns.append(path("hooks/mail/", mail_events.view()))

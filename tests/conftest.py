@@ -15,6 +15,7 @@ from django.http import HttpRequest
 from django.test import Client
 from django.test.client import ClientHandler
 from django.urls import clear_url_caches, include, path
+from django.utils import translation
 from PIL import Image
 from post_office.models import Email
 from pytest_django import Settings
@@ -40,7 +41,9 @@ def _forget() -> None:
     """What a process remembers between requests must not leak from test to test."""
     signing_keys.forget()
     access_tokens._verify.cache_clear()
+    translation.deactivate()  # a page in another language leaves it to the next one in its thread
     breached_passwords.forget()
+    translation.deactivate()
 
 
 @pytest.fixture

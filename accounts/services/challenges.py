@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils.timezone import now
 
 from accounts.errors import InvalidCode, InvalidKey
@@ -32,7 +32,9 @@ class Secrets:
 
 def ask(kind: Challenge.Kind, *, login: str, origin: Origin) -> None:
     """One small write, the same for any name; the worker finds out whom it means."""
-    Challenge.objects.create(kind=kind, login=login[:254], ip=origin.ip, device=origin.label[:200])
+    Challenge.objects.create(
+        kind=kind, login=login[:254], ip=origin.ip, device=origin.label[:200], language=origin.language
+    )
 
 
 def answer_asked(kind: Challenge.Kind, answer: Callable[[Challenge], None]) -> int:
@@ -55,11 +57,14 @@ def _answer_one(kind: Challenge.Kind, answer: Callable[[Challenge], None]) -> bo
 
 
 def origin_of(challenge: Challenge) -> Origin:
-    return Origin(ip=challenge.ip, known_as=challenge.device)
+    return Origin(ip=challenge.ip, known_as=challenge.device, language=challenge.language)
 
 
 def issue(kind: Challenge.Kind, *, user: User, email: str, origin: Origin) -> Secrets:
     """A new pair for this user; earlier ones of the kind are closed. In the caller's transaction, with the mail."""
+    # Whoever sets a new password or takes a change back at this moment, and closes all that is open, comes before or
+    # after, and not between.
+    list(User.objects.hold().filter(id=user.id).values_list("id"))
     if kind != Challenge.Kind.UNDO_EMAIL:  # each change has its own, and an older one goes further back
         Challenge.objects.open().filter(kind=kind, user=user).close()
     code, key = f"{secrets.randbelow(10**8):08}", secrets.token_urlsafe(32)
@@ -117,14 +122,16 @@ def match_code(
                 if other != challenge.id:
                     refund(other)
             return challenge
-    _note_failure([challenge.user for challenge in found], user_id, origin)
+    _note_failure(kind, [challenge.user for challenge in found], user_id, origin)
     raise InvalidCode("no open challenge" if not tried else "wrong code")
 
 
-def _note_failure(tried: Sequence[User | None], user_id: UUID | None, origin: Origin) -> None:
-    """In the log of each whose code was guessed at; for nobody a line as well, which takes as long."""
+def _note_failure(kind: Challenge.Kind, tried: Sequence[User | None], user_id: UUID | None, origin: Origin) -> None:
+    """In the log of each whose code was guessed at; for nobody a line as well, which takes as long. A code to get in
+    by is asked for by a name: who only claims an address must not learn from their own log that it means them."""
     for user in tried or [User.objects.filter(id=user_id).first() if user_id else None]:
-        audit.record(audit.Kind.CODE_FAILED, user=user, origin=origin)
+        meant = user and (kind == Challenge.Kind.CONFIRM_EMAIL or user.email_verified)
+        audit.record(audit.Kind.CODE_FAILED, user=user if meant else None, origin=origin)
 
 
 def refund(challenge_id: UUID) -> None:
@@ -136,6 +143,12 @@ def hold(email: str) -> None:
     """Until the end of the transaction, others who do something about this address wait here."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [email])
+
+
+def hold_with_users(email: str, user_id: UUID) -> None:
+    """The same, and nobody else changes this user or those who claim the address."""
+    hold(email)
+    list(User.objects.hold().filter(Q(id=user_id) | Q(email=email)).order_by("id").values_list("id"))
 
 
 def match_key(kind: Challenge.Kind, key: str) -> Challenge:
@@ -159,6 +172,18 @@ def close(challenge: Challenge) -> None:
         raise InvalidCode("already used")
 
 
+def use(challenge: Challenge) -> User:
+    """Use it up, in a transaction, and hold its user until the end of that. Raises InvalidCode where it was used
+    already, or where the account has another address by now: what was mailed to the earlier one opens nothing."""
+    assert challenge.user_id is not None
+    hold_with_users(challenge.email, challenge.user_id)
+    close(challenge)  # before the look at the user: of an account that was erased meanwhile nothing is open
+    user = User.objects.get(id=challenge.user_id)
+    if user.email != challenge.email:
+        raise InvalidCode("mailed to an address that the account no longer has")
+    return user
+
+
 def close_all(user: User) -> None:
     """Every code and link but those that take something back."""
     Challenge.objects.open().proofs().filter(user=user).close()
@@ -177,6 +202,9 @@ def forget(user: User) -> None:
     """Everything of an account that is erased: its own, what was typed and waits for the worker, and what others used
     up on an address that it had proved."""
     user.challenges.all().delete()
-    Challenge.objects.asked().filter(login__in=[name for name in (user.username, user.email) if name]).delete()
+    # One that the worker answers at this moment waits for this user, and goes by itself.
+    asked = Challenge.objects.asked().filter(login__in=[name for name in (user.username, user.email) if name])
+    mine = [request.id for request in asked.select_for_update(skip_locked=True)]
+    Challenge.objects.filter(id__in=mine).delete()
     if user.email_verified:
         Challenge.objects.filter(email=user.email).exclude(closed_at=None).delete()

@@ -40,7 +40,7 @@ def request(*, user: User, session: Session, password: str, origin: Origin) -> d
         _require_another_superuser(user)
         if confirmed is not None:
             logins.hold(user, confirmed)
-        row = User.objects.select_for_update(no_key=True).filter(id=user.id).first()
+        row = User.objects.hold().filter(id=user.id).first()
         if row is None:
             raise SessionRevoked("erased at this moment")
         if confirmed is None and not logins.is_recent(session):
@@ -56,7 +56,7 @@ def _require_another_superuser(user: User) -> None:
     """The last who has every right stays. All of them are held, so that no two go at once."""
     if not user.is_superuser:
         return
-    supers = list(User.objects.select_for_update(no_key=True).filter(is_superuser=True, is_active=True).order_by("id"))
+    supers = list(User.objects.hold().filter(is_superuser=True, is_active=True).order_by("id"))
     staying = [other for other in supers if other.id != user.id and other.deletes_at is None]
     if not staying:
         raise LastSuperuser
@@ -85,7 +85,7 @@ def _plan(user: User, origin: Origin) -> None:
 def cancel(*, user: User, origin: Origin) -> None:
     """The account stays. Quiet where no deletion is planned, and where it was erased at this moment."""
     with transaction.atomic():
-        row = User.objects.select_for_update(no_key=True).filter(id=user.id).first()
+        row = User.objects.hold().filter(id=user.id).first()
         if row:
             keep(row, origin=origin)
     user.deletes_at = None
@@ -112,7 +112,7 @@ def cancel_by_key(*, key: str, origin: Origin) -> User:
     rate_limits.count_address("code_per_ip", origin=origin)
     offer = match_key(key)
     with transaction.atomic():
-        user = User.objects.select_for_update(no_key=True, of=("self",)).filter(challenges=offer).first()
+        user = User.objects.hold().filter(id=offer.user_id).first()
         if user is None:
             raise InvalidKey("erased at this moment")
         challenges.close(offer)
@@ -143,7 +143,8 @@ def erase_due() -> int:
 
 def _erase(user_id: UUID) -> bool:
     with transaction.atomic():
-        # Held to the end: nobody signs in meanwhile, and of two workers one does it.
+        # Held to the end: nobody signs in meanwhile, and of two workers one does it. FOR UPDATE and not `hold`: no
+        # event, session or mail about them may come in meanwhile either.
         due = User.objects.select_for_update(skip_locked=True).filter(id=user_id, deletes_at__lte=now())
         user = due.first()
         if user is None:

@@ -3,13 +3,14 @@ account, and every other claim on it lapses; until then it holds nothing and blo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from celery import shared_task
 from django.conf import settings
 from django.db import transaction
 
-from accounts.errors import EmailInUse, FieldError, InvalidCode, InvalidInput
+from accounts.errors import EmailInUse, FieldError, InvalidCode, InvalidInput, InvalidKey
 from accounts.models import Challenge, User
 from accounts.origin import Origin
 from accounts.services import audit, challenges, deletion, identifiers, mail, rate_limits, sessions, worker
@@ -24,20 +25,46 @@ def send_confirmation(user: User, email: str, *, origin: Origin) -> None:
     caller can't tell which. In the caller's transaction."""
     if not rate_limits.may_mail_claim(email, origin=origin):
         return  # the mail box is full of ours; the claim stands, and a mail can be asked for later
+    # Issued for an owned address as well, with a code that nobody reads: it ends earlier ones and can be asked for
+    # again alike.
+    secrets = challenges.issue(Challenge.Kind.CONFIRM_EMAIL, user=user, email=email, origin=origin)
+    expires_at = secrets.challenge.link_expires_at
     owner = User.objects.filter(email=email, email_verified=True).exclude(id=user.id).first()
     if owner is not None:
         audit.record(audit.Kind.EMAIL_CLAIMED_ELSEWHERE, user=owner, origin=origin)
-        mail.send(mail.Message.ADDRESS_TAKEN, user=owner, origin=origin, context={"other": user.username})
-        return
-    secrets = challenges.issue(Challenge.Kind.CONFIRM_EMAIL, user=user, email=email, origin=origin)
-    mail.send(
-        mail.Message.CONFIRM_EMAIL,
-        user=user,
-        to=email,
-        origin=origin,
-        context={"code": secrets.code, "link": f"{settings.PUBLIC_URL}/account/confirm-email/{secrets.key}/"},
-        expires_at=secrets.challenge.link_expires_at,
+        words = {"other": user.username}
+        sent = mail.send(mail.Message.ADDRESS_TAKEN, user=owner, origin=origin, context=words, expires_at=expires_at)
+    else:
+        words = {"code": secrets.code, "link": f"{settings.PUBLIC_URL}/account/confirm-email/{secrets.key}/"}
+        sent = mail.send(
+            mail.Message.CONFIRM_EMAIL, user=user, to=email, origin=origin, context=words, expires_at=expires_at
+        )
+    Challenge.objects.filter(id=secrets.challenge.id).update(mail=sent)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Of the proof that a user was last mailed for."""
+
+    email: str
+    delivery: mail.Delivery | None
+    since: datetime
+
+
+def progress(user: User) -> Progress | None:
+    """What became of the mail for the address that a user claims or wants. For that user's eyes: the state is the
+    same whether or not somebody else has proved the address."""
+    found = (
+        Challenge.objects.open()
+        .filter(user=user, kind=Challenge.Kind.CONFIRM_EMAIL)
+        .select_related("mail")
+        .only("email", "created_at", "mail__status", "mail__recipient_delivery_status", "mail__expires_at")
+        .order_by("-id")
+        .first()
     )
+    if found is None:
+        return None
+    return Progress(found.email, mail.delivery(found.mail) if found.mail else None, found.created_at)
 
 
 def send_again(*, user: User, email: str, origin: Origin) -> None:
@@ -45,6 +72,7 @@ def send_again(*, user: User, email: str, origin: Origin) -> None:
     email = identifiers.fold_email(email)
     rate_limits.count_address("mail_per_ip", origin=origin)
     with transaction.atomic():
+        user = User.objects.hold().get(id=user.id)  # what waited is seen as it is now
         claimed = bool(email) and email == user.email and not user.email_verified
         if (
             claimed
@@ -127,14 +155,17 @@ def match_key(key: str) -> Challenge:
 def confirm_by_key(*, key: str, origin: Origin) -> User:
     """Prove an address with the link, after a press of the button. Raises InvalidKey, RateLimited."""
     rate_limits.count_address("code_per_ip", origin=origin)
-    return _use(match_key(key), origin)
+    try:
+        return _use(match_key(key), origin)
+    except InvalidCode as error:
+        raise InvalidKey(error.reason) from None
 
 
 def _use(challenge: Challenge, origin: Origin) -> User:
     user = challenge.user
     assert user is not None
     with transaction.atomic():
-        challenges.hold(challenge.email)
+        challenges.hold_with_users(challenge.email, user.id)
         challenges.close(challenge)
         prove(user, challenge.email, origin=origin)
     return user
@@ -143,7 +174,7 @@ def _use(challenge: Challenge, origin: Origin) -> User:
 def prove(user: User, email: str, *, origin: Origin) -> None:
     """The user has shown to read this address's mail: it is theirs, other claims on it lapse. In a transaction.
     Raises InvalidCode where somebody else has proved it first."""
-    challenges.hold(email)
+    challenges.hold_with_users(email, user.id)
     if _is_proved_by_another(user, email):
         raise InvalidCode("somebody else proved the address first")
     user.refresh_from_db()
@@ -244,8 +275,9 @@ def undo_change(*, key: str, origin: Origin) -> Undone:
     offer = match_undo_key(key)
     assert offer.user_id is not None
     with transaction.atomic():
-        challenges.hold(offer.email)
-        user = User.objects.select_for_update().get(id=offer.user_id)
+        challenges.hold_with_users(offer.email, offer.user_id)
+        match_undo_key(key)  # of several presses at once, one counts
+        user = User.objects.get(id=offer.user_id)
         challenges.close(offer)
         if _is_proved_by_another(user, offer.email):
             raise EmailInUse

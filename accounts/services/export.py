@@ -42,7 +42,7 @@ _STORAGE_ERRORS = (BotoCoreError, ClientError, OSError)
 def request(*, user: User, origin: Origin) -> Export:
     """A new copy, or the one that is being made already. Raises RateLimited, SessionRevoked."""
     with transaction.atomic():
-        if not User.objects.select_for_update(no_key=True).filter(id=user.id):  # of several at once, one asks
+        if not User.objects.hold().filter(id=user.id):  # of several at once, one asks
             raise SessionRevoked("erased at this moment")
         running = user.exports.filter(state=Export.State.QUEUED).first()
         if running:
@@ -140,7 +140,7 @@ def _try_later(row: Export) -> None:
 def _finish(row: Export) -> None:
     """Ready, and told; the copies before it are let go. Nothing of that for an account that was erased meanwhile."""
     with transaction.atomic():
-        user = User.objects.select_for_update(no_key=True, of=("self",)).filter(exports=row).first()
+        user = User.objects.hold().filter(id__in=Export.objects.filter(id=row.id).values("user")).first()
         at = now()
         if user is None:
             Export.objects.filter(id=row.id).update(claimed_until=None)
@@ -221,8 +221,8 @@ def _write_list(archive: zipfile.ZipFile, name: str, items: Iterable[dict[str, A
 
 
 PROFILE = (
-    "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "is_staff", "created_at",
-    "updated_at", "last_login", "deletes_at",
+    "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "language", "is_staff",
+    "created_at", "updated_at", "last_login", "deletes_at",
 )  # fmt: skip
 DEVICE = (
     "id", "kind", "name", "platform", "app_version", "ip", "created_at", "last_used_at", "authenticated_at",

@@ -29,9 +29,10 @@ log = logging.getLogger(__name__)
 MAX_MEMORY = 128 * 2**20
 # Bytes of memory that are gone over: about a second of each.
 MAX_SCRYPT_WORK = 2**28
+MAX_SCRYPT_BLOCK, MAX_SCRYPT_LANES = 64, 16
 MAX_ARGON2_WORK = 2**30
 MAX_BCRYPT_COST = 14
-MAX_PBKDF2_ITERATIONS = 5_000_000
+MAX_PBKDF2_ITERATIONS = 2_000_000
 MAX_LENGTH = 128  # of the column
 # Of longer hashes the beginning is kept: 256 bits are as good, and fit into the column.
 _KEPT = 32
@@ -197,9 +198,11 @@ def _read_firebase(rounds: str, memory: str, separator: str, salt: str, made: st
 
 
 def _require_scrypt(n: int, r: int, p: int) -> None:
-    if n < 2 or n & (n - 1) or r < 1 or p < 1:
+    # RFC 7914: n is a power of 2 below 2**(16 r).
+    if n < 2 or n & (n - 1) or r < 1 or p < 1 or n.bit_length() > 16 * r:
         raise ValueError("not the numbers of scrypt")
     memory = 128 * n * r
+    _require(r <= MAX_SCRYPT_BLOCK and p <= MAX_SCRYPT_LANES)
     _require(memory <= MAX_MEMORY and memory * p <= MAX_SCRYPT_WORK)
 
 

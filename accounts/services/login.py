@@ -1,6 +1,8 @@
 """Who may sign in. A right password is not enough: whether the account is switched off or still waits for the
 proof of its address is decided here too, for both faces."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -31,27 +33,64 @@ def find(login: str) -> User | None:
     return User.objects.filter(username=folded).first()
 
 
+def candidates(login: str) -> Sequence[User | None]:
+    """Whose password may be meant: with a username one place, with an address two, filled or not.
+
+    The second place is the newest other claim on the address. Without it, whoever signs up with a stranger's address
+    and then signs in by it would learn whether the stranger has an account: they would get in only if not."""
+    first = find(login)
+    folded = identifiers.fold_login(login)
+    if "@" not in folded:
+        return (first,)
+    others = User.objects.filter(email=folded).exclude(id=first.id if first else UUID(int=0))
+    return (first, others.order_by("-created_at", "-id").first())
+
+
+@dataclass
+class _Try:
+    """A password against one place. It is spent before anything is compared."""
+
+    user: User | None
+    account: str
+    left: bool = False
+    compared: bool = False
+
+    def is_right(self, password: str) -> bool:
+        # An account whose tries are used up under another of its names answers like a wrong password: a 429 here
+        # would tell that the two names are one person.
+        self.left = rate_limits.spend("wrong_password_per_account", self.account).allowed
+        right = hashing.matches(self.user if self.left else None, password)
+        self.compared = True
+        return right
+
+    def give_back(self) -> None:
+        if self.left:
+            rate_limits.refund("wrong_password_per_account", self.account)
+
+    def note(self, origin: Origin) -> None:
+        """Written for nobody too, so that the time of the answer tells nothing; operators see who tries names."""
+        kind = audit.Kind.LOGIN_FAILED if self.left else audit.Kind.LOGIN_PAUSED
+        audit.record(kind, user=self.user, origin=origin)
+
+
 def check(*, login: str, password: str, origin: Origin) -> User:
-    """The user who may sign in with this pair. One hash and the same answer for every wrong pair.
+    """The user who may sign in with this pair. One hash for each place, and the same answer for every wrong pair.
 
     Raises RateLimited, InvalidCredentials, AccountDisabled, EmailNotVerified, Overloaded."""
     rate_limits.count_address("login_per_ip", origin=origin)
     folded = identifiers.fold_login(login)
     rate_limits.spend_or_refuse("wrong_password_per_login", folded)
-    user = find(login)
-    # An account whose tries are used up under another of its names answers like a wrong password: a 429 here
-    # would tell that the two names are one person.
-    account = user.id if user else folded
-    left = rate_limits.spend("wrong_password_per_account", account).allowed
+    tries = [_Try(user, str(user.id) if user else f"{folded} {place}") for place, user in enumerate(candidates(folded))]
     try:
-        right = hashing.matches(user if left else None, password)
-    except Overloaded:  # nothing was compared, so nothing is spent
-        _give_back(folded, account if left else None)
+        user = next((one.user for one in tries if one.is_right(password)), None)
+    except Overloaded:  # what was not compared is not spent
+        _give_back(folded, [one for one in tries if not one.compared], whole=not tries[0].compared)
         raise
-    if user is None or not right:
-        _note_failure(audit.Kind.LOGIN_FAILED if left else audit.Kind.LOGIN_PAUSED, user, origin)
-        raise InvalidCredentials("unknown name" if user is None else "wrong password" if left else "tries used up")
-    _give_back(folded, account)
+    if user is None:
+        for one in tries:
+            one.note(origin)
+        raise InvalidCredentials(", ".join(_reason(one) for one in tries))
+    _give_back(folded, tries)
     try:
         admit(user)
     except AccountError:
@@ -60,15 +99,17 @@ def check(*, login: str, password: str, origin: Origin) -> User:
     return user
 
 
-def _give_back(login: str, account: UUID | str | None) -> None:
-    rate_limits.refund("wrong_password_per_login", login)
-    if account is not None:
-        rate_limits.refund("wrong_password_per_account", account)
+def _reason(one: _Try) -> str:
+    if one.user is None:
+        return "unknown name"
+    return "wrong password" if one.left else "tries used up"
 
 
-def _note_failure(kind: audit.Kind, user: User | None, origin: Origin) -> None:
-    """Written for nobody too, so that the time of the answer tells nothing; operators see who tries names."""
-    audit.record(kind, user=user, origin=origin)
+def _give_back(login: str, tries: Sequence[_Try], *, whole: bool = True) -> None:
+    if whole:
+        rate_limits.refund("wrong_password_per_login", login)
+    for one in tries:
+        one.give_back()
 
 
 def admit(user: User) -> None:
@@ -117,7 +158,7 @@ def confirm_password(*, user: User, password: str, origin: Origin) -> str:
         rate_limits.refund("wrong_password_per_account", user.id)
         raise
     if not right:
-        _note_failure(audit.Kind.LOGIN_FAILED, full, origin)
+        audit.record(audit.Kind.LOGIN_FAILED, user=full, origin=origin)
         raise WrongPassword
     rate_limits.refund("wrong_password_per_account", user.id)
     return full.password
@@ -134,7 +175,7 @@ def is_recent(session: Session) -> bool:
 def hold(user: User, confirmed: str) -> None:
     """Until the end of the transaction nobody else changes this user; WrongPassword where the password was changed
     since it was confirmed: by an owner who takes the account back at this very moment."""
-    if not User.objects.select_for_update().filter(id=user.id, password=confirmed).exists():
+    if not User.objects.hold().filter(id=user.id, password=confirmed).exists():
         raise WrongPassword("changed meanwhile")
 
 

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.timezone import now
 
-from accounts.errors import FieldError, InvalidInput, Overloaded, WrongPassword
+from accounts.errors import FieldError, InvalidCode, InvalidInput, InvalidKey, Overloaded, WrongPassword
 from accounts.models import Challenge, Gender, User
 from accounts.origin import Origin
 from accounts.services import (
@@ -124,7 +124,9 @@ def answer(request: Challenge) -> None:
     if user is None or not _may_mail(user, origin):
         return
     secrets = challenges.issue(Challenge.Kind.RESET_PASSWORD, user=user, email=user.email, origin=origin)
-    audit.record(audit.Kind.PASSWORD_RESET_REQUESTED, user=user, origin=origin)
+    if user.email_verified:
+        # Whoever only claims an address must not learn from their own log that nobody else was meant by it.
+        audit.record(audit.Kind.PASSWORD_RESET_REQUESTED, user=user, origin=origin)
     mail.send(
         mail.Message.RESET_PASSWORD,
         user=user,
@@ -167,18 +169,19 @@ def reset_by_key(*, key: str, new_password: str, origin: Origin) -> User:
 
     Raises InvalidKey, InvalidInput (the link stays good), RateLimited."""
     rate_limits.count_address("code_per_ip", origin=origin)
-    return _reset(match_reset_key(key), new_password, origin)
+    try:
+        return _reset(match_reset_key(key), new_password, origin)
+    except InvalidCode as error:
+        raise InvalidKey(error.reason) from None
 
 
 def _reset(challenge: Challenge, new_password: str, origin: Origin) -> User:
-    user = challenge.user
-    assert user is not None
-    require_good(new_password, user, field="new_password")
+    assert challenge.user is not None
+    require_good(new_password, challenge.user, field="new_password")
     encoded = hashing.hashed(new_password)
     with transaction.atomic():
-        challenges.close(challenge)
-        # Reading the mail proves the address as well, if it is still the one that the account has.
-        if not user.email_verified and user.email == challenge.email:
+        user = challenges.use(challenge)
+        if not user.email_verified:  # reading the mail proves the address as well
             email_addresses.prove(user, challenge.email, origin=origin)
             _hand_over(user, origin)
         _set(user, encoded, keep=None, origin=origin, kind=audit.Kind.PASSWORD_RESET)
@@ -191,8 +194,8 @@ def _hand_over(user: User, origin: Origin) -> None:
     if user.picture:
         pictures.discard(user.picture)
     user.first_name, user.last_name, user.gender, user.picture = "", "", Gender.UNSPECIFIED, ""
-    user.deletes_at = None
-    user.save_profile("first_name", "last_name", "gender", "picture", "deletes_at")
+    user.language, user.deletes_at = origin.language, None
+    user.save_profile("first_name", "last_name", "gender", "picture", "language", "deletes_at")
     export.forget(user)
     user.sessions.all().delete()
     audit.record(audit.Kind.USER_HANDED_OVER, user=user, origin=origin)

@@ -195,7 +195,7 @@ def remove(*, user: User, origin: Origin) -> User:
 def show(user: User, key: str, origin: Origin) -> User:
     """Make the prepared picture of this key the user's ("": none), and let the one before go."""
     with transaction.atomic():
-        old = User.objects.select_for_update().values_list("picture", flat=True).get(id=user.id)
+        old = User.objects.hold().values_list("picture", flat=True).get(id=user.id)
         DiscardedPicture.objects.filter(key=key).delete()
         user.picture = key
         if old == key:

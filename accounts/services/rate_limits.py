@@ -201,7 +201,8 @@ def spend_or_refuse(name: str, subject: object) -> None:
 
 def forget(*subjects: object) -> None:
     """Whatever was counted of these; for an account that is erased."""
-    keys = [_key(name, str(subject)) for name in limits() for subject in subjects if subject]
+    spellings = [f"{subject}{place}" for subject in subjects if subject for place in ("", " 0", " 1")]  # see login.py
+    keys = [_key(name, spelling) for name in limits() for spelling in spellings]
     Budget.objects.filter(key__in=keys).delete()
 
 

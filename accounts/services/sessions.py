@@ -60,9 +60,7 @@ def begin(*, user: User, kind: Session.Kind, origin: Origin, method: str = "pwd"
     caller's transaction. InvalidCredentials where the password was changed or the account switched off since."""
     with transaction.atomic(savepoint=False):
         # Held until the end of the transaction: a new password waits, then ends this session too.
-        as_checked = User.objects.select_for_update(no_key=True).filter(
-            id=user.id, password=user.password, is_active=True
-        )
+        as_checked = User.objects.hold().filter(id=user.id, password=user.password, is_active=True)
         if not as_checked.exists():
             raise InvalidCredentials("changed meanwhile")
         at = now()
@@ -209,8 +207,8 @@ def _end_for_reuse(session: Session, generation: int, origin: Origin) -> None:
 # --- Each request -------------------------------------------------------------------------------------------
 
 _USER_FIELDS: Sequence[str] = (
-    "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "picture", "is_active",
-    "is_staff", "created_at", "updated_at", "deletes_at",
+    "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "language", "picture",
+    "is_active", "is_staff", "created_at", "updated_at", "deletes_at",
 )  # fmt: skip
 _SESSION_FIELDS: Sequence[str] = ("id", "user_id", "kind", "last_used_at", "generation", "generation_used_at")
 _BY_TOKEN = (

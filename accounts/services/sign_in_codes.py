@@ -63,9 +63,8 @@ def check(*, login: str, code: str, origin: Origin) -> User:
     AccountDisabled."""
     _open()
     challenge = logins.match_code(Challenge.Kind.SIGN_IN, login=login, code=code, origin=origin)
-    user = challenge.user
-    assert user is not None
-    challenges.close(challenge)
+    with transaction.atomic():
+        user = challenges.use(challenge)
     try:
         logins.admit(user)
     except AccountError:

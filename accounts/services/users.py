@@ -76,7 +76,12 @@ def sign_up(
     password_hash = hashing.hashed(password)
     with _one_of_each_username():
         user = User.objects.create(
-            username=username, username_skeleton=skeleton, email=email, password=password_hash, **names
+            username=username,
+            username_skeleton=skeleton,
+            email=email,
+            password=password_hash,
+            language=origin.language if origin.language in dict(settings.LANGUAGES) else "",
+            **names,
         )
         _refuse_resting(skeleton)
         audit.record(audit.Kind.USER_SIGNED_UP, user=user, origin=origin)
@@ -127,6 +132,8 @@ def profile_problems(values: dict[str, str]) -> list[FieldError]:
             found.append(FieldError(field, "name_characters"))
     if "gender" in values and values["gender"] not in Gender.values:
         found.append(FieldError("gender", "gender_invalid"))
+    if values.get("language", "") not in {"", *dict(settings.LANGUAGES)}:
+        found.append(FieldError("language", "language_unknown"))
     return found
 
 
@@ -177,9 +184,9 @@ def update_profile(
     picture: BinaryIO | None = None,
     remove_picture: bool = False,
 ) -> User:
-    """Change username, names or gender, and with them the picture: all of it or nothing. `versions` are those of the
-    profile that the caller will change; where it has another by now, ProfileChanged. Raises InvalidInput,
-    UsernameTaken, and for a picture what `pictures.prepare` raises."""
+    """Change username, names, gender or language, and with them the picture: all of it or nothing. `versions` are
+    those of the profile that the caller will change; where it has another by now, ProfileChanged. Raises
+    InvalidInput, UsernameTaken, and for a picture what `pictures.prepare` raises."""
     changes = dict(changes)
     for field in ("first_name", "last_name"):
         if field in changes:
@@ -200,7 +207,7 @@ def update_profile(
 
 
 def _apply(user_id: UUID, changes: dict[str, str], versions: Collection[str] | None, origin: Origin) -> User:
-    user = User.objects.select_for_update().get(id=user_id)
+    user = User.objects.hold().get(id=user_id)
     if versions is not None and user.version not in versions:
         raise ProfileChanged
     changed = [field for field, value in changes.items() if getattr(user, field) != value]
@@ -265,7 +272,7 @@ def remove_unproved() -> int:
     for user_id in list(stale.values_list("id", flat=True)):
         with transaction.atomic():
             # Looked at again: the address may have been proved, or a device used, since the list was made.
-            user = User.objects.select_for_update().filter(id=user_id, email_verified=False, is_staff=False).first()
+            user = User.objects.hold().filter(id=user_id, email_verified=False, is_staff=False).first()
             if user is None or user.sessions.filter(last_used_at__gte=before).exists():
                 continue
             deletion.remove(user)

@@ -52,7 +52,7 @@ def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> dict[s
     },
 )
 def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> dict[str, Any]:
-    """Change username, names or gender."""
+    """Change username, names, gender or language."""
     tags = {tag.strip() for tag in request.META.get("HTTP_IF_MATCH", "*").split(",")}
     user = users.update_profile(
         user=request.user,
@@ -61,6 +61,12 @@ def update_profile(request: AuthenticatedRequest, response: HttpResponse, payloa
         origin=origin(request),
     )
     return _profile(user, response)
+
+
+@router.get("/me/email", operation_id="getMyEmail", response=responses({200: schemas.EmailOut}, 401))
+def get_my_email(request: AuthenticatedRequest) -> dict[str, Any]:
+    """The address, the one that waits for its proof, and what became of the mail with the code."""
+    return schemas.email(request.user, email_addresses.progress(request.user))
 
 
 @router.post(

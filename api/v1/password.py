@@ -5,7 +5,7 @@ from django.utils.translation import gettext as _
 from ninja import Router, Status
 
 from accounts.http import AuthenticatedRequest, origin
-from accounts.services import passwords
+from accounts.services import mail, passwords
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
@@ -14,12 +14,13 @@ router = Router(tags=["password"])
 
 
 @router.post(
-    "/password/forgot", operation_id="requestPasswordReset", response=responses({202: schemas.AcceptedOut}, *BODY, 429)
+    "/password/forgot", operation_id="requestPasswordReset", response=responses({202: schemas.MailOut}, *BODY, 429)
 )
 def request_password_reset(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
     """Mail a code and a link to the address of this account, if there is one."""
     passwords.request_reset(login=payload.login, origin=origin(request))
-    return Status(202, {"detail": _("If there is such an account, a mail with a code is on its way.")})
+    words = _("If there is such an account, a mail with a code is on its way.")
+    return Status(202, {"detail": words, "mail_delay": int(mail.delay().total_seconds())})
 
 
 @router.post("/password/reset", operation_id="resetPassword", response=responses({204: None}, *BODY, 429, 503))

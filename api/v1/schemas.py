@@ -5,13 +5,14 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+from django.conf import settings
 from ninja import Schema
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from accounts.models import Event, Export, Gender, Session, User
 from accounts.origin import Device
-from accounts.services import audit, pictures, sessions
+from accounts.services import audit, email_addresses, pictures, sessions
 from accounts.services import export as exports
 from api.errors import Action
 
@@ -111,6 +112,7 @@ class ProfileIn(In):
     first_name: Text = ""
     last_name: Text = ""
     gender: Gender = Gender.UNSPECIFIED
+    language: Short = Field("", description="Of mails: one of `languages` in the config. Empty: the service's own.")
 
 
 class ChangePasswordIn(In):
@@ -153,6 +155,7 @@ class ProfileOut(Schema):
     first_name: str
     last_name: str
     gender: Gender
+    language: str = Field(description="Of mails.", examples=["en"])
     picture: PictureOut | None
     created_at: datetime
     updated_at: datetime
@@ -171,6 +174,7 @@ def profile(user: User) -> dict[str, Any]:
         "first_name": user.first_name,
         "last_name": user.last_name,
         "gender": user.gender,
+        "language": user.language or settings.LANGUAGE_CODE,
         "picture": {"url": signed[256], "sizes": {str(size): url for size, url in signed.items()}} if signed else None,
         "created_at": user.created_at,
         "updated_at": user.updated_at,
@@ -204,6 +208,33 @@ class UndoneOut(Schema):
 
     username: str
     reset_key: str = Field(description="The `key` of `resetPassword`, for an hour.")
+
+
+class MailOut(AcceptedOut):
+    mail_delay: int = Field(
+        description="Seconds that mail is late at present, for anybody; 0 when it leaves at once.", examples=[0]
+    )
+
+
+class EmailOut(Schema):
+    email: str | None = Field(description="As in the profile.")
+    email_verified: bool
+    pending_email: str | None = Field(description="An address that was asked for and waits for its proof.")
+    delivery: Literal["queued", "sent", "bounced"] | None = Field(
+        description="What became of the mail with the code, to `pending_email` or else to `email`: `bounced` asks to "
+        "check the address. null: no mail is on its way, ask for one."
+    )
+    since: datetime | None = Field(description="When that mail was asked for.")
+
+
+def email(user: User, progress: email_addresses.Progress | None) -> dict[str, Any]:
+    return {
+        "email": user.email or None,
+        "email_verified": user.email_verified,
+        "pending_email": progress.email if progress and progress.email != user.email else None,
+        "delivery": progress.delivery if progress else None,
+        "since": progress.since if progress else None,
+    }
 
 
 class SessionOut(Schema):
@@ -314,6 +345,7 @@ class ConfigOut(Schema):
     password: PasswordRuleOut
     picture: PictureRuleOut
     sign_in_by_code: bool
+    languages: list[str]
 
 
 class FieldProblemOut(Schema):

@@ -5,7 +5,7 @@ from django.utils.translation import gettext as _
 from ninja import Router, Status
 
 from accounts.http import origin
-from accounts.services import login, sessions, sign_in_codes
+from accounts.services import login, mail, sessions, sign_in_codes
 from accounts.services.sessions import Tokens
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
@@ -23,12 +23,13 @@ def sign_in(request: HttpRequest, payload: schemas.SignInIn) -> dict[str, Any]:
 @router.post(
     "/token/code/request",
     operation_id="requestSignInCode",
-    response=responses({202: schemas.AcceptedOut}, *BODY, 403, 429),
+    response=responses({202: schemas.MailOut}, *BODY, 403, 429),
 )
 def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
     """Mail a code to sign in with to the address of this account, if there is one."""
     sign_in_codes.request(login=payload.login, origin=origin(request))
-    return Status(202, {"detail": _("If there is such an account, a mail with a code is on its way.")})
+    words = _("If there is such an account, a mail with a code is on its way.")
+    return Status(202, {"detail": words, "mail_delay": int(mail.delay().total_seconds())})
 
 
 @router.post(

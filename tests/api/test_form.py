@@ -102,7 +102,9 @@ def test_a_write_needs_no_csrf_token_and_touches_no_browser_session(
 )
 def test_any_accept_language_is_answered(api: Api, language: str) -> None:
     answer = api.get("/me", HTTP_ACCEPT_LANGUAGE=language)
-    assert problem(answer, 401, "invalid_token")["detail"] == "The access token is missing or not valid."
+    german = language == "de"
+    expected = "Das Zugriffstoken fehlt oder ist ungültig." if german else "The access token is missing or not valid."
+    assert problem(answer, 401, "invalid_token")["detail"] == expected
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "*/*", "image/png", "garbage"])

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from email.message import EmailMessage
 from pathlib import Path
 from typing import TypeVar
@@ -80,10 +80,10 @@ class Service:
         finally:
             connection.close()
 
-    def manage(self, *arguments: str) -> str:
+    def manage(self, *arguments: str, **environment: str) -> str:
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            cwd=BASE, env=self.environment, capture_output=True, text=True, check=True,
+            cwd=BASE, env=self.environment | environment, capture_output=True, text=True, check=True,
         )  # fmt: skip
         return done.stdout
 
@@ -95,10 +95,7 @@ class Service:
         self.manage("collectstatic", "--noinput", "--verbosity=0")
         self.run_web()
         self.run_worker("worker")
-        schedule = str(self.folder / "beat")
-        self.run(
-            "beat", "celery", "-A", "project", "beat", "--loglevel", "WARNING", "--pidfile=", "--schedule", schedule
-        )
+        self.run_beat()
         eventually(self.ready, within=30)
 
     def run_web(self, name: str = "web", port: int | None = None) -> None:
@@ -109,17 +106,24 @@ class Service:
             "project.wsgi:application",
         )  # fmt: skip
 
-    def run_worker(self, name: str) -> None:
+    def run_worker(self, name: str, **environment: str) -> None:
         self.run(
-            name, "celery", "-A", "project", "worker", "--concurrency", "1", "--loglevel", "WARNING", "-n", f"{name}@%h"
+            name, "celery", "-A", "project", "worker", "--concurrency", "1", "--loglevel", "WARNING", "-n",
+            f"{name}@%h", **environment,
+        )  # fmt: skip
+
+    def run_beat(self) -> None:
+        schedule = str(self.folder / "beat")
+        self.run(
+            "beat", "celery", "-A", "project", "beat", "--loglevel", "WARNING", "--pidfile=", "--schedule", schedule
         )
 
-    def run(self, name: str, *module: str) -> None:
+    def run(self, name: str, *module: str, **environment: str) -> None:
         self.commands[name] = module
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", *module],
-                cwd=BASE, env=self.environment, stdout=log, stderr=log, start_new_session=True,
+                cwd=BASE, env=self.environment | environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
     def ready(self, port: int | None = None) -> bool:
@@ -154,7 +158,7 @@ class Service:
 
     # --- What people see ---
 
-    def post(self, path: str, body: dict[str, str], token: str = "") -> requests.Response:
+    def post(self, path: str, body: Mapping[str, object], token: str = "") -> requests.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return requests.post(f"{self.url}/api/v1{path}", json=body, headers=headers, timeout=10)
 

@@ -8,8 +8,8 @@ from typing import Self
 class Mute:
     """A server that takes every connection and never says a word: worse than one that is down."""
 
-    def __init__(self) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=100)
+    def __init__(self, port: int = 0) -> None:
+        self._socket = socket.create_server(("127.0.0.1", port), backlog=100)
         self._taken: list[socket.socket] = []
         self._thread = threading.Thread(target=self._take, daemon=True)
 

@@ -8,8 +8,8 @@ from django.utils.timezone import now
 from accounts.errors import AccountDisabled, InvalidCode, InvalidCredentials, InvalidCursor
 from accounts.models import Budget, Event, Session, User
 from accounts.origin import Device, Origin
-from accounts.services import audit, cursors, login, passwords, sessions, users
-from tests.conftest import PASSWORD, Mailbox
+from accounts.services import audit, cursors, login, passwords, sessions, sign_in_codes, users
+from tests.conftest import PASSWORD, Mailbox, make_user
 
 
 def test_a_page_after_the_other_gives_every_event_once_the_newest_first(alice: User, bob: User, origin: Origin) -> None:
@@ -63,6 +63,27 @@ def test_a_wrong_code_stands_in_the_log_of_its_owner_and_for_nobody_as_well(alic
         with pytest.raises(InvalidCode):
             passwords.reset_by_code(login=name, code="00000000", new_password="x", origin=origin)
     assert kinds(alice) == kinds(None) == ["code.failed"]
+
+
+def test_who_only_claims_an_address_does_not_learn_from_the_own_log_whom_it_means(
+    alice: User, carol: User, origin: Origin
+) -> None:
+    """Eve claims an address that is nobody's, Mallory one that is Alice's: their logs tell no difference."""
+    mallory = make_user("mallory", verified=False)
+    User.objects.filter(id=mallory.id).update(email=alice.email)
+    for email in (carol.email, alice.email):
+        passwords.request_reset(login=email, origin=origin)
+        passwords.answer_requests()
+        sign_in_codes.request(login=email, origin=origin)
+        sign_in_codes.answer_requests()
+        with pytest.raises(InvalidCode):
+            passwords.reset_by_code(login=email, code="0", new_password="x", origin=origin)
+        with pytest.raises(InvalidCode):
+            sign_in_codes.check(login=email, code="0", origin=origin)
+        with pytest.raises(InvalidCredentials):
+            login.check(login=email, password="wrong", origin=origin)
+    assert kinds(carol) == kinds(mallory) == ["login.failed"]
+    assert "password.reset_requested" in kinds(alice)
 
 
 def test_ending_the_others_is_one_line_and_an_owner_sees_who_claims_their_address(alice: User, origin: Origin) -> None:

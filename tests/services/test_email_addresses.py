@@ -1,4 +1,10 @@
+import re
+from collections.abc import Callable
+from datetime import timedelta
+
 import pytest
+from django.utils.timezone import now
+from post_office.models import STATUS, Email, RecipientDeliveryStatus
 from pytest_django import Settings
 
 from accounts.errors import (
@@ -8,9 +14,10 @@ from accounts.errors import (
     RateLimited,
     WrongPassword,
 )
-from accounts.models import Challenge, Event, User
+from accounts.models import Budget, Challenge, Event, User
 from accounts.origin import Origin
 from accounts.services import email_addresses, passwords, users
+from accounts.services.mail import Delivery
 from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
 from tests.threads import each_at_once
 
@@ -105,7 +112,8 @@ def test_a_sign_up_with_a_taken_address_mails_its_owner_and_never_a_code(alice: 
     [mail] = mailbox.all()
     assert mail.to == [alice.email]
     assert "alice" in mail.message
-    assert not Challenge.objects.filter(user=user).exists()
+    assert not re.search(r"\d{8}", mail.message)
+    assert "/confirm-email/" not in mail.message
     assert (user.email, user.email_verified) == (alice.email, False)
 
 
@@ -203,6 +211,84 @@ def test_a_wrong_code_is_refused(code: str, origin: Origin, mailbox: Mailbox, db
     user = sign_up("ada")
     with pytest.raises(InvalidCode):
         email_addresses.confirm_mine(user=user, code=code, origin=origin)
+
+
+# --- What became of the mail -------------------------------------------------------------------------------
+
+
+def seen(user: User) -> tuple[str, Delivery | None] | None:
+    found = email_addresses.progress(user)
+    return (found.email, found.delivery) if found else None
+
+
+def happens(**changes: object) -> None:
+    Email.objects.update(**changes)
+
+
+STAGES: dict[str, tuple[Callable[[], object], Delivery | None]] = {
+    "queued": (lambda: None, Delivery.QUEUED),
+    "tried once": (lambda: happens(status=STATUS.requeued, number_of_retries=1), Delivery.QUEUED),
+    "sent": (lambda: happens(status=STATUS.sent), Delivery.SENT),
+    "refused for good": (
+        lambda: happens(status=STATUS.failed, recipient_delivery_status=RecipientDeliveryStatus.HARD_BOUNCED),
+        Delivery.BOUNCED,
+    ),
+    "came back later": (
+        lambda: happens(status=STATUS.sent, recipient_delivery_status=RecipientDeliveryStatus.HARD_BOUNCED),
+        Delivery.BOUNCED,
+    ),
+    "too late to leave": (lambda: happens(expires_at=now() - timedelta(seconds=1)), None),
+    "given up": (lambda: happens(status=STATUS.failed), None),
+    "record pruned": (lambda: Email.objects.all().delete(), None),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
+def test_who_claims_an_address_sees_what_became_of_the_mail_and_not_whether_it_is_taken(
+    stage: str, taken: bool, alice: User, db: None
+) -> None:
+    address = alice.email if taken else SHARED
+    user = sign_up("mallory", address)
+    happen, expected = STAGES[stage]
+    happen()
+    assert seen(user) == (address, expected)
+
+
+def test_the_mail_in_place_of_a_code_leaves_and_lapses_as_a_code_would(alice: User, db: None) -> None:
+    sign_up("mallory", alice.email)
+    sign_up("ada", SHARED)
+    notice, code = Email.objects.order_by("id")
+    assert notice.to == [alice.email]
+    assert notice.priority == code.priority
+    assert abs(notice.expires_at - code.expires_at) < timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
+def test_asking_for_another_address_ends_the_code_for_the_one_before_taken_or_not(
+    taken: bool, alice: User, bob: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    change(bob, "first@example.com", origin)
+    code = mailbox.code("first@example.com")
+    address = alice.email if taken else "second@example.com"
+    change(bob, address, origin)
+    assert seen(bob) == (address, Delivery.QUEUED)
+    with pytest.raises(InvalidCode):
+        email_addresses.confirm_mine(user=bob, code=code, origin=origin)
+    before = len(mailbox.all(address))
+    email_addresses.send_again(user=bob, email=address, origin=origin)
+    assert len(mailbox.all(address)) == before + 1
+
+
+def test_bob_sees_nothing_of_adas_mail(bob: User, db: None) -> None:
+    sign_up("ada")
+    assert seen(bob) is None
+
+
+def test_nothing_is_told_of_a_mail_that_has_done_its_work(origin: Origin, mailbox: Mailbox, db: None) -> None:
+    user = sign_up("ada")
+    email_addresses.confirm_mine(user=user, code=mailbox.code(SHARED), origin=origin)
+    assert seen(user) is None
 
 
 # --- Changing -----------------------------------------------------------------------------------------------
@@ -304,3 +390,25 @@ def test_send_again_reaches_the_new_address_only_while_it_is_asked_for(
     email_addresses.send_again(user=alice, email="new@example.com", origin=origin)
     assert len(mailbox.all("new@example.com")) == 2
     make_user("else")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_mail_that_is_asked_for_again_at_the_moment_of_a_new_password_opens_nothing_afterwards(
+    alice: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    """A thief who is signed in asks once more for the code to an address of his."""
+    for number in range(5):
+        theirs = f"thief{number}@example.com"
+        change(alice, theirs, origin)
+        passwords.request_reset(login="alice", origin=Origin(ip=random_ip()))
+        passwords.answer_requests()
+        key = mailbox.key("alice@example.com")
+        each_at_once(
+            [
+                lambda: email_addresses.send_again(user=alice, email=theirs, origin=origin),
+                lambda: passwords.reset_by_key(key=key, new_password=PASSWORD, origin=origin),
+                lambda: email_addresses.send_again(user=alice, email=theirs, origin=origin),
+            ]
+        )
+        assert not Challenge.objects.open().filter(email=theirs).exists()
+        Budget.objects.all().delete()

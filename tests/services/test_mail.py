@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
 from accounts.models import User
 from accounts.origin import Device, Origin
-from accounts.services import mail, worker
+from accounts.services import mail, passwords, worker
 from accounts.services.mail import Message
 from project.embedded import Mail, Valkey, free_ports, received
 from tests.conftest import Mailbox, make_user
@@ -76,11 +77,14 @@ class PostBox:
     """A real SMTP server that answers as it is told, for a recipient's name before the @."""
 
     def __init__(self) -> None:
+        self.at_mail = "250 OK"
         self.at_rcpt: dict[str, str] = {}
         self.at_data: dict[str, str] = {}
         self.tried: list[str] = []
         self.got: list[ReceivedMessage] = []
         self.connections = 0
+        self.mails_a_connection = 10**9
+        self.mails: Counter[SMTPSession] = Counter()
         self._controller = Controller(self, hostname="127.0.0.1", port=free_ports(1)[0])
 
     @property
@@ -105,10 +109,20 @@ class PostBox:
         self.connections += 1
         return responses
 
+    async def handle_MAIL(  # noqa: N802
+        self, server: SMTP, session: SMTPSession, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self.at_mail.startswith("2"):
+            envelope.mail_from = address
+        return self.at_mail
+
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: SMTPSession, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         self.tried.append(address)
+        self.mails[session] += 1
+        if self.mails[session] > self.mails_a_connection:
+            return "421 enough for one connection"
         answer = self.at_rcpt.get(address.partition("@")[0], "250 OK")
         if answer.startswith("2"):
             envelope.rcpt_tos.append(address)
@@ -136,8 +150,18 @@ def post_box(settings: Settings) -> Iterator[PostBox]:
 
 
 @pytest.fixture(autouse=True)
-def _bell_works(monkeypatch: pytest.MonkeyPatch) -> None:
+def _as_after_a_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(worker, "_away_until", 0.0)
+    yield
+    mail.hang_up()
+
+
+def deliver_and_hang_up() -> int:
+    """For a thread, whose connection ends with it."""
+    try:
+        return mail.deliver()
+    finally:
+        mail.hang_up()
 
 
 def unique(name: str = "ada") -> str:
@@ -201,8 +225,8 @@ def test_the_worker_does_not_see_a_mail_before_its_commit(origin: Origin, post_b
     alice = make_user("alice")
     with transaction.atomic():
         mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
-        assert list(at_once(1, mail.deliver)) == [0]
-    assert list(at_once(1, mail.deliver)) == [1]
+        assert list(at_once(1, deliver_and_hang_up)) == [0]
+    assert list(at_once(1, deliver_and_hang_up)) == [1]
 
 
 def test_who_has_no_address_gets_no_mail(alice: User, origin: Origin) -> None:
@@ -460,6 +484,182 @@ def test_a_server_that_went_away_between_two_mails_is_called_again(db: None, pos
     assert post_box.recipients == ["second@example.com"]
 
 
+def test_a_server_that_takes_few_mails_over_one_connection_gets_them_over_several(
+    db: None, post_box: PostBox, clock: Clock
+) -> None:
+    post_box.mails_a_connection = 3
+    rows = [queue(f"n{number}@example.com") for number in range(10)]
+    assert mail.deliver() == 10
+    assert post_box.recipients == [f"n{number}@example.com" for number in range(10)]
+    assert post_box.connections == 4
+    assert {fresh(row).number_of_retries for row in rows} == {0}
+    assert not Log.objects.exists()
+
+
+def test_a_connection_is_kept_for_the_mails_of_the_next_seconds_and_no_longer(
+    db: None, post_box: PostBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        queue()
+        assert mail.deliver() == 1
+    assert mail.check_server()
+    queue()
+    assert mail.deliver() == 1
+    assert post_box.connections == 1
+    monkeypatch.setattr(mail, "KEPT_OPEN", 0.0)
+    queue()
+    assert mail.deliver() == 1
+    assert post_box.connections == 2
+
+
+def test_a_kept_connection_that_is_gone_costs_a_mail_nothing(db: None, post_box: PostBox) -> None:
+    queue()
+    assert mail.deliver() == 1
+    assert mail._line.backend is not None
+    assert mail._line.backend.connection is not None
+    assert mail._line.backend.connection.sock is not None
+    mail._line.backend.connection.sock.shutdown(socket.SHUT_RDWR)
+    row = queue()
+    assert mail.deliver() == 1
+    assert fresh(row).number_of_retries == 0
+    assert post_box.connections == 2
+    mail._line.backend.connection.sock.shutdown(socket.SHUT_RDWR)
+    assert mail.check_server(), "nor is the server taken to be away"
+
+
+def test_after_its_turn_the_sender_stands_in_line_again(
+    db: None,
+    post_box: PostBox,
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    """Else whoever forgot a password waits until every notice has left."""
+    for _ in range(3):
+        queue()
+    told: list[str] = []
+    monkeypatch.setattr(worker, "_ring", lambda task: told.append(task.name))
+    monkeypatch.setattr(mail, "TURN", 1e-9)
+    with django_capture_on_commit_callbacks(execute=True):
+        mail.take_turn()
+    assert told == ["accounts.deliver_mail"]
+    monkeypatch.setattr(mail, "TURN", 60.0)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert mail.take_turn() == 3
+    assert told == ["accounts.deliver_mail"]
+
+
+def test_a_mail_that_ends_each_connection_waits_longer_each_time_and_the_others_go(
+    db: None, post_box: PostBox, clock: Clock
+) -> None:
+    post_box.at_data["poison"] = "421 what is this"
+    queue("one@example.com")
+    poison = queue("poison@example.com")
+    queue("two@example.com")
+    assert mail.deliver() == 1
+    assert mail.deliver() == 1
+    assert post_box.recipients == ["one@example.com", "two@example.com"]
+    assert fresh(poison).number_of_retries == 1
+    clock.forward(seconds=10)
+    assert mail.deliver() == 0
+    assert fresh(poison).number_of_retries == 2
+
+
+@pytest.mark.parametrize("answer", ["451 not now", "550 we do not know you", "421 closing"])
+def test_a_server_that_will_not_have_us_is_no_mails_fault(
+    db: None, post_box: PostBox, clock: Clock, answer: str
+) -> None:
+    post_box.at_mail = answer
+    rows = [queue(), queue("bob@example.com")]
+    for _ in range(mail.MAX_TRIES + 1):
+        assert mail.deliver() == 0
+        clock.forward(seconds=13)
+    assert {fresh(row).number_of_retries for row in rows} == {0}
+    post_box.at_mail = "250 OK"
+    assert mail.deliver() == 2
+
+
+def test_a_mail_that_is_refused_for_good_came_back(db: None, post_box: PostBox) -> None:
+    post_box.at_rcpt["gone"] = "550 no such person"
+    gone, there = queue("gone@example.com"), queue("there@example.com")
+    assert (mail.delivery(gone), mail.delivery(there)) == ("queued", "queued")
+    assert mail.deliver() == 1
+    assert (mail.delivery(fresh(gone)), mail.delivery(fresh(there))) == ("bounced", "sent")
+
+
+# --- How late mail is ---------------------------------------------------------------------------------------
+
+
+def test_mail_is_late_since_the_server_went_away_and_until_it_is_back(
+    db: None, settings: Settings, post_box: PostBox, clock: Clock
+) -> None:
+    assert mail.check_server()
+    assert mail.delay() == timedelta()
+    post_box.stop()
+    assert not mail.check_server()
+    clock.forward(seconds=25)
+    assert mail.delay() == timedelta(), "not worth a word yet"
+    clock.forward(seconds=45)
+    assert mail.delay() == timedelta(seconds=70)
+    assert not mail.check_server()
+    assert mail.delay() == timedelta(seconds=70)
+    settings.EMAIL_PORT = free_ports(1)[0]
+    post_box._controller = Controller(post_box, hostname="127.0.0.1", port=settings.EMAIL_PORT)
+    post_box.start()
+    assert mail.check_server()
+    assert mail.delay() == timedelta()
+    assert post_box.got == []
+
+
+@pytest.mark.parametrize("by", ["a mail", "the check"])
+def test_a_server_that_will_not_have_us_is_away(db: None, post_box: PostBox, clock: Clock, by: str) -> None:
+    post_box.at_mail = "550 we do not know you"
+    if by == "a mail":
+        queue(expires_at=now() + timedelta(hours=1))
+        mail.deliver()
+    else:
+        mail.check_server()
+    clock.forward(minutes=2)
+    assert mail.delay() == timedelta(minutes=2)
+    post_box.at_mail = "250 OK"
+    queue()
+    assert mail.deliver() >= 1
+    assert mail.delay() == timedelta()
+
+
+def test_one_mail_that_waits_makes_no_difference_to_what_anybody_is_told(
+    db: None, post_box: PostBox, clock: Clock
+) -> None:
+    """Else whoever asks for somebody's reset mail would see whether there is one."""
+    post_box.at_rcpt["alice"] = "451 full"
+    queue("alice@example.com", priority=PRIORITY.high, expires_at=now() + timedelta(hours=1))
+    assert mail.deliver() == 0
+    clock.forward(minutes=5)
+    assert mail.delay() == timedelta()
+
+
+def test_a_crowd_of_codes_that_waits_is_told_and_notices_are_not(db: None, clock: Clock) -> None:
+    for _ in range(mail.CROWD):
+        queue(expires_at=now() + timedelta(hours=1))
+    clock.forward(minutes=5)
+    assert mail.delay() == timedelta()
+    for _ in range(mail.CROWD):
+        queue(priority=PRIORITY.high, expires_at=now() + timedelta(hours=1))
+    assert abs(mail.delay() - timedelta(minutes=5)) < timedelta(seconds=3)
+
+
+def test_a_request_that_no_worker_answers_is_told_for_any_name(alice: User, origin: Origin, clock: Clock) -> None:
+    for login in ("alice", "nobody.here"):
+        passwords.request_reset(login=login, origin=origin)
+        clock.forward(minutes=2)
+        assert mail.delay() == timedelta(minutes=2)
+        clock.by = timedelta()
+        passwords.answer_requests()
+        Email.objects.all().delete()
+        clock.forward(minutes=2)
+        assert mail.delay() == timedelta()
+        clock.by = timedelta()
+
+
 # --- Leases -------------------------------------------------------------------------------------------------
 
 
@@ -511,7 +711,7 @@ def test_three_senders_send_three_hundred_mails_once_each(post_box: PostBox) -> 
         )
         for number in range(300)
     )
-    found = at_once(3, mail.deliver)
+    found = at_once(3, deliver_and_hang_up)
     assert sum(one for one in found if isinstance(one, int)) == 300, found
     assert Counter(post_box.recipients) == {f"n{number}@example.com": 1 for number in range(300)}
     assert not Email.objects.exclude(status=STATUS.sent).exists()

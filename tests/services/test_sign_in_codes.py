@@ -132,3 +132,10 @@ def test_of_many_uses_of_one_code_at_once_one_signs_in(alice: User, origin: Orig
     code = mailbox.code()
     found = at_once(4, lambda: sign_in_codes.check(login="alice", code=code, origin=origin))
     assert sum(isinstance(item, User) for item in found) == 1, found
+
+
+def test_what_was_mailed_to_an_earlier_address_signs_nobody_in(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+    ask("alice", origin)
+    User.objects.filter(id=alice.id).update(email="other@example.com")
+    with pytest.raises(InvalidCode):
+        sign_in_codes.check(login="alice", code=mailbox.code(), origin=origin)

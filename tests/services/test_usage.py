@@ -23,22 +23,29 @@ def rows() -> dict[tuple[str, str], int]:
     return {(row.version, row.app_version): row.calls for row in ApiUse.objects.all()}
 
 
-def test_calls_are_added_up_by_version_and_by_the_version_of_the_app(api: Api, v2: None) -> None:
+def test_calls_are_added_up_by_version_and_by_the_version_of_the_app(alices_api: Api, v2: None) -> None:
     for version in ("1.4.0", "1.4.0", "2.0-beta+7"):
-        api.get("/config", HTTP_X_APP_VERSION=version)
-    api.get("/config")
-    api.client.get("/api/v2/hello")
+        alices_api.get("/me", HTTP_X_APP_VERSION=version)
+    alices_api.get("/me")
+    alices_api.client.get("/api/v2/hello")
     usage.add_up()
-    api.get("/me", HTTP_X_APP_VERSION="1.4.0")
+    alices_api.get("/me/sessions", HTTP_X_APP_VERSION="1.4.0")
     usage.add_up()
     assert rows() == {("v1", "1.4.0"): 3, ("v1", "2.0-beta+7"): 1, ("v1", ""): 1, ("v2", ""): 1}
 
 
-def test_what_is_no_version_and_no_operation_fills_no_table(api: Api) -> None:
+def test_a_stranger_counts_without_a_name(api: Api) -> None:
+    api.get("/config", HTTP_X_APP_VERSION="1.0")
+    api.get("/me", HTTP_X_APP_VERSION="1.1", token="nonsense")
+    usage.add_up()
+    assert rows() == {("v1", ""): 2}
+
+
+def test_what_is_no_version_and_no_operation_fills_no_table(alices_api: Api) -> None:
     for version in ("1 OR 1", "<b>", "x" * 33, "-1"):
-        api.get("/config", HTTP_X_APP_VERSION=version)
-    api.get("/nothing", HTTP_X_APP_VERSION="1.0")
-    api.client.get("/api/v9/config", HTTP_X_APP_VERSION="1.0")
+        alices_api.get("/me", HTTP_X_APP_VERSION=version)
+    alices_api.get("/nothing", HTTP_X_APP_VERSION="1.0")
+    alices_api.client.get("/api/v9/config", HTTP_X_APP_VERSION="1.0")
     usage.add_up()
     assert rows() == {("v1", usage.OTHER): 4}
 
@@ -80,16 +87,16 @@ def test_the_command_tells_the_most_called_first() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_running_service_adds_up_by_itself_and_at_its_end(
-    api: Api, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    alices_api: Api, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.COUNT_API_USE = True
     monkeypatch.setattr(usage, "INTERVAL", 0.05)
-    api.get("/config", HTTP_X_APP_VERSION="9.9")
+    alices_api.get("/me", HTTP_X_APP_VERSION="9.9")
     deadline = time.monotonic() + 5
     while not rows() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert rows() == {("v1", "9.9"): 1}
     monkeypatch.setattr(usage, "INTERVAL", 60)
-    api.get("/config", HTTP_X_APP_VERSION="9.9")
+    alices_api.get("/me", HTTP_X_APP_VERSION="9.9")
     usage.stop()
     assert rows() == {("v1", "9.9"): 2}

@@ -1,15 +1,17 @@
 """The pages of somebody who is signed in: profile, address, devices."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
-from post_office.models import Email
+from django.utils.timezone import now
+from post_office.models import STATUS, Email, RecipientDeliveryStatus
 
-from accounts.models import Event, Session, User
+from accounts.models import Event, MailOutage, Session, User
 from accounts.origin import Origin
 from accounts.services import passwords, sessions
 from tests.conftest import PASSWORD, Api, Mailbox, picture
@@ -243,3 +245,50 @@ def test_staff_switch_an_account_off_and_its_sessions_end(alices_page: Client, b
     assert not bob.is_active
     assert row.ended_at is not None
     assert Event.objects.filter(user=bob, kind="user.disabled").count() == 1
+
+
+# --- What became of the mail --------------------------------------------------------------------------------
+
+BOUNCED = RecipientDeliveryStatus.HARD_BOUNCED
+
+
+@pytest.mark.parametrize(
+    ("changes", "said_there", "said_here"),
+    [
+        ({}, "A mail is on its way to", "The mail with the code is queued."),
+        ({"status": STATUS.sent}, "We have sent a mail to", "Type the code from the mail we sent."),
+        ({"status": STATUS.failed, "recipient_delivery_status": BOUNCED}, "check the address", "check the address"),
+        ({"status": STATUS.failed}, "No mail is on its way to", "no mail is on its way"),
+    ],
+)
+@pytest.mark.parametrize("wanted", ["new@example.com", "bob@example.com"])
+def test_the_pages_say_what_became_of_the_mail(
+    alices_page: Client, bob: User, wanted: str, changes: dict[str, Any], said_there: str, said_here: str
+) -> None:
+    alices_page.post("/account/email/", {"email": wanted.upper(), "password": PASSWORD})
+    Email.objects.update(**changes)
+    assert said_there in sound(alices_page.get("/account/confirm-email/"))
+    html = sound(alices_page.get("/account/email/"))
+    assert said_here in html
+    assert wanted in html
+
+
+def test_another_browser_confirms_the_address_that_was_asked_for(
+    alices_page: Client, alice: User, another_browser: Callable[[User], Client], mailbox: Mailbox
+) -> None:
+    alices_page.post("/account/email/", {"email": "new@example.com", "password": PASSWORD})
+    other = another_browser(alice)
+    assert "new@example.com" in sound(other.get("/account/confirm-email/"))
+    assert other.post("/account/confirm-email/again/").status_code == 302
+    assert len(mailbox.all("new@example.com")) == 2
+
+
+def test_a_page_that_asks_to_wait_says_how_late_mail_is(page: Client, alices_page: Client) -> None:
+    alices_page.post("/account/email/", {"email": "new@example.com", "password": PASSWORD})
+    assert "late at present" not in sound(alices_page.get("/account/confirm-email/"))
+    MailOutage.objects.create(began_at=now() - timedelta(seconds=150))
+    assert "Mail is about 3 minutes late at present." in sound(alices_page.get("/account/confirm-email/"))
+    Email.objects.update(status=STATUS.sent)
+    assert "late at present" not in sound(alices_page.get("/account/confirm-email/"))
+    page.post("/account/password/reset/", {"email": "nobody.here"})
+    assert "Mail is about 3 minutes late at present." in sound(page.get("/account/password/reset/done/"))

@@ -26,6 +26,8 @@ VISITOR: dict[str, int | str] = {
     "account_confirm_login_code": "account_request_login_code",
     "email_confirm": "account_login",
     "email_resend": 405,
+    "language": 405,
+    "mail_list": 404,
 }
 FOR_MEMBERS: dict[str, int | str] = {
     "overview": 200,
@@ -54,8 +56,10 @@ MEMBER: dict[str, int | str] = {
     "account_confirm_login_code": "overview",
     "account_reset_password_done": "account_reset_password",
     "email_resend": 405,
+    "language": 405,
 }
 WITH_ARGUMENTS = {
+    "mail_html",
     "email_undo",
     "deletion_undo",
     "account_confirm_email",

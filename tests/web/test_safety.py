@@ -221,3 +221,10 @@ def test_a_refusal_is_logged_once_and_without_what_was_typed(
 def test_the_admin_has_no_password_page_of_its_own(alices_page: Client) -> None:
     answer = alices_page.get("/admin/password_change/")
     assert (answer.status_code, answer["Location"]) == (302, "/account/password/change/")
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "latin-1", "UTF-7"])
+def test_a_form_in_another_encoding_is_a_bad_request_and_no_failure_of_ours(page: Client, charset: str) -> None:
+    for path in ("/account/login/", "/account/signup/", "/admin/login/"):
+        kind = f"application/x-www-form-urlencoded; charset={charset}"
+        sound(page.post(path, b"login=a&password=b", content_type=kind), 400)

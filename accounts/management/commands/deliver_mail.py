@@ -11,4 +11,6 @@ class Command(BaseCommand):
     def handle(self, **_: Any) -> None:
         passwords.answer_requests()
         email_addresses.answer_requests()
+        mail.check_server()
         self.stdout.write(f"{mail.deliver()} sent")
+        mail.hang_up()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from post_office.models import STATUS, Email, RecipientDeliveryStatus
 
 from accounts.models import User
 from tests.api.conftest import problem, sign_up_body, wrong_fields
@@ -125,3 +126,37 @@ def test_guessing_links_is_limited(api: Api, limits: Callable[..., None]) -> Non
     limits("code_per_ip=1/60")
     problem(api.post("/email/undo", {"key": "x"}), 400, "invalid_key")
     problem(api.post("/email/undo", {"key": "x"}), 429, "rate_limited", "retry")
+
+
+# --- What became of the mail --------------------------------------------------------------------------------
+
+
+def test_what_became_of_the_mail_is_told_to_the_one_who_asked(
+    alices_api: Api, alice: User, bob: User, django_assert_num_queries: Any
+) -> None:
+    nothing = {"email": alice.email, "email_verified": True, "pending_email": None, "delivery": None, "since": None}
+    assert alices_api.get("/me/email").json() == nothing
+    for wanted in ("new@example.com", bob.email):
+        ask(alices_api, wanted)
+        with django_assert_num_queries(2):
+            found = alices_api.get("/me/email").json()
+        assert found.pop("since")
+        assert found == {
+            "email": alice.email, "email_verified": True, "pending_email": wanted, "delivery": "queued",
+        }  # fmt: skip
+
+
+def test_a_mail_that_came_back_is_told_and_ends_with_another_address(api: Api, mailbox: Mailbox) -> None:
+    api.token = api.post("/signup", sign_up_body()).json()["tokens"]["access_token"]
+    Email.objects.update(status=STATUS.failed, recipient_delivery_status=RecipientDeliveryStatus.HARD_BOUNCED)
+    found = api.get("/me/email").json()
+    assert (found["email"], found["pending_email"], found["delivery"]) == ("ada@example.com", None, "bounced")
+    assert ask(api, "right@example.com").status_code == 202
+    found = api.get("/me/email").json()
+    assert (found["pending_email"], found["delivery"]) == ("right@example.com", "queued")
+    api.post("/me/email/confirm", {"code": mailbox.code("right@example.com")})
+    assert api.get("/me/email").json()["delivery"] is None
+
+
+def test_nothing_of_it_is_told_to_who_is_not_signed_in(api: Api) -> None:
+    problem(api.get("/me/email"), 401, "invalid_token")

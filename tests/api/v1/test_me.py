@@ -29,7 +29,14 @@ def test_a_claim_that_lapsed_is_null(alices_api: Api) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("first_name", "Ada"), ("last_name", "Lind"), ("gender", "male"), ("username", "countess"), ("first_name", "")],
+    [
+        ("first_name", "Ada"),
+        ("last_name", "Lind"),
+        ("gender", "male"),
+        ("username", "countess"),
+        ("first_name", ""),
+        ("language", "ar"),
+    ],
 )
 def test_only_what_is_sent_is_changed(alices_api: Api, field: str, value: str) -> None:
     before = alices_api.get("/me").json()
@@ -41,6 +48,14 @@ def test_only_what_is_sent_is_changed(alices_api: Api, field: str, value: str) -
     assert alices_api.get("/me").headers["ETag"] == answer.headers["ETag"]
 
 
+def test_a_language_that_nobody_speaks_here_is_refused_and_empty_is_that_of_the_service(alices_api: Api) -> None:
+    patch(alices_api, {"language": "fr"})
+    for language in ("xx", "de-at", "EN", "../de"):
+        assert wrong_fields(patch(alices_api, {"language": language})) == {"language": "language_unknown"}
+    assert alices_api.get("/me").json()["language"] == "fr"
+    assert patch(alices_api, {"language": ""}).json()["language"] == "en"
+
+
 def test_an_empty_change_changes_nothing(alices_api: Api) -> None:
     before = alices_api.get("/me")
     answer = patch(alices_api, {})
@@ -48,7 +63,7 @@ def test_an_empty_change_changes_nothing(alices_api: Api) -> None:
     assert answer.headers["ETag"] == before.headers["ETag"]
 
 
-@pytest.mark.parametrize("field", ["username", "first_name", "last_name", "gender"])
+@pytest.mark.parametrize("field", ["username", "first_name", "last_name", "gender", "language"])
 def test_null_is_refused(alices_api: Api, field: str) -> None:
     assert set(wrong_fields(patch(alices_api, {field: None}))) == {field}
 

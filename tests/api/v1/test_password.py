@@ -1,11 +1,13 @@
 """Forgotten and changed passwords: what the API adds to services/passwords.py."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils.timezone import now
 
-from accounts.models import Challenge, Session, User
+from accounts.models import Challenge, MailOutage, Session, User
 from accounts.services import passwords
 from accounts.services.sessions import Tokens
 from tests.api.conftest import problem, wrong_fields
@@ -241,3 +243,13 @@ def test_a_crowd_is_asked_to_come_again_with_a_change(alices_api: Api, crowd: An
     problem(
         alices_api.post("/me/email", {"email": "new@example.com", "password": PASSWORD}), 503, "overloaded", "retry"
     )
+
+
+def test_how_late_mail_is_is_told_alike_whoever_is_asked_for(api: Api, alice: User) -> None:
+    def told(login: str) -> Any:
+        return api.post("/password/forgot", {"login": login}).json()["mail_delay"]
+
+    assert told("alice") == told("nobody.here") == 0
+    MailOutage.objects.create(began_at=now() - timedelta(minutes=3))
+    passwords.answer_requests()
+    assert {told("alice"), told("nobody.here")} <= {180, 181}

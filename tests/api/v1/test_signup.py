@@ -16,7 +16,7 @@ from tests.services.test_breached_passwords import BREACHED, Server, running
 def test_a_new_account_is_signed_in_at_once(api: Api) -> None:
     device = {"name": "Ada's iPhone", "platform": "iOS 20", "app_version": "1.0"}
     body = sign_up_body("Ada", first_name=" Ada ", last_name="Lind  qvist", gender="female", device=device)
-    answer = api.post("/signup", body)
+    answer = api.post("/signup", body, HTTP_ACCEPT_LANGUAGE="fr-CH, de;q=0.5")
     assert answer.status_code == 201
     assert answer.headers["Cache-Control"] == "no-store"
     found = answer.json()
@@ -30,6 +30,7 @@ def test_a_new_account_is_signed_in_at_once(api: Api) -> None:
         "first_name": "Ada",
         "last_name": "Lind qvist",
         "gender": "female",
+        "language": "fr",
         "picture": None,
         "deletion_planned_for": None,
         "created_at": "",

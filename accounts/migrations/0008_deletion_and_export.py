@@ -11,7 +11,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0005_recovery'),
+        ('accounts', '0007_languages'),
         ('auth', '0012_alter_user_first_name_max_length'),
         ('post_office', '0014_alter_email_recipient_delivery_status_and_more'),
     ]
