@@ -1,5 +1,7 @@
 """The pages in every language, in a real browser, on a narrow phone."""
 
+import os
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
@@ -11,7 +13,8 @@ from tests.e2e.conftest import Service
 
 pytestmark = browser
 
-LANGUAGES = [code for code, _name in settings.LANGUAGES]
+# The longest words and the other direction; EVERY_LANGUAGE=1 walks all of them.
+LANGUAGES = [code for code, _name in settings.LANGUAGES] if "EVERY_LANGUAGE" in os.environ else ["de", "ar"]
 FOR_VISITORS = ("login", "signup", "password/reset", "login/code", "password/reset/key/done", "inactive", "nothing")
 FOR_MEMBERS = (
     "", "profile/", "email/", "password/change/", "devices/", "activity/", "confirm-email/", "reauthenticate/",
@@ -91,5 +94,5 @@ def test_a_press_in_the_footer_changes_the_language_and_keeps_the_page(
     expect(page).to_have_url(f"{service.url}/account/devices/")
     expect(page.locator("html")).to_have_attribute("dir", "rtl")
     expect(page.get_by_role("heading", level=1)).to_have_text("الأجهزة")
-    assert service.sql("SELECT language FROM accounts_user WHERE username = 'ada'") == [("ar",)]
+    assert service.sql("SELECT language FROM accounts_user WHERE username = 'polyglot'") == [("ar",)]
     page.context.close()
