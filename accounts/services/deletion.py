@@ -111,6 +111,7 @@ def cancel_by_key(*, key: str, origin: Origin) -> User:
     """The account stays, says whoever reads its mail. Raises InvalidKey, InvalidCode, RateLimited."""
     rate_limits.count_address("code_per_ip", origin=origin)
     offer = match_key(key)
+    assert offer.user_id is not None
     with transaction.atomic():
         user = User.objects.hold().filter(id=offer.user_id).first()
         if user is None:
