@@ -20,13 +20,15 @@ from django.core.files.storage import storages
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 from django.db.models import Q
+from django.utils import translation
 from django.utils.timezone import now
+from django.utils.translation import gettext_lazy as _
 from post_office.models import STATUS, Email
 from storages.backends.s3 import S3Storage
 
 from accounts.errors import SessionRevoked
 from accounts.models import Event, Export, User
-from accounts.origin import Origin
+from accounts.origin import NOBODY, Origin
 from accounts.services import audit, mail, pictures, rate_limits, worker
 
 log = logging.getLogger(__name__)
@@ -179,8 +181,8 @@ def _make(row: Export, user: User) -> int:
 
 # --- What stands in it --------------------------------------------------------------------------------------
 
-README = """\
-What {site} ({url}) keeps about the account {username}, on {day} (UTC).
+README = _(
+    """What {site} ({url}) keeps about the account {username}, on {day} (UTC).
 
 profile.json   the account
 devices.json   browsers and apps that are or were signed in
@@ -188,15 +190,19 @@ events.json    the security log
 mails.json     which mails were sent about the account, and when; not their text
 picture.webp   the profile picture, where there is one
 
-Passwords, codes and keys are kept only as hashes that nobody can read, so they are not here.
-"""
+Passwords, codes and keys are kept only as hashes that nobody can read, so they are not here."""
+)
 
 
 def write(file: IO[bytes], user: User) -> None:
-    """The ZIP. Nothing of other people: where somebody else did something, it says what and when, not where from."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    """The ZIP, in the language of the user's mails. Nothing of other people: where somebody else did something, it says
+    what and when, not where from."""
+    with (
+        translation.override(mail.language_of(user, NOBODY)),
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
         words = {"site": settings.SITE_NAME, "url": settings.PUBLIC_URL, "username": user.username}
-        archive.writestr("README.txt", README.format(**words, day=f"{now():%Y-%m-%d}"))
+        archive.writestr("README.txt", README.format(**words, day=f"{now():%Y-%m-%d}") + "\n")
         archive.writestr("profile.json", _json(_profile(user)))
         _write_list(archive, "devices.json", _devices(user))
         _write_list(archive, "events.json", _events(user))

@@ -215,6 +215,15 @@ def test_it_holds_all_that_is_kept(alice: User, phone: Session, origin: Origin) 
     assert Image.open(io.BytesIO(found["picture.webp"])).size == (1024, 1024)
 
 
+def test_it_speaks_the_language_of_the_user_s_mails(alice: User, phone: Session) -> None:
+    User.objects.filter(id=alice.id).update(language="de")
+    alice.refresh_from_db()
+    found = copy_of(alice)
+    assert found["README.txt"].decode().startswith("Was Crew (")
+    assert json.loads(found["events.json"])[0]["what"] == "Angemeldet"
+    assert json.loads(found["profile.json"])["language"] == "de"
+
+
 def test_every_column_of_the_account_and_its_devices_is_in_it_or_left_out_on_purpose() -> None:
     """A field that is added later must be thought of."""
     kept = {field.name for field in User._meta.concrete_fields}
