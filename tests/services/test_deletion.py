@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -360,6 +361,44 @@ def test_what_an_erased_account_had_under_way_is_refused(due: User, bobs_phone: 
     deletion.cancel(user=due, origin=origin)
     with pytest.raises(InvalidKey):
         deletion.cancel_by_key(key=f"{offer.id.hex}-x", origin=origin)
+
+
+def test_a_link_that_is_pressed_while_its_account_is_erased_opens_nothing(due: User, origin: Origin) -> None:
+    pressed = [
+        challenges.issue(kind, user=due, email=due.email, origin=origin).challenge
+        for kind in (Challenge.Kind.RESET_PASSWORD, Challenge.Kind.SIGN_IN)
+    ]
+    deletion.erase_due()
+    for challenge in pressed:
+        with pytest.raises(InvalidCode), transaction.atomic():
+            challenges.use(challenge)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_request_that_a_worker_answers_at_that_moment_and_the_erasure_do_not_wait_for_each_other(
+    due: User, origin: Origin
+) -> None:
+    passwords.request_reset(login="bob", origin=origin)
+    taken, going = threading.Event(), threading.Event()
+
+    def answer(request: Challenge) -> None:
+        taken.set()
+        assert going.wait(5)
+
+    worker = threading.Thread(
+        target=lambda: (challenges.answer_asked(Challenge.Kind.RESET_PASSWORD, answer), connection.close())
+    )
+    worker.start()
+    try:
+        assert taken.wait(5)
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '2s'")
+        assert deletion.erase_due() == 1
+    finally:
+        going.set()
+        worker.join()
+        connection.close()
+    assert not Challenge.objects.exists()
 
 
 def test_a_tombstone_says_only_that_it_happened() -> None:
