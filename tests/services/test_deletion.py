@@ -385,9 +385,11 @@ def test_a_request_that_a_worker_answers_at_that_moment_and_the_erasure_do_not_w
         taken.set()
         assert going.wait(5)
 
-    worker = threading.Thread(
-        target=lambda: (challenges.answer_asked(Challenge.Kind.RESET_PASSWORD, answer), connection.close())
-    )
+    def work() -> None:
+        challenges.answer_asked(Challenge.Kind.RESET_PASSWORD, answer)
+        connection.close()
+
+    worker = threading.Thread(target=work)
     worker.start()
     try:
         assert taken.wait(5)
