@@ -19,6 +19,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from project.embedded import free_ports
 from tests.conftest import PASSWORD
+from tests.drills.conftest import PROMPT
 from tests.e2e.conftest import Service, eventually
 from tests.services.conftest import Mute
 
@@ -89,7 +90,7 @@ def quickly(ask: Callable[[], requests.Response], status: int) -> requests.Respo
     begun = time.monotonic()
     answer = ask()
     seconds = time.monotonic() - begun
-    assert (answer.status_code, seconds < 1) == (status, True), (answer.text, seconds)
+    assert (answer.status_code, seconds < PROMPT) == (status, True), (answer.text, seconds)
     return answer
 
 

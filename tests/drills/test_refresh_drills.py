@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from tests.conftest import PASSWORD
+from tests.drills.conftest import PROMPT
 from tests.e2e.conftest import Service, eventually
 
 ROUNDS = int(os.environ.get("DRILL_ROUNDS", "20"))
@@ -115,7 +116,7 @@ def test_a_copied_token_ends_its_session_within_a_second_and_spares_the_others(s
         f"{service.url}/api/v1/me", headers={"Authorization": f"Bearer {second['access_token']}"}, timeout=5
     )
     assert (me.status_code, me.json()["code"]) == (401, "session_revoked")
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < PROMPT
     assert refresh(service, second["refresh_token"]).json()["code"] == "session_revoked"
     assert refresh(service, other).status_code == 200
     assert service.text("walker@example.com", "signed out")

@@ -104,6 +104,7 @@ class Service:
             "--workers", "1", "--blocking-threads", "4", "--log-level", "warning",
             "--static-path-route", "/static", "--static-path-mount", os.environ["STATIC_ROOT"],
             "project.wsgi:application",
+            EMAIL_TIMEOUT="10",  # an answer that waits for a mail server shows
         )  # fmt: skip
 
     def run_worker(self, name: str, **environment: str) -> None:
