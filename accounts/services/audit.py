@@ -106,7 +106,7 @@ NOTABLE = frozenset(
 OF_OTHERS = frozenset({Kind.EMAIL_CLAIMED_ELSEWHERE, Kind.EMAIL_CLAIM_LAPSED})
 
 # What is written for names that nobody has, so that it takes as long as for somebody; kept for a shorter time.
-GUESSES = frozenset({Kind.LOGIN_FAILED, Kind.LOGIN_PAUSED, Kind.CODE_FAILED})
+GUESSES = frozenset({Kind.LOGIN_FAILED, Kind.LOGIN_PAUSED, Kind.CODE_FAILED, Kind.EMAIL_CLAIMED_ELSEWHERE})
 GUESSES_RETENTION = timedelta(days=30)
 
 
