@@ -28,7 +28,7 @@ from project.embedded import free_ports
 from tests.conftest import PASSWORD
 from tests.e2e.conftest import Service, eventually
 
-SESSIONS = int(os.environ.get("DRILL_SESSIONS", "40"))
+SESSIONS = int(os.environ.get("DRILL_SESSIONS", "24"))
 THREADS = 20
 PAUSE = (SESSIONS / 100) ** 2  # seconds after each restart: in the long run everybody is to meet what is then
 LIFETIME = 3 + SESSIONS // 40  # seconds of an access token

@@ -21,7 +21,8 @@ from tests.e2e.chromium import browser
 pytestmark = browser
 
 LANGUAGES = [code for code, _name in settings.LANGUAGES]
-PICTURED = LANGUAGES if "EVERY_LANGUAGE" in os.environ else ["en", "ar"]
+if "EVERY_LANGUAGE" not in os.environ:
+    LANGUAGES = ["de", "ar"]  # the longest words and the other direction
 PICTURES = Path(settings.BASE_DIR) / "test-results/mails"
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
@@ -101,7 +102,7 @@ def test_axe_finds_nothing_in_a_mail(window: Page, scheme: Scheme, language: str
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("language", PICTURED)
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_there_is_a_picture_of_every_mail(window: Page, scheme: Scheme, language: str) -> None:
     """Told apart from a blank or an undressed one by its colours."""
     PICTURES.mkdir(parents=True, exist_ok=True)

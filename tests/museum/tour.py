@@ -38,6 +38,7 @@ def tour() -> list[Step]:
         },
         {"ask": "POST /signup", "body": {"username": "ada", "email": "other@example.com", "password": PASSWORD}},
         # Proving the address.
+        {"ask": "GET /me/email", "as": "access"},
         {"ask": "POST /me/email/confirm", "as": "access", "body": {"code": "00000000"}},
         {"ask": "POST /email/resend", "body": {"email": "ada@example.com"}},
         {"mail": "ada@example.com", "keep": {"code": "code"}},
