@@ -15,7 +15,6 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.decorators import login_required
 from django.core.mail import EmailMessage, EmailMultiAlternatives
-from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import reverse, reverse_lazy
@@ -79,8 +78,7 @@ class AccountAdapter(DefaultAccountAdapter):
         """Puts the browser into the list of devices and notes its row in Django's session."""
         assert isinstance(user, User)
         method = getattr(request, "sign_in_method", "pwd")
-        with transaction.atomic():
-            row = sessions.begin(user=user, kind=Session.Kind.BROWSER, origin=origin(request), method=method)
+        row = sessions.begin(user=user, kind=Session.Kind.BROWSER, origin=origin(request), method=method)
         super().login(request, user)
         request.session[SESSION_ID] = str(row.id)
 

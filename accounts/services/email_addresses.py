@@ -173,9 +173,8 @@ def _use(challenge: Challenge, origin: Origin) -> User:
 
 
 def prove(user: User, email: str, *, origin: Origin) -> None:
-    """The user has shown to read this address's mail: it is theirs, other claims on it lapse. In a transaction.
-    Raises InvalidCode where somebody else has proved it first."""
-    challenges.hold_with_users(email, user.id)
+    """The user has shown to read this address's mail: it is theirs, other claims on it lapse. In a transaction that
+    holds both (challenges.hold_with_users). Raises InvalidCode where somebody else has proved it first."""
     if _is_proved_by_another(user, email):
         raise InvalidCode("somebody else proved the address first")
     user.refresh_from_db()

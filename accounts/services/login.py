@@ -7,7 +7,6 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
 from django.utils.timezone import now
 
 from accounts.errors import (
@@ -123,8 +122,7 @@ def admit(user: User) -> None:
 def sign_in(*, login: str, password: str, origin: Origin) -> SignedIn:
     """Sign an app in. Raises what `check` raises."""
     user = check(login=login, password=password, origin=origin)
-    with transaction.atomic():
-        return begin_app(user, origin)
+    return begin_app(user, origin)
 
 
 def begin_app(user: User, origin: Origin, *, method: str = "pwd") -> SignedIn:
@@ -140,8 +138,7 @@ def begin_app_by_mail(user: User, origin: Origin) -> SignedIn:
     password was changed at this very moment."""
     admit(user)
     try:
-        with transaction.atomic():
-            return begin_app(user, origin, method=BY_MAIL)
+        return begin_app(user, origin, method=BY_MAIL)
     except InvalidCredentials:
         raise InvalidCode("changed meanwhile") from None
 

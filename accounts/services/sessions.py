@@ -56,9 +56,9 @@ class SignedIn:
 
 
 def begin(*, user: User, kind: Session.Kind, origin: Origin, method: str = "pwd") -> Session:
-    """A device that has just proved who is using it (services/login.py), by a `method` of RFC 8176, in the
-    caller's transaction. InvalidCredentials where the password was changed or the account switched off since."""
-    with transaction.atomic(savepoint=False):
+    """A device that has just proved who is using it (services/login.py), by a `method` of RFC 8176.
+    InvalidCredentials where the password was changed or the account switched off since."""
+    with transaction.atomic():
         # Held until the end of the transaction: a new password waits, then ends this session too.
         as_checked = User.objects.hold().filter(id=user.id, password=user.password, is_active=True)
         if not as_checked.exists():

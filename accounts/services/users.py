@@ -96,8 +96,7 @@ def sign_up_app(*, origin: Origin, **fields: Any) -> SignedIn | None:
     user = sign_up(origin=origin, **fields)
     if settings.EMAIL_VERIFICATION == "mandatory":
         return None
-    with transaction.atomic():
-        return login.begin_app(user, origin)
+    return login.begin_app(user, origin)
 
 
 def _refuse_resting(skeleton: str) -> None:
