@@ -2,7 +2,7 @@
 
 import os
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -237,9 +237,12 @@ class Challenge(models.Model):
 
     @property
     def link_expires_at(self) -> datetime:
-        lifetimes = {self.Kind.UNDO_EMAIL: settings.UNDO_LIFETIME, self.Kind.KEEP_ACCOUNT: settings.DELETION_GRACE}
-        lifetime = lifetimes.get(self.Kind(self.kind), settings.LINK_LIFETIME)
-        return (self.answered_at or self.created_at) + lifetime
+        return (self.answered_at or self.created_at) + self.link_lifetime(self.Kind(self.kind))
+
+    @classmethod
+    def link_lifetime(cls, kind: Kind) -> timedelta:
+        lifetimes = {cls.Kind.UNDO_EMAIL: settings.UNDO_LIFETIME, cls.Kind.KEEP_ACCOUNT: settings.DELETION_GRACE}
+        return lifetimes.get(kind, settings.LINK_LIFETIME)
 
 
 class Budget(models.Model):

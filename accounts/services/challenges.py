@@ -192,10 +192,10 @@ def close_all(user: User) -> None:
 def prune() -> int:
     """Forget what has run out (and a day more, for the log of an operator who looks)."""
     at = now() - timedelta(days=1)
-    proofs = Challenge.objects.proofs().filter(created_at__lt=at - settings.LINK_LIFETIME)
-    undoes = Challenge.objects.filter(kind=Challenge.Kind.UNDO_EMAIL, created_at__lt=at - settings.UNDO_LIFETIME)
-    keeps = Challenge.objects.filter(kind=Challenge.Kind.KEEP_ACCOUNT, created_at__lt=at - settings.DELETION_GRACE)
-    return proofs.delete()[0] + undoes.delete()[0] + keeps.delete()[0]
+    return sum(
+        Challenge.objects.filter(kind=kind, created_at__lt=at - Challenge.link_lifetime(kind)).delete()[0]
+        for kind in Challenge.Kind
+    )
 
 
 def forget(user: User) -> None:
