@@ -38,6 +38,7 @@ from accounts.services import (
     passwords,
     pictures,
     sessions,
+    two_step,
     users,
 )
 from accounts.services import login as logins
@@ -215,7 +216,11 @@ def overview(request: AuthenticatedRequest) -> HttpResponse:
     return render(
         request,
         "accounts/overview.html",
-        {"devices": sessions.of(request.user), "picture": pictures.addresses(request.user).get(256)},
+        {
+            "devices": sessions.of(request.user),
+            "factors": two_step.of(request.user),
+            "picture": pictures.addresses(request.user).get(256),
+        },
     )
 
 
