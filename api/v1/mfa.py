@@ -21,7 +21,7 @@ router = Router(tags=["second factors"], auth=AccessToken())
     "/token/mfa", operation_id="finishSignIn", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429)
 )
 def finish_sign_in(request: HttpRequest, payload: schemas.SecondStepIn) -> dict[str, Any]:
-    """The second step, after a `mfa_required`: a code of the authenticator app, or a recovery code."""
+    """Do the second step, after a `mfa_required`: a code of the authenticator app, or a recovery code."""
     where = origin(request, schemas.device(payload.device))
     return schemas.signed_in(login.finish(ticket=payload.ticket, code=payload.code, origin=where))
 
@@ -130,6 +130,7 @@ def add_passkey(request: AuthenticatedRequest, payload: schemas.AddPasskeyIn) ->
     response=responses({200: schemas.PasskeyOut}, *BODY, 401, 404),
 )
 def rename_passkey(request: AuthenticatedRequest, passkey_id: UUID, payload: schemas.RenamePasskeyIn) -> Passkey:
+    """Give a passkey another name."""
     return passkeys.rename(user=request.user, passkey_id=passkey_id, name=payload.name, origin=origin(request))
 
 
@@ -139,5 +140,6 @@ def rename_passkey(request: AuthenticatedRequest, passkey_id: UUID, payload: sch
     response=responses({204: None}, 401, 403, 404, 409, 422),
 )
 def remove_passkey(request: AuthenticatedRequest, passkey_id: UUID) -> Status[None]:
+    """Remove a passkey: it signs nobody in any more. The last way into the account stays."""
     passkeys.remove(user=request.user, session=request.session_row, passkey_id=passkey_id, origin=origin(request))
     return Status(204, None)
