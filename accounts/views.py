@@ -85,7 +85,7 @@ def language(request: HttpRequest) -> HttpResponse:
     return set_language(request)
 
 
-def admin_login(request: HttpRequest) -> HttpResponse:
+def admin_login(request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
     """The admin's own door is this one: sign in here, then what staff need besides (login.may_administer)."""
     if not isinstance(request.user, User):
         return redirect_to_login(request.GET.get("next") or reverse("admin:index"))
