@@ -187,12 +187,11 @@ README = _(
 profile.json   the account
 devices.json   browsers and apps that are or were signed in
 two_step.json  two-step verification and passkeys, without their secrets
-two_step.json  two-step verification and passkeys
 events.json    the security log
 mails.json     which mails were sent about the account, and when; not their text
 picture.webp   the profile picture, where there is one
 
-Passwords, codes and keys are kept only as hashes that nobody can read, so they are not here."""
+Passwords, codes and keys are kept only as hashes or sealed, so that nobody can read them: they are not here."""
 )
 
 
