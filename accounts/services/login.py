@@ -17,6 +17,7 @@ from accounts.errors import (
     InvalidCredentials,
     Overloaded,
     RecentSignInNeeded,
+    SessionRevoked,
     WrongPassword,
 )
 from accounts.models import Challenge, Session, User
@@ -208,6 +209,15 @@ def hold(user: User, confirmed: str) -> None:
     since it was confirmed: by an owner who takes the account back at this very moment."""
     if not User.objects.hold().filter(id=user.id, password=confirmed).exists():
         raise WrongPassword("changed meanwhile")
+
+
+def hold_signed_in(user: User, session: Session) -> User:
+    """Until the end of the transaction nobody else changes this user; SessionRevoked where the device was signed out or
+    the account erased meanwhile: by an owner who takes it back at this very moment."""
+    held = User.objects.hold().filter(id=user.id).first()
+    if held is None or not Session.objects.open().filter(id=session.id, user=held).exists():
+        raise SessionRevoked("signed out at this moment")
+    return held
 
 
 # --- By a code that is mailed (passwords.py and sign_in_codes.py) -------------------------------------------

@@ -36,12 +36,11 @@ from accounts.errors import (
     InvalidTicket,
     LastWayIn,
     PasskeyNotFound,
-    SessionRevoked,
     TooManyPasskeys,
 )
 from accounts.models import Passkey, Session, User
 from accounts.origin import Origin
-from accounts.services import audit, mail, rate_limits, second_step, sessions, tickets
+from accounts.services import audit, mail, rate_limits, second_step, sessions, tickets, two_step
 from accounts.services import login as logins
 from accounts.services.second_step import Passed
 from accounts.services.sessions import SignedIn
@@ -111,8 +110,7 @@ def add(*, user: User, session: Session, state: str, credential: Credential, nam
     answer = _checked(lambda: _server().register_complete(_fido_state(found), credential))
     made = answer.credential_data
     with transaction.atomic():
-        if not User.objects.hold().filter(id=user.id):
-            raise SessionRevoked("erased at this moment")
+        logins.hold_signed_in(user, session)
         tickets.spend(found)
         if user.passkeys.count() >= MAX:
             raise TooManyPasskeys
@@ -249,14 +247,10 @@ def remove(*, user: User, session: Session, passkey_id: UUID, origin: Origin) ->
     """Raises RecentSignInNeeded, PasskeyNotFound, LastWayIn."""
     logins.require_recent(session)
     with transaction.atomic():
-        held = User.objects.hold().filter(id=user.id).first()
-        passkey = user.passkeys.filter(id=passkey_id).first() if held else None
-        if held is None or passkey is None:
+        held = logins.hold_signed_in(user, session)
+        passkey = held.passkeys.filter(id=passkey_id).first()
+        if passkey is None:
             raise PasskeyNotFound
-        if not (held.has_usable_password() or held.email_verified or user.passkeys.count() > 1):
+        if not (held.has_usable_password() or held.email_verified or held.passkeys.count() > 1):
             raise LastWayIn
-        passkey.delete()
-        audit.record(audit.Kind.PASSKEY_REMOVED, user=user, origin=origin, session=session, name=passkey.name)
-        mail.send(
-            mail.Message.FACTOR_REMOVED, user=user, origin=origin, context={"factor": "passkey", "other": passkey.name}
-        )
+        two_step.remove_passkey(passkey, origin, session)

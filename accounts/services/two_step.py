@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.timezone import now
 
-from accounts.errors import InvalidCode, InvalidTicket, SessionRevoked, TwoStepIsOff, TwoStepIsOn
+from accounts.errors import InvalidCode, InvalidTicket, TwoStepIsOff, TwoStepIsOn
 from accounts.models import Passkey, Session, TwoStep, User
 from accounts.origin import Origin
 from accounts.services import audit, challenges, mail, rate_limits, second_step, sessions, tickets
@@ -72,7 +72,7 @@ def turn_on(*, user: User, session: Session, state: str, code: str, origin: Orig
     rate_limits.refund("wrong_second_step_per_account", user.id)
     recovery = secrets.token_bytes(32)
     with transaction.atomic():
-        _hold(user)
+        logins.hold_signed_in(user, session)
         if second_step.is_on(user):
             raise TwoStepIsOn
         tickets.spend(found)
@@ -88,20 +88,40 @@ def turn_on(*, user: User, session: Session, state: str, code: str, origin: Orig
     return second_step.shown(recovery)
 
 
-def _hold(user: User) -> None:
-    if not User.objects.hold().filter(id=user.id):
-        raise SessionRevoked("erased at this moment")
-
-
 def turn_off(*, user: User, session: Session, origin: Origin) -> None:
     """The recovery codes go too. Raises RecentSignInNeeded, TwoStepIsOff."""
     logins.require_recent(session)
     with transaction.atomic():
-        _hold(user)
-        if not TwoStep.objects.filter(user=user).delete()[0]:
+        logins.hold_signed_in(user, session)
+        if not _remove_step(user, origin, session):
             raise TwoStepIsOff
-        audit.record(audit.Kind.TWO_STEP_DISABLED, user=user, origin=origin, session=session)
-        mail.send(mail.Message.FACTOR_REMOVED, user=user, origin=origin, context={"factor": "two_step"})
+
+
+def _remove_step(user: User, origin: Origin, session: Session | None = None) -> bool:
+    if not TwoStep.objects.filter(user=user).delete()[0]:
+        return False
+    audit.record(audit.Kind.TWO_STEP_DISABLED, user=user, origin=origin, session=session)
+    mail.send(mail.Message.FACTOR_REMOVED, user=user, origin=origin, context={"factor": "two_step"})
+    return True
+
+
+def remove_passkey(passkey: Passkey, origin: Origin, session: Session | None = None) -> None:
+    """In the caller's transaction, which holds the user."""
+    user, name = passkey.user, passkey.name
+    passkey.delete()
+    audit.record(audit.Kind.PASSKEY_REMOVED, user=user, origin=origin, session=session, name=name)
+    context = {"factor": "passkey", "other": name}
+    mail.send(mail.Message.FACTOR_REMOVED, user=user, origin=origin, context=context)
+
+
+def remove_all(*, user: User, origin: Origin) -> int:
+    """By an operator, for somebody who has lost them and is who they say. The number of those that were removed."""
+    with transaction.atomic():
+        list(User.objects.hold().filter(id=user.id).values_list("id"))
+        keys = list(Passkey.objects.filter(user=user).select_related("user"))
+        for passkey in keys:
+            remove_passkey(passkey, origin)
+        return len(keys) + _remove_step(user, origin)
 
 
 def make_recovery_codes(*, user: User, session: Session, origin: Origin) -> Sequence[str]:
@@ -109,7 +129,7 @@ def make_recovery_codes(*, user: User, session: Session, origin: Origin) -> Sequ
     logins.require_recent(session)
     seed = secrets.token_bytes(32)
     with transaction.atomic():
-        _hold(user)
+        logins.hold_signed_in(user, session)
         changed = TwoStep.objects.filter(user=user).update(
             sealed_recovery_seed=second_step.seal(seed), recovery_used=0, recovery_made_at=now()
         )

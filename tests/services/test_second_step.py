@@ -1,11 +1,13 @@
 """Two-step verification: the second step after a password or a mailed code, turning it on and off, recovery codes."""
 
+import io
 import time
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import jwt
 import pytest
+from django.core.management import CommandError, call_command
 from django.utils.timezone import now
 from pytest_django import Settings
 
@@ -23,7 +25,7 @@ from accounts.models import Event, Session, SpentTicket, TwoStep, User
 from accounts.origin import Origin
 from accounts.services import login, passwords, second_step, sessions, sign_in_codes, tickets, two_step, users
 from tests.conftest import PASSWORD, Mailbox
-from tests.factors import App, two_step_on
+from tests.factors import App, passkey_on, two_step_on
 from tests.threads import at_once
 
 
@@ -383,6 +385,19 @@ def test_a_device_that_is_signed_in_can_do_the_step_later(
     assert second_step.step_up(user=alice, code=app.code(), origin=origin) == ("otp", "mfa")
     with pytest.raises(InvalidCode):
         second_step.step_up(user=alice, code="x", origin=origin)
+
+
+def test_an_operator_lets_somebody_in_who_has_lost_all(
+    app: App, alice: User, phone: Session, origin: Origin, mailbox: Mailbox
+) -> None:
+    passkey_on(alice, phone, origin, name="Lost phone")
+    before = len(mailbox.all(alice.email))
+    call_command("remove_second_factors", "alice", stdout=io.StringIO())
+    assert two_step.of(alice) == two_step.Factors(None, 0, [])
+    assert len(mailbox.all(alice.email)) == before + 2
+    login.sign_in(login="alice", password=PASSWORD, origin=origin)
+    with pytest.raises(CommandError):
+        call_command("remove_second_factors", "nobody")
 
 
 # --- A new SECRET_KEY ---------------------------------------------------------------------------------------
