@@ -1,12 +1,13 @@
 """allauth -> our rules. With forms.py the only place that knows allauth: whatever it would decide about a person
 is asked here and answered by accounts/services."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from allauth.account import views as allauth_views
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.mixins import NextRedirectMixin, RedirectAuthenticatedUserMixin
-from allauth.account.utils import perform_login
+from allauth.account.utils import get_next_redirect_url, perform_login
 from allauth.account.views import INTERNAL_RESET_SESSION_KEY
 from django import forms
 from django.conf import settings
@@ -22,10 +23,11 @@ from django.utils import translation
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import FormView
 
-from accounts.errors import AccountError
-from accounts.forms import ConfirmCodeForm, RequestSignInCodeForm
+from accounts.errors import AccountError, InvalidPasskey, InvalidTicket, MfaRequired
+from accounts.forms import ConfirmCodeForm, PasskeyForm, RecoveryCodeForm, RequestSignInCodeForm, SecondStepForm
 from accounts.http import (
     SESSION_ID,
     AuthenticatedRequest,
@@ -38,7 +40,15 @@ from accounts.http import (
 )
 from accounts.models import Session, User
 from accounts.services import login as logins
-from accounts.services import mail, passwords, sessions, sign_in_codes
+from accounts.services import mail, passkeys, passwords, second_step, sessions, sign_in_codes
+
+SECOND_STEP = "second_step"  # in Django's session: who has proved the first factor
+
+
+def _methods(request: HttpRequest) -> Sequence[str]:
+    """How this browser has just proved who uses it; a view that does not ask for the password says so."""
+    methods: Sequence[str] = getattr(request, "sign_in_methods", logins.BY_PASSWORD)
+    return methods
 
 
 class Backend(ModelBackend):
@@ -67,18 +77,30 @@ class AccountAdapter(DefaultAccountAdapter):
     def reauthenticate(self, user: AbstractBaseUser, password: str) -> bool:
         assert isinstance(user, User)
         try:
-            logins.confirm_password(user=user, password=password, origin=origin(self.request))
+            row: Session = self.request.session_row
+            logins.reauthenticate(user=user, session=row, password=password, origin=origin(self.request))
         except AccountError as error:
             log_refusal(self.request, error)
             self.request.refusal = error
             raise forms.ValidationError(str(error.message), code=error.code) from None
         return True
 
+    def pre_login(self, request: HttpRequest, user: AbstractBaseUser, **kwargs: Any) -> HttpResponse | None:
+        """Where the password is not enough, the second step comes first."""
+        assert isinstance(user, User)
+        try:
+            second_step.require(user, _methods(request))
+        except MfaRequired as error:
+            request.session[SECOND_STEP] = {"ticket": error.ticket, "next": kwargs["redirect_url"]}
+            return HttpResponseRedirect(reverse("second_step"))
+        response: HttpResponse | None = super().pre_login(request, user, **kwargs)
+        return response
+
     def login(self, request: HttpRequest, user: AbstractBaseUser) -> None:
         """Puts the browser into the list of devices and notes its row in Django's session."""
         assert isinstance(user, User)
-        method = getattr(request, "sign_in_method", "pwd")
-        row = sessions.begin(user=user, kind=Session.Kind.BROWSER, origin=origin(request), method=method)
+        methods = _methods(request)
+        row = sessions.begin(user=user, kind=Session.Kind.BROWSER, origin=origin(request), methods=methods)
         super().login(request, user)
         request.session[SESSION_ID] = str(row.id)
 
@@ -158,7 +180,9 @@ class RuleFormMixin:
 
 
 class SignInView(RuleFormMixin, allauth_views.LoginView):
-    pass
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        found: dict[str, Any] = super().get_context_data(**kwargs)
+        return {**found, "passkey": passkeys.begin_sign_in()}
 
 
 class _CodeSignInView(RuleFormMixin, RedirectAuthenticatedUserMixin, NextRedirectMixin, FormView):  # type: ignore[type-arg]
@@ -205,14 +229,86 @@ class SignInByCodeView(_CodeSignInView):
         user = sign_in_codes.check(
             login=self.asked["login"], code=form.cleaned_data["code"], origin=origin(self.request)
         )
-        self.request.sign_in_method = logins.BY_MAIL  # type: ignore[attr-defined]
+        self.request.sign_in_methods = logins.BY_MAIL  # type: ignore[attr-defined]
         self.request.session.pop("signing_in", None)
         response: HttpResponse = perform_login(self.request, user, redirect_url=self.asked["next"])
         return response
 
 
+class SecondStepView(RuleFormMixin, FormView):  # type: ignore[type-arg]
+    """After the password: a code of the authenticator app. A browser that is signed in already, from before two-step
+    verification was on, comes here for what needs both."""
+
+    form_class: type[forms.Form] = SecondStepForm
+    template_name = "account/second_step.html"
+
+    @method_decorator(never_cache)
+    @method_decorator(sensitive_post_parameters("code"))
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        self.waiting: dict[str, str] | None = request.session.get(SECOND_STEP)
+        if not self.waiting and not request.user.is_authenticated:
+            return HttpResponseRedirect(reverse("account_login"))
+        return super().dispatch(request, *args, **kwargs)  # type: ignore[return-value]
+
+    def obey(self, form: Any) -> HttpResponse:
+        code, where = form.cleaned_data["code"], origin(self.request)
+        if self.request.user.is_authenticated:
+            request: AuthenticatedRequest = self.request  # type: ignore[assignment]
+            sessions.strengthen(request.session_row, second_step.step_up(user=request.user, code=code, origin=where))
+            return HttpResponseRedirect(self._next())
+        assert self.waiting is not None
+        try:
+            passed = logins.check_second_step(ticket=self.waiting["ticket"], code=code, origin=where)
+        except InvalidTicket as error:
+            log_refusal(self.request, error)
+            messages.error(self.request, str(error.message))
+            self.request.session.pop(SECOND_STEP, None)
+            return HttpResponseRedirect(reverse("account_login"))
+        self.request.session.pop(SECOND_STEP, None)
+        self.request.sign_in_methods = passed.methods  # type: ignore[attr-defined]
+        response: HttpResponse = perform_login(self.request, passed.user, redirect_url=self.waiting["next"])
+        return response
+
+    def _next(self) -> str:
+        wanted: str | None = get_next_redirect_url(self.request)
+        return wanted or reverse("overview")
+
+
+class RecoveryCodeView(SecondStepView):
+    form_class = RecoveryCodeForm
+    template_name = "account/recovery_code.html"
+
+
+@method_decorator(never_cache, name="dispatch")
+class PasskeyView(RuleFormMixin, NextRedirectMixin, FormView):  # type: ignore[type-arg]
+    """Where the script sends what a device answered: to sign in, or once more for who is signed in."""
+
+    form_class = PasskeyForm
+    http_method_names = ["post"]
+
+    def form_invalid(self, form: Any) -> HttpResponse:
+        error: AccountError = getattr(self.request, "refusal", None) or InvalidPasskey("malformed")
+        messages.error(self.request, str(error.message))
+        page = "account_reauthenticate" if self.request.user.is_authenticated else "account_login"
+        return with_retry_after(HttpResponseRedirect(self.passthrough_next_url(reverse(page))), error)
+
+    def obey(self, form: Any) -> HttpResponse:
+        answer = {"state": form.cleaned_data["state"], "credential": form.cleaned_data["credential"]}
+        where, wanted = origin(self.request), self.get_next_url()
+        if self.request.user.is_authenticated:
+            request: AuthenticatedRequest = self.request  # type: ignore[assignment]
+            passkeys.reauthenticate(user=request.user, session=request.session_row, origin=where, **answer)
+            return HttpResponseRedirect(wanted or reverse("overview"))
+        passed = passkeys.check(origin=where, **answer)
+        self.request.sign_in_methods = passed.methods  # type: ignore[attr-defined]
+        response: HttpResponse = perform_login(self.request, passed.user, redirect_url=wanted)
+        return response
+
+
 class ReauthenticateView(RuleFormMixin, allauth_views.ReauthenticateView):
-    pass
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        found: dict[str, Any] = super().get_context_data(**kwargs)
+        return {**found, "passkey": passkeys.begin_sign_in() if self.request.user.passkeys.exists() else None}  # type: ignore[union-attr]
 
 
 class SignUpView(RuleFormMixin, allauth_views.SignupView):

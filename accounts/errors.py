@@ -24,6 +24,7 @@ FIELD_ERRORS: dict[str, Words] = {
     "email_unchanged": _("That is already your confirmed address."),
     "name_too_long": _("Use at most 80 characters."),
     "name_characters": _("A name has no angle brackets or control characters."),
+    "passkey_name_too_long": _("Use at most %(n)d characters."),
     "gender_invalid": _("Choose female, male or unspecified."),
     "language_unknown": _("This service does not speak that language."),
     "password_too_short": _("Use at least %(n)d characters."),
@@ -101,6 +102,52 @@ class InvalidCredentials(AccountError):
         "That username or email and password don't match. After several wrong tries sign-in pauses for "
         "15 minutes; you can choose a new password at any time."
     )
+
+
+class MfaRequired(AccountError):
+    """Who signs in has proved the first factor: `ticket` stands for that until the second one follows."""
+
+    code = "mfa_required"
+    message = _("Type the code of your authenticator app to finish signing in. An old app has to be updated first.")
+
+    def __init__(self, ticket: str) -> None:
+        super().__init__("second step")
+        self.ticket = ticket
+
+
+class InvalidTicket(AccountError):
+    code = "invalid_ticket"
+    message = _("That took too long, or was done already. Start again.")
+
+
+class InvalidPasskey(AccountError):
+    code = "invalid_passkey"
+    message = _("That passkey was not accepted. It may have been removed from the account: sign in another way.")
+
+
+class PasskeyNotFound(AccountError):
+    code = "passkey_not_found"
+    message = _("There is no such passkey.")
+
+
+class TooManyPasskeys(AccountError):
+    code = "too_many_passkeys"
+    message = _("This account has as many passkeys as it can have. Remove one first.")
+
+
+class TwoStepIsOn(AccountError):
+    code = "two_step_is_on"
+    message = _("Two-step verification is on already. Turn it off first to set it up anew.")
+
+
+class TwoStepIsOff(AccountError):
+    code = "two_step_is_off"
+    message = _("Two-step verification is off.")
+
+
+class LastWayIn(AccountError):
+    code = "last_way_in"
+    message = _("This is the only way into your account. Set a password or confirm your email address first.")
 
 
 class WrongPassword(AccountError):

@@ -63,10 +63,11 @@ class Password(forms.CharField):
 
 
 class Code(forms.CharField):
-    def __init__(self, *, autofocus: bool = False) -> None:
+    def __init__(self, *, digits: int = 8, autofocus: bool = False) -> None:
         attrs: dict[str, Any] = {"autocomplete": "one-time-code", "inputmode": "numeric", "spellcheck": "false"}
-        attrs |= {"class": "code", **({"autofocus": True} if autofocus else {})}
-        super().__init__(label=_("Code"), help_text=_("8 digits"), max_length=100, widget=forms.TextInput(attrs=attrs))
+        attrs |= {"class": "code", "data-digits": str(digits), **({"autofocus": True} if autofocus else {})}
+        help_text = format_lazy(_("{n} digits"), n=digits)
+        super().__init__(label=_("Code"), help_text=help_text, max_length=100, widget=forms.TextInput(attrs=attrs))
         self.widget.attrs.pop("maxlength", None)
 
 
@@ -188,6 +189,38 @@ class ChangePasswordForm(forms.Form):
 
 class ConfirmCodeForm(forms.Form):
     code = Code(autofocus=True)
+
+
+class SecondStepForm(forms.Form):
+    code = Code(digits=6, autofocus=True)
+
+
+class RecoveryCodeForm(forms.Form):
+    code = Text(
+        label=_("Recovery code"), autocapitalize="none", spellcheck="false", autocomplete="off", autofocus=True,
+        help_text=_("12 letters and digits"),
+    )  # fmt: skip
+
+
+class TurnOnForm(forms.Form):
+    state = forms.CharField(widget=forms.HiddenInput)
+    code = Code(digits=6)
+
+
+class PasskeyForm(forms.Form):
+    """Filled in by the script, with what the device answered."""
+
+    state = forms.CharField(widget=forms.HiddenInput, max_length=4096)
+    credential = forms.JSONField(widget=forms.HiddenInput)
+
+
+class AddPasskeyForm(PasskeyForm):
+    field_order = ["name", "state", "credential"]
+    name = Text(label=_("Name"), required=False, help_text=_("So that you know it again, such as “My phone”."))
+
+
+class PasskeyNameForm(forms.Form):
+    name = Text(label=_("Name"))
 
 
 class ChangeEmailForm(forms.Form):

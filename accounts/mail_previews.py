@@ -36,6 +36,10 @@ SAMPLES: Mapping[Message, dict[str, Any]] = {
     },
     Message.DELETION_CANCELLED: {},
     Message.ACCOUNT_ERASED: {},
+    Message.FACTOR_ADDED: {"factor": "passkey", "other": "Ada's iPhone"},
+    Message.FACTOR_REMOVED: {"factor": "two_step"},
+    Message.RECOVERY_CODE_USED: {"left": 7},
+    Message.SECOND_STEP_PAUSED: {},
     Message.EXPORT_READY: {
         "link": f"{settings.PUBLIC_URL}/account/data/",
         "days": settings.EXPORT_LIFETIME.days,

@@ -149,7 +149,7 @@ class Session(models.Model):
     last_used_at = models.DateTimeField(default=now)
     authenticated_at = models.DateTimeField(default=now, help_text="auth_time: when this device proved who uses it")
     authenticated_by = models.CharField(
-        max_length=10, default="pwd", db_default="pwd", help_text="amr, a word of RFC 8176"
+        max_length=40, default="pwd", db_default="pwd", help_text="amr, words of RFC 8176 with spaces between them"
     )
     expires_at = models.DateTimeField(help_text="the end when it is not used again; never past the absolute end")
     ended_at = models.DateTimeField(null=True)
@@ -166,9 +166,60 @@ class Session(models.Model):
     def __str__(self) -> str:
         return self.name or self.kind
 
+    @property
+    def methods(self) -> list[str]:
+        return self.authenticated_by.split()
+
     def end(self, *, at: datetime) -> None:
         self.ended_at = at
         self.save(update_fields=["ended_at"])
+
+
+# --- Second factors -----------------------------------------------------------------------------------------
+
+
+class TwoStep(models.Model):
+    """The second step after a password is on: an authenticator app (RFC 6238), and recovery codes that stand in for
+    it. What both are made from is sealed, not hashed: it has to outlive a change of SECRET_KEY."""
+
+    user = models.OneToOneField(User, models.CASCADE, primary_key=True, related_name="two_step")
+    sealed_seed = models.BinaryField()
+    last_step = models.BigIntegerField(default=0, help_text="the newest time step whose code was used")
+    created_at = models.DateTimeField(default=now)
+    last_used_at = models.DateTimeField(null=True)
+    sealed_recovery_seed = models.BinaryField()
+    recovery_used = models.PositiveIntegerField(default=0, help_text="a bit for each code")
+    recovery_made_at = models.DateTimeField(default=now)
+
+    def __str__(self) -> str:
+        return f"two-step verification of {self.user_id}"
+
+
+class Passkey(models.Model):
+    """A WebAuthn credential that a device keeps for this user. Only its public half is here."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, models.CASCADE, related_name="passkeys")
+    credential_id = models.BinaryField(unique=True)
+    credential = models.BinaryField(help_text="WebAuthn's attested credential data: AAGUID, id, public key")
+    sign_count = models.BigIntegerField(default=0)
+    synced = models.BooleanField(help_text="whether the device may copy it to others (backup eligible)")
+    name = models.CharField(max_length=100)
+    created_at = models.DateTimeField(default=now)
+    last_used_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class SpentTicket(models.Model):
+    """A ticket (services/tickets.py) that was used and would otherwise still be good."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    until = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return str(self.id)
 
 
 # --- Proofs of an address -----------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from accounts.services import (
     rate_limits,
     sessions,
     sign_in_codes,
+    tickets,
+    two_step,
     usage,
     users,
 )
@@ -61,3 +63,5 @@ def prune() -> None:
     deletion.prune()
     audit.prune()
     usage.prune()
+    tickets.prune()
+    two_step.seal_anew()

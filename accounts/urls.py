@@ -4,7 +4,7 @@ from allauth.account import views as allauth_views
 from django.urls import path, re_path
 from django.views.generic import RedirectView
 
-from accounts import adapter, mail_previews, views
+from accounts import adapter, mail_previews, two_step_views, views
 
 urlpatterns = [
     path("", views.overview, name="overview"),
@@ -16,6 +16,9 @@ urlpatterns = [
     path("login/", adapter.SignInView.as_view(), name="account_login"),
     path("login/code/", adapter.RequestSignInCodeView.as_view(), name="account_request_login_code"),
     path("login/code/confirm/", adapter.SignInByCodeView.as_view(), name="account_confirm_login_code"),
+    path("login/second-step/", adapter.SecondStepView.as_view(), name="second_step"),
+    path("login/second-step/recovery/", adapter.RecoveryCodeView.as_view(), name="recovery_code"),
+    path("login/passkey/", adapter.PasskeyView.as_view(), name="passkey_sign_in"),
     path("logout/", allauth_views.logout, name="account_logout"),
     path("inactive/", allauth_views.account_inactive, name="account_inactive"),
     path("signup/", adapter.SignUpView.as_view(), name="account_signup"),
@@ -42,6 +45,13 @@ urlpatterns = [
     path("email/", views.email, name="account_email"),
     path("password/change/", adapter.ChangePasswordView.as_view(), name="account_change_password"),
     path("password/set/", RedirectView.as_view(pattern_name="account_change_password"), name="account_set_password"),
+    path("two-step/", two_step_views.overview, name="two_step"),
+    path("two-step/on/", two_step_views.turn_on, name="two_step_turn_on"),
+    path("two-step/off/", two_step_views.turn_off, name="two_step_turn_off"),
+    path("two-step/recovery-codes/", two_step_views.recovery_codes, name="recovery_codes"),
+    path("two-step/passkeys/add/", two_step_views.passkey_add, name="passkey_add"),
+    path("two-step/passkeys/<uuid:passkey_id>/", two_step_views.passkey, name="passkey"),
+    path("two-step/passkeys/<uuid:passkey_id>/remove/", two_step_views.passkey_remove, name="passkey_remove"),
     path("devices/", views.session_list, name="session_list"),
     path("devices/<uuid:session_id>/end/", views.session_end, name="session_end"),
     path("activity/", views.activity, name="activity"),

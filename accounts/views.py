@@ -4,14 +4,18 @@ adapter.py.) No rule stands here: a view asks a rule and chooses words and the n
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
@@ -38,6 +42,7 @@ from accounts.services import (
     passwords,
     pictures,
     sessions,
+    two_step,
     users,
 )
 from accounts.services import login as logins
@@ -78,6 +83,30 @@ def language(request: HttpRequest) -> HttpResponse:
         except AccountError as error:
             log_refusal(request, error)
     return set_language(request)
+
+
+def admin_login(request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    """The admin's own door is this one: sign in here, then what staff need besides (login.may_administer)."""
+    if not isinstance(request.user, User):
+        return redirect_to_login(request.GET.get("next") or reverse("admin:index"))
+    if not request.user.is_staff:
+        raise PermissionDenied
+    if may_administer(request):
+        return redirect("admin:index")
+    factors = two_step.of(request.user)
+    back = urlencode({"next": reverse("admin:index")})
+    if factors.two_step_since:
+        return redirect(f"{reverse('second_step')}?{back}")
+    if factors.passkeys:
+        messages.error(request, _("Staff need more than a password here: use your passkey."))
+        return redirect(f"{reverse('account_reauthenticate')}?{back}")
+    messages.error(request, _("Staff need more than a password: turn on two-step verification, or add a passkey."))
+    return redirect("two_step")
+
+
+def may_administer(request: HttpRequest) -> bool:
+    row: Session | None = getattr(request, "session_row", None)
+    return isinstance(request.user, User) and row is not None and logins.may_administer(request.user, row)
 
 
 # --- The entrance -------------------------------------------------------------------------------------------
@@ -215,7 +244,11 @@ def overview(request: AuthenticatedRequest) -> HttpResponse:
     return render(
         request,
         "accounts/overview.html",
-        {"devices": sessions.of(request.user), "picture": pictures.addresses(request.user).get(256)},
+        {
+            "devices": sessions.of(request.user),
+            "factors": two_step.of(request.user),
+            "picture": pictures.addresses(request.user).get(256),
+        },
     )
 
 

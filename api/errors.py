@@ -16,7 +16,7 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
 from accounts import errors
-from accounts.errors import AccountError, FieldError, InvalidInput
+from accounts.errors import AccountError, FieldError, InvalidInput, MfaRequired
 from accounts.http import log_refusal
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,14 @@ CASES: dict[type[AccountError], Case] = {
     errors.UsernameTaken: Case(409, Action.FIX_INPUT),
     errors.SignUpClosed: Case(403, Action.NONE),
     errors.InvalidCredentials: Case(401, Action.FIX_INPUT),
+    errors.MfaRequired: Case(401, Action.UPDATE_APP),  # for apps that do not know the code
+    errors.InvalidTicket: Case(401, Action.SIGN_IN),
+    errors.InvalidPasskey: Case(401, Action.SIGN_IN),
+    errors.PasskeyNotFound: Case(404, Action.NONE),
+    errors.TooManyPasskeys: Case(409, Action.FIX_INPUT),
+    errors.TwoStepIsOn: Case(409, Action.NONE),
+    errors.TwoStepIsOff: Case(409, Action.NONE),
+    errors.LastWayIn: Case(409, Action.NONE),
     errors.WrongPassword: Case(403, Action.FIX_INPUT),
     errors.RecentSignInNeeded: Case(403, Action.REAUTHENTICATE),
     errors.LastSuperuser: Case(409, Action.NONE),
@@ -134,6 +142,8 @@ def problem(request: HttpRequest, error: AccountError) -> HttpResponse:
     retry_after: int | None = getattr(error, "retry_after", None)
     if retry_after:
         body["retry_after"] = retry_after
+    if isinstance(error, MfaRequired):
+        body["ticket"] = error.ticket
     response = JsonResponse(body, status=case.status, content_type="application/problem+json")
     response["Cache-Control"] = "no-store"
     if retry_after:

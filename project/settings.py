@@ -427,6 +427,7 @@ LOGGING = {
         # A refusal is logged once, by accounts.http.log_refusal, with its reason.
         "django.request": {"level": "ERROR"},
         "django.server": {"level": "WARNING"},
+        "fido2": {"level": "WARNING"},  # it logs the id of each passkey that is used
         # Scanners try foreign host names all day; each is answered with 400.
         "django.security.DisallowedHost": {"level": "CRITICAL"},
     },

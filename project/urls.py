@@ -1,4 +1,3 @@
-from allauth.account.decorators import secure_admin_login
 from allauth.account.models import EmailAddress, EmailConfirmation
 from allauth.account.views import logout
 from django.conf import settings
@@ -9,6 +8,7 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from accounts import views
 from api import well_known
 from project import health
 
@@ -16,7 +16,8 @@ admin.autodiscover()
 for _model in (EmailAddress, EmailConfirmation, Group):  # nothing here reads them
     if admin.site.is_registered(_model):
         admin.site.unregister(_model)
-admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
+admin.site.login = views.admin_login  # type: ignore[method-assign]
+admin.site.has_permission = views.may_administer  # type: ignore[method-assign]
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="overview")),

@@ -177,8 +177,10 @@ def page(db: None) -> Client:
 
 @pytest.fixture
 def alices_page(page: Client, alice: User) -> Client:
+    """Alice's browser, signed in by two factors, as staff must be for the admin."""
     answer = page.post("/account/login/", {"login": "alice", "password": PASSWORD})
     assert answer.status_code == 302, answer.content
+    Session.objects.filter(user=alice).update(authenticated_by="pwd otp mfa")
     return page
 
 

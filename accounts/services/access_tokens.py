@@ -53,7 +53,7 @@ def issue(session: Session, *, generation: int) -> Issued:
             "jti": f"{generation}.{secrets.token_urlsafe(9)}",
             "sid": str(session.id),
             "auth_time": int(session.authenticated_at.timestamp()),
-            "amr": [session.authenticated_by],
+            "amr": session.methods,
         },
         key.private,
         algorithm=key.algorithm,

@@ -39,6 +39,15 @@ class Kind(StrEnum):
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - the name of an event
     PASSWORD_RESET_REQUESTED = "password.reset_requested"  # noqa: S105
     PASSWORD_RESET = "password.reset"  # noqa: S105
+    TWO_STEP_ENABLED = "two_step.enabled"
+    TWO_STEP_DISABLED = "two_step.disabled"
+    TWO_STEP_FAILED = "two_step.failed"
+    RECOVERY_CODES_MADE = "recovery_codes.made"
+    RECOVERY_CODE_USED = "recovery_code.used"
+    PASSKEY_ADDED = "passkey.added"
+    PASSKEY_RENAMED = "passkey.renamed"
+    PASSKEY_REMOVED = "passkey.removed"
+    PASSKEY_REFUSED = "passkey.refused"
     EMAIL_CHANGE_REQUESTED = "email.change_requested"
     EMAIL_CHANGED = "email.changed"
     EMAIL_CHANGE_UNDONE = "email.change_undone"
@@ -76,6 +85,15 @@ WORDS: dict[Kind, Words] = {
     Kind.PASSWORD_CHANGED: _("Password changed"),
     Kind.PASSWORD_RESET_REQUESTED: _("New password asked for"),
     Kind.PASSWORD_RESET: _("New password set by mail"),
+    Kind.TWO_STEP_ENABLED: _("Two-step verification turned on"),
+    Kind.TWO_STEP_DISABLED: _("Two-step verification turned off"),
+    Kind.TWO_STEP_FAILED: _("Failed sign-in: right password, wrong code of the second step"),
+    Kind.RECOVERY_CODES_MADE: _("New recovery codes made; the old ones are void"),
+    Kind.RECOVERY_CODE_USED: _("Signed in with a recovery code"),
+    Kind.PASSKEY_ADDED: _("Passkey added"),
+    Kind.PASSKEY_RENAMED: _("Passkey renamed"),
+    Kind.PASSKEY_REMOVED: _("Passkey removed"),
+    Kind.PASSKEY_REFUSED: _("Passkey refused: its counter went back, so it may have been copied"),
     Kind.EMAIL_CHANGE_REQUESTED: _("Another email address asked for"),
     Kind.EMAIL_CHANGED: _("Email address changed"),
     Kind.EMAIL_CHANGE_UNDONE: _("Email address restored by the link to the earlier one; all devices signed out"),
@@ -96,6 +114,11 @@ NOTABLE = frozenset(
         Kind.LOGIN_PAUSED,
         Kind.LOGIN_REFUSED,
         Kind.CODE_FAILED,
+        Kind.TWO_STEP_DISABLED,
+        Kind.TWO_STEP_FAILED,
+        Kind.RECOVERY_CODE_USED,
+        Kind.PASSKEY_ADDED,
+        Kind.PASSKEY_REFUSED,
         Kind.SESSION_NEW_DEVICE,
         Kind.SESSION_REUSED,
         Kind.EMAIL_CLAIM_LAPSED,

@@ -13,7 +13,7 @@ from django.db import transaction
 from accounts.errors import EmailInUse, FieldError, InvalidCode, InvalidInput, InvalidKey
 from accounts.models import Challenge, User
 from accounts.origin import Origin
-from accounts.services import audit, challenges, deletion, identifiers, mail, rate_limits, sessions, worker
+from accounts.services import audit, challenges, deletion, identifiers, mail, rate_limits, sessions, two_step, worker
 from accounts.services import login as logins
 from accounts.services.sessions import SignedIn
 
@@ -267,8 +267,9 @@ def match_undo_key(key: str) -> Challenge:
 
 def undo_change(*, key: str, origin: Origin) -> Undone:
     """The owner of the earlier address takes the account back, whatever was changed since: the address is restored,
-    every session ends, the password opens nothing any more, every later link and code is void, and a deletion that
-    is planned is off.
+    every session ends, the password opens nothing any more, every later link and code is void, a deletion that is
+    planned is off, and passkeys and two-step verification that were set up in the week before the change or since
+    are gone.
 
     Raises InvalidKey, EmailInUse (somebody else has proved the address since; the link stays good), RateLimited."""
     rate_limits.count_address("code_per_ip", origin=origin)
@@ -289,6 +290,8 @@ def undo_change(*, key: str, origin: Origin) -> Undone:
         # Those who changed the address again since have offers of their own; the offers before this one stay.
         Challenge.objects.open().filter(user=user, kind=Challenge.Kind.UNDO_EMAIL, id__gt=offer.id).close()
         deletion.keep(user, origin=origin)
+        # Whoever takes an account over makes a way in for later first; what is older is the owner's.
+        two_step.forget(user, since=offer.created_at - settings.UNDO_LIFETIME)
         audit.record(audit.Kind.EMAIL_CHANGE_UNDONE, user=user, origin=origin)
         secrets = challenges.issue(Challenge.Kind.RESET_PASSWORD, user=user, email=offer.email, origin=origin)
     return Undone(user, secrets.key)

@@ -29,7 +29,7 @@ from storages.backends.s3 import S3Storage
 from accounts.errors import SessionRevoked
 from accounts.models import Event, Export, User
 from accounts.origin import NOBODY, Origin
-from accounts.services import audit, mail, pictures, rate_limits, worker
+from accounts.services import audit, mail, pictures, rate_limits, two_step, worker
 
 log = logging.getLogger(__name__)
 
@@ -186,11 +186,12 @@ README = _(
 
 profile.json   the account
 devices.json   browsers and apps that are or were signed in
+two_step.json  two-step verification and passkeys, without their secrets
 events.json    the security log
 mails.json     which mails were sent about the account, and when; not their text
 picture.webp   the profile picture, where there is one
 
-Passwords, codes and keys are kept only as hashes that nobody can read, so they are not here."""
+Passwords, codes and keys are kept only as hashes or sealed, so that nobody can read them: they are not here."""
 )
 
 
@@ -205,6 +206,7 @@ def write(file: IO[bytes], user: User) -> None:
         archive.writestr("README.txt", README.format(**words, day=f"{now():%Y-%m-%d}") + "\n")
         archive.writestr("profile.json", _json(_profile(user)))
         _write_list(archive, "devices.json", _devices(user))
+        archive.writestr("two_step.json", _json(_two_step(user)))
         _write_list(archive, "events.json", _events(user))
         _write_list(archive, "mails.json", _mails(user))
         if user.picture:
@@ -236,12 +238,26 @@ DEVICE = (
 )  # fmt: skip
 
 
+PASSKEY = ("id", "name", "synced", "created_at", "last_used_at")
+
+
 def _profile(user: User) -> dict[str, Any]:
     return {name: getattr(user, name) for name in PROFILE}
 
 
 def _devices(user: User) -> Iterator[dict[str, Any]]:
     yield from user.sessions.order_by("id").values(*DEVICE).iterator()
+
+
+def _two_step(user: User) -> dict[str, Any]:
+    """That there is something, and since when; the secrets themselves would only help a thief."""
+    found = two_step.of(user)
+    passkeys = [{name: getattr(one, name) for name in PASSKEY} for one in found.passkeys]
+    return {
+        "authenticator_app_since": found.two_step_since,
+        "recovery_codes_left": found.recovery_codes_left,
+        "passkeys": passkeys,
+    }
 
 
 def _events(user: User) -> Iterator[dict[str, Any]]:

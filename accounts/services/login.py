@@ -16,12 +16,19 @@ from accounts.errors import (
     InvalidCode,
     InvalidCredentials,
     Overloaded,
+    RecentSignInNeeded,
+    SessionRevoked,
     WrongPassword,
 )
 from accounts.models import Challenge, Session, User
 from accounts.origin import Origin
-from accounts.services import audit, challenges, hashing, identifiers, rate_limits, sealing, sessions
+from accounts.services import audit, challenges, hashing, identifiers, rate_limits, sealing, second_step, sessions
+from accounts.services.second_step import Passed
 from accounts.services.sessions import SignedIn
+
+# How a first factor was proved, in the words of RFC 8176.
+BY_PASSWORD = ("pwd",)
+BY_MAIL = ("otp",)  # a one-time password
 
 
 def find(login: str) -> User | None:
@@ -125,12 +132,23 @@ def sign_in(*, login: str, password: str, origin: Origin) -> SignedIn:
     return begin_app(user, origin)
 
 
-def begin_app(user: User, origin: Origin, *, method: str = "pwd") -> SignedIn:
-    session = sessions.begin(user=user, kind=Session.Kind.APP, origin=origin, method=method)
+def begin_app(user: User, origin: Origin, *, methods: Sequence[str] = BY_PASSWORD) -> SignedIn:
+    session = sessions.begin(user=user, kind=Session.Kind.APP, origin=origin, methods=methods)
     return SignedIn(user, sessions.tokens(session))
 
 
-BY_MAIL = "otp"  # RFC 8176: a one-time password
+def finish(*, ticket: str, code: str, origin: Origin) -> SignedIn:
+    """The second step of signing an app in (second_step.py). Raises InvalidTicket, InvalidCode, RateLimited and what
+    `admit` raises."""
+    passed = check_second_step(ticket=ticket, code=code, origin=origin)
+    return begin_app(passed.user, origin, methods=passed.methods)
+
+
+def check_second_step(*, ticket: str, code: str, origin: Origin) -> Passed:
+    """Who may come in with this code, and how that was proved. Raises as `finish`."""
+    passed = second_step.check(ticket=ticket, code=code, origin=origin)
+    admit(passed.user)
+    return passed
 
 
 def begin_app_by_mail(user: User, origin: Origin) -> SignedIn:
@@ -138,7 +156,7 @@ def begin_app_by_mail(user: User, origin: Origin) -> SignedIn:
     password was changed at this very moment."""
     admit(user)
     try:
-        return begin_app(user, origin, method=BY_MAIL)
+        return begin_app(user, origin, methods=BY_MAIL)
     except InvalidCredentials:
         raise InvalidCode("changed meanwhile") from None
 
@@ -161,6 +179,12 @@ def confirm_password(*, user: User, password: str, origin: Origin) -> str:
     return full.password
 
 
+def reauthenticate(*, user: User, session: Session, password: str, origin: Origin) -> None:
+    """A signed-in device proves once more who uses it. Raises WrongPassword, RateLimited."""
+    confirm_password(user=user, password=password, origin=origin)
+    sessions.strengthen(session, BY_PASSWORD)
+
+
 RECENT = timedelta(minutes=10)
 
 
@@ -169,11 +193,31 @@ def is_recent(session: Session) -> bool:
     return Session.objects.open().filter(id=session.id, authenticated_at__gt=now() - RECENT).exists()
 
 
+def require_recent(session: Session) -> None:
+    """Before a change that could lock its owner out or let somebody else in. Raises RecentSignInNeeded."""
+    if not is_recent(session):
+        raise RecentSignInNeeded
+
+
+def may_administer(user: User, session: Session) -> bool:
+    """Staff, and only by more than a password: what they may do to others is worth more than one secret."""
+    return user.is_active and user.is_staff and second_step.MFA in session.methods
+
+
 def hold(user: User, confirmed: str) -> None:
     """Until the end of the transaction nobody else changes this user; WrongPassword where the password was changed
     since it was confirmed: by an owner who takes the account back at this very moment."""
     if not User.objects.hold().filter(id=user.id, password=confirmed).exists():
         raise WrongPassword("changed meanwhile")
+
+
+def hold_signed_in(user: User, session: Session) -> User:
+    """Until the end of the transaction nobody else changes this user; SessionRevoked where the device was signed out or
+    the account erased meanwhile: by an owner who takes it back at this very moment."""
+    held = User.objects.hold().filter(id=user.id).first()
+    if held is None or not Session.objects.open().filter(id=session.id, user=held).exists():
+        raise SessionRevoked("signed out at this moment")
+    return held
 
 
 # --- By a code that is mailed (passwords.py and sign_in_codes.py) -------------------------------------------

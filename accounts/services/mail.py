@@ -55,6 +55,10 @@ class Message(StrEnum):
     DELETION_CANCELLED = "deletion_cancelled"
     ACCOUNT_ERASED = "account_erased"
     EXPORT_READY = "export_ready"
+    FACTOR_ADDED = "factor_added"
+    FACTOR_REMOVED = "factor_removed"
+    RECOVERY_CODE_USED = "recovery_code_used"
+    SECOND_STEP_PAUSED = "second_step_paused"
 
 
 # Somebody is waiting for these: before the notices.

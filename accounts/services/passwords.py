@@ -24,6 +24,7 @@ from accounts.services import (
     pictures,
     rate_limits,
     sessions,
+    two_step,
     worker,
 )
 from accounts.services import (
@@ -197,5 +198,6 @@ def _hand_over(user: User, origin: Origin) -> None:
     user.language, user.deletes_at = origin.language, None
     user.save_profile("first_name", "last_name", "gender", "picture", "language", "deletes_at")
     export.forget(user)
+    two_step.forget(user)
     user.sessions.all().delete()
     audit.record(audit.Kind.USER_HANDED_OVER, user=user, origin=origin)

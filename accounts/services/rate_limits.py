@@ -42,6 +42,8 @@ DEFAULTS = (
     Limit("wrong_password_per_account", 10, 900),
     Limit("wrong_password_per_login", 10, 900),
     Limit("wrong_code_per_account", 20, 86400),
+    Limit("wrong_second_step_per_account", 10, 3600),
+    Limit("second_step_notice_per_account", 1, 86400),
     Limit("reset_mail_per_login", 5, 3600),
     Limit("sign_in_mail_per_login", 5, 3600),
     Limit("claim_mail_per_address", 60, 3600),

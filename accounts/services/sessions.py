@@ -32,7 +32,7 @@ from accounts.errors import (
 )
 from accounts.models import Session, User
 from accounts.origin import Origin
-from accounts.services import access_tokens, audit, mail, rate_limits, sealing
+from accounts.services import access_tokens, audit, mail, rate_limits, sealing, second_step
 from accounts.services.access_tokens import Claims
 
 GRACE = timedelta(seconds=60)
@@ -55,14 +55,16 @@ class SignedIn:
     tokens: Tokens
 
 
-def begin(*, user: User, kind: Session.Kind, origin: Origin, method: str = "pwd") -> Session:
-    """A device that has just proved who is using it (services/login.py), by a `method` of RFC 8176.
-    InvalidCredentials where the password was changed or the account switched off since."""
+def begin(*, user: User, kind: Session.Kind, origin: Origin, methods: Sequence[str] = ("pwd",)) -> Session:
+    """A device that has just proved who is using it (services/login.py), by `methods` of RFC 8176.
+    InvalidCredentials where the password was changed or the account switched off since; MfaRequired where that is
+    not enough."""
     with transaction.atomic():
         # Held until the end of the transaction: a new password waits, then ends this session too.
         as_checked = User.objects.hold().filter(id=user.id, password=user.password, is_active=True)
         if not as_checked.exists():
             raise InvalidCredentials("changed meanwhile")
+        second_step.require(user, methods)
         at = now()
         device = origin.device
         names = set(Session.objects.filter(user=user).values_list("kind", "name").distinct())
@@ -76,7 +78,7 @@ def begin(*, user: User, kind: Session.Kind, origin: Origin, method: str = "pwd"
             created_at=at,
             last_used_at=at,
             authenticated_at=at,
-            authenticated_by=method,
+            authenticated_by=" ".join(methods),
             expires_at=_expiry(at, at),
         )
         _end_oldest(user, origin)
@@ -86,6 +88,12 @@ def begin(*, user: User, kind: Session.Kind, origin: Origin, method: str = "pwd"
         else:
             audit.record(audit.Kind.SESSION_STARTED, user=user, origin=origin, session=session)
         return session
+
+
+def strengthen(session: Session, methods: Sequence[str]) -> None:
+    """A signed-in device has shown more than it did when it signed in, at this moment."""
+    together = " ".join(dict.fromkeys([*session.methods, *methods]))
+    Session.objects.open().filter(id=session.id).update(authenticated_by=together, authenticated_at=now())
 
 
 def _end_oldest(user: User, origin: Origin) -> None:

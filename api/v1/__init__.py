@@ -4,7 +4,7 @@ from django.http import HttpRequest, HttpResponse
 
 from api import errors
 from api.parser import StrictParser
-from api.v1 import config, data, events, me, password, picture, sessions, signup, token, users
+from api.v1 import config, data, events, me, mfa, password, picture, sessions, signup, token, users
 from api.v1.responses import VersionedAPI
 
 
@@ -18,12 +18,13 @@ class _API(VersionedAPI):
 
 api = _API(
     title="User Service",
-    version="1.1.0",
+    version="1.2.0",
     description="Accounts for mobile apps: sign-up, tokens, profile, picture, recovery. Every error is "
     "application/problem+json with a stable `code` and an `action`.",
     urls_namespace="v1",
     parser=StrictParser(),
 )
 errors.install(api)
-for _module in (signup, token, password, me, picture, sessions, events, data, users, config):
+for _module in (signup, token, password, me, picture, sessions, events, data, users, config, mfa):
     api.add_router("", _module.router)
+api.add_router("", mfa.entrance)

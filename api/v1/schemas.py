@@ -84,6 +84,41 @@ class SignInByCodeIn(In):
     device: DeviceIn | None = None
 
 
+class SecondStepIn(In):
+    ticket: Secret = Field(description="From the `mfa_required` problem.")
+    code: Short = Field(description="Of the authenticator app, or a recovery code.", examples=["492039"])
+    device: DeviceIn | None = None
+
+
+# What a credential manager answers: the JSON of WebAuthn, as browsers and phones write it.
+Credential = Annotated[dict[str, Any], Field(description="The response JSON of WebAuthn, as the device gives it.")]
+
+
+class PasskeySignInIn(In):
+    state: Secret
+    credential: Credential
+    device: DeviceIn | None = None
+
+
+class AddPasskeyIn(In):
+    state: Secret
+    credential: Credential
+    name: Short = Field("", description="Empty: the name of the device.", examples=["Ada's iPhone"])
+
+
+class RenamePasskeyIn(In):
+    name: Short
+
+
+class ConfirmTotpIn(In):
+    state: Secret = Field(description="From `beginTotp`.")
+    code: Short = Field(examples=["492039"])
+
+
+class ReauthenticateIn(In):
+    password: Secret
+
+
 class KeyIn(In):
     key: Text = Field(description="From the address of the link that opened the app.")
 
@@ -325,6 +360,35 @@ def export(found: Export | None) -> dict[str, Any]:
     }
 
 
+class CeremonyOut(Schema):
+    options: dict[str, Any] = Field(description="The `publicKey` JSON of WebAuthn: hand it to the credential manager.")
+    state: str = Field(description="Send it back with the answer, within 5 minutes.")
+
+
+class PasskeyOut(Schema):
+    id: UUID
+    name: str
+    synced: bool = Field(description="Whether the device may copy it to its owner's others.")
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+class MfaOut(Schema):
+    two_step_since: datetime | None = Field(description="null: signing in by password asks for no second step.")
+    recovery_codes_left: int
+    passkeys: list[PasskeyOut]
+
+
+class TotpOut(Schema):
+    secret: str = Field(description="Base32 (RFC 6238: SHA-1, 6 digits, 30 s), for typing into an app.")
+    uri: str = Field(description="otpauth://, for a QR code or a button that opens the app.")
+    state: str = Field(description="Send it back with a code, within 30 minutes.")
+
+
+class RecoveryCodesOut(Schema):
+    recovery_codes: list[str] = Field(description="Each good once. They can't be read again.")
+
+
 class PasswordRuleOut(Schema):
     min_length: int
     max_length: int
@@ -366,3 +430,4 @@ class ProblemOut(Schema):
     action: Action
     errors: list[FieldProblemOut] = []
     retry_after: int | None = Field(None, description="Seconds; with 429 and 503.")
+    ticket: str | None = Field(None, description="With `mfa_required`: for `finishSignIn`, good for 5 minutes.")

@@ -29,7 +29,7 @@ def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
 
 
 @router.post(
-    "/email/confirm", operation_id="confirmEmail", response=responses({200: schemas.SignedInOut}, *BODY, 403, 429)
+    "/email/confirm", operation_id="confirmEmail", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429)
 )
 def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> dict[str, Any]:
     """Prove the address of a sign-up with the mailed code, or with the key of the link that opened the app, and sign

@@ -33,7 +33,7 @@ def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Stat
 
 
 @router.post(
-    "/token/code", operation_id="signInByCode", response=responses({200: schemas.SignedInOut}, *BODY, 403, 429)
+    "/token/code", operation_id="signInByCode", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429)
 )
 def sign_in_by_code(request: HttpRequest, payload: schemas.SignInByCodeIn) -> dict[str, Any]:
     """Sign in with the mailed code (`requestSignInCode`)."""

@@ -70,6 +70,53 @@ async function square(file, edge) {
   return canvas;
 }
 
+// --- Passkeys ---------------------------------------------------------------------------------------------
+
+class PasskeyForm extends HTMLElement {
+  async connectedCallback() {
+    const able = window.PublicKeyCredential;
+    if (!able?.parseRequestOptionsFromJSON) {
+      this.parentElement.querySelector(".unable")?.removeAttribute("hidden");
+      return;
+    }
+    this.hidden = false;
+    this.form = this.querySelector("form");
+    this.form.addEventListener("submit", (event) => {
+      if (this.form.elements.credential.value) return;
+      event.preventDefault();
+      event.stopPropagation(); // not sent yet
+      this.ask();
+    });
+    // The browser offers a passkey where the username is typed.
+    if ("autofill" in this.dataset && (await able.isConditionalMediationAvailable?.())) this.ask("conditional");
+  }
+
+  async ask(mediation) {
+    this.asking?.abort();
+    this.asking = new AbortController();
+    const { signal } = this.asking;
+    const { ceremony, options, failed, known } = this.dataset;
+    const json = JSON.parse(options);
+    try {
+      const credential =
+        ceremony === "create"
+          ? await navigator.credentials.create({ publicKey: PublicKeyCredential.parseCreationOptionsFromJSON(json), signal })
+          : await navigator.credentials.get({ publicKey: PublicKeyCredential.parseRequestOptionsFromJSON(json), mediation, signal });
+      this.form.elements.credential.value = JSON.stringify(credential);
+      this.form.requestSubmit();
+    } catch (error) {
+      if (mediation || error.name === "AbortError") return;
+      this.querySelector("[role=status]").textContent = error.name === "InvalidStateError" ? known : failed;
+    }
+  }
+}
+
+for (const button of document.querySelectorAll("[data-print]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => print());
+}
+
+customElements.define("passkey-form", PasskeyForm);
 customElements.define("password-field", PasswordField);
 customElements.define("picture-field", PictureField);
 

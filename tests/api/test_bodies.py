@@ -30,11 +30,26 @@ BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "changePassword": ("POST", "/me/password", {"current_password": "x", "new_password": "y"}),
     "requestEmailChange": ("POST", "/me/email", {"email": "new@example.com", "password": "x"}),
     "requestDeletion": ("POST", "/me/deletion", {"password": "x"}),
+    "finishSignIn": ("POST", "/token/mfa", {"ticket": "x", "code": "123456", "device": {"name": "x"}}),
+    "finishPasskeySignIn": (
+        "POST",
+        "/token/passkey/finish",
+        {"state": "x", "credential": {"id": "x"}, "device": {"name": "x"}},
+    ),
+    "reauthenticate": ("POST", "/me/reauthenticate", {"password": "x"}),
+    "confirmTotp": ("POST", "/me/mfa/totp/confirm", {"state": "x", "code": "123456"}),
+    "addPasskey": ("POST", "/me/mfa/passkeys", {"state": "x", "credential": {"id": "x"}, "name": "x"}),
+    "renamePasskey": ("PATCH", "/me/mfa/passkeys/019ab3f2-7cde-7000-a1b2-c3d4e5f60718", {"name": "x"}),
     "confirmMyEmail": ("POST", "/me/email/confirm", {"code": "12345678"}),
 }
 OPTIONAL = {"first_name", "last_name", "gender", "device"}
 # Of these an app sends the one pair or the other: what is missing is a wrong code.
-EITHER_OR = {"confirmEmail": set(), "resetPassword": {"new_password"}, "requestDeletion": set()}
+EITHER_OR = {
+    "confirmEmail": set(),
+    "resetPassword": {"new_password"},
+    "requestDeletion": set(),
+    "addPasskey": {"state", "credential"},
+}
 each_operation = pytest.mark.parametrize("operation", BODIES)
 
 

@@ -3,6 +3,8 @@
     {"ask": "POST /token", "body": {...}, "as": "access", "headers": {...}, "file": "base64",
      "keep": {"access": "tokens.access_token"}, "status": 200, "answer": {...}}
     {"mail": "ada@example.com", "keep": {"code": "code", "key": "key"}}
+    {"app": "{secret}", "steps": 0, "keep": {"code": "code"}}
+    {"passkey": "create" or "get", "options": "{options}", "keep": {"credential": "answer"}}
 
 Text such as "{access}" stands for what an earlier step kept. In answers, what differs from run to run stands as
 its kind: "{uuid}", "{time}", "{url}", "{number}", "{text}"."""
@@ -13,8 +15,10 @@ from typing import Any
 
 from accounts.services import email_addresses, passwords, sign_in_codes
 from tests.conftest import Api, Mailbox
+from tests.factors import App, Device
 
 Step = dict[str, Any]
+PUBLIC_URL = "https://accounts.example.com"
 
 KINDS = {
     "{uuid}": re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z"),
@@ -22,7 +26,10 @@ KINDS = {
     "{url}": re.compile(r"https?://\S+\Z"),
 }
 # Words for people, and what chance makes.
-TEXTS = {"detail", "title", "request_id", "access_token", "refresh_token", "reset_key", "next", "ip"}
+TEXTS = {
+    "detail", "title", "request_id", "access_token", "refresh_token", "reset_key", "next", "ip", "ticket", "state",
+    "secret", "uri", "recovery_codes", "challenge", "id",
+}  # fmt: skip
 NUMBERS = {"expires_in", "retry_after"}
 
 
@@ -31,16 +38,24 @@ class Walk:
 
     def __init__(self, api: Api, mailbox: Mailbox) -> None:
         self.api, self.mailbox = api, mailbox
-        self.kept: dict[str, str] = {}
+        self.kept: dict[str, Any] = {}
+        self.device = Device(origin=PUBLIC_URL)
 
     def take(self, step: Step) -> tuple[int, Any]:
-        """Status and body of the answer; (0, None) for a look at the mail box."""
+        """Status and body of the answer; (0, None) for what happens beside the API."""
         if "mail" in step:
             passwords.answer_requests()
             email_addresses.answer_requests()
             sign_in_codes.answer_requests()
             for name, what in step["keep"].items():
                 self.kept[name] = getattr(self.mailbox, what)(step["mail"])
+            return 0, None
+        if "app" in step:
+            self.kept |= {name: App(self._filled(step["app"])).code(step["steps"]) for name in step["keep"]}
+            return 0, None
+        if "passkey" in step:
+            answered = getattr(self.device, step["passkey"])(self._filled(step["options"]))
+            self.kept |= dict.fromkeys(step["keep"], answered)
             return 0, None
         answer = self._ask(step)
         body = answer.json() if answer.content else None
@@ -63,15 +78,17 @@ class Walk:
         if isinstance(value, dict):
             return {key: self._filled(inner) for key, inner in value.items()}
         if isinstance(value, str):
-            for name, text in self.kept.items():
-                value = value.replace(f"{{{name}}}", text)
+            for name, kept in self.kept.items():
+                if value == f"{{{name}}}":
+                    return kept
+                value = value.replace(f"{{{name}}}", str(kept))
         return value
 
 
-def _at(body: Any, path: str) -> str:
+def _at(body: Any, path: str) -> Any:
     for part in path.split("."):
         body = body[int(part)] if part.isdecimal() else body[part]
-    return str(body)
+    return body
 
 
 def general(value: Any, key: str = "") -> Any:
@@ -79,7 +96,7 @@ def general(value: Any, key: str = "") -> Any:
     if isinstance(value, dict):
         return {name: general(inner, name) for name, inner in value.items()}
     if isinstance(value, list):
-        return [general(inner) for inner in value]
+        return [general(inner, key) for inner in value]
     if isinstance(value, str):
         named = next((kind for kind, pattern in KINDS.items() if pattern.match(value)), None)
         return named or ("{text}" if key in TEXTS else value)

@@ -17,7 +17,7 @@ from accounts.services import access_tokens, sessions, signing_keys
 from tests.api.conftest import CheckedApi
 from tests.conftest import Api, Mailbox
 from tests.museum import CURRENT, MUSEUM, RELEASES
-from tests.museum.exchange import Step, Walk, general, missing
+from tests.museum.exchange import PUBLIC_URL, Step, Walk, general, missing
 from tests.museum.tour import tour
 
 SECRET_KEY = "the museum's own key, which opens what its releases gave out"
@@ -27,7 +27,7 @@ each_release = pytest.mark.parametrize("release", RELEASES, ids=lambda release: 
 
 @pytest.fixture
 def api(db: None, settings: Settings) -> Api:
-    settings.PUBLIC_URL = "https://accounts.example.com"
+    settings.PUBLIC_URL = PUBLIC_URL
     return CheckedApi()
 
 

@@ -11,16 +11,29 @@ from accounts.errors import (
     InvalidCode,
     InvalidCredentials,
     InvalidKey,
+    InvalidPasskey,
+    MfaRequired,
     RateLimited,
     RefreshReused,
     SessionRevoked,
     WrongPassword,
 )
-from accounts.models import Budget, Challenge, Event, Session, User
+from accounts.models import Budget, Challenge, Event, Passkey, Session, TwoStep, User
 from accounts.origin import Origin
-from accounts.services import access_tokens, challenges, email_addresses, hashing, login, passwords, sessions
+from accounts.services import (
+    access_tokens,
+    challenges,
+    email_addresses,
+    hashing,
+    login,
+    passkeys,
+    passwords,
+    sessions,
+    two_step,
+)  # fmt: skip
 from accounts.services.sessions import Tokens
 from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
+from tests.factors import App, Device, passkey_on, two_step_on
 from tests.threads import at_once, each_at_once
 
 THEIRS = "mallory@example.com"
@@ -74,6 +87,66 @@ def test_the_owner_is_alone_in_the_account_after_one_press_and_a_new_password(
     passwords.reset_by_key(key=found.reset_key, new_password=NEW, origin=origin)
     assert login.check(login="alice@example.com", password=NEW, origin=origin) == alice
     assert Event.objects.filter(user=alice, kind="email.change_undone").count() == 1
+
+
+def test_ways_in_that_were_made_for_later_are_gone_and_the_owners_stay(
+    alice: User, phone: Session, origin: Origin, mailbox: Mailbox
+) -> None:
+    """Before it changes the address, whoever is in makes itself a passkey and a second step."""
+    own = passkey_on(alice, phone, origin, name="Alice's own")
+    Passkey.objects.update(created_at=now() - timedelta(days=8))
+    made_before = passkey_on(alice, phone, origin, name="Mallory's")
+    two_step_on(alice, phone, origin)
+    move(alice, THEIRS, mailbox)
+    found = email_addresses.undo_change(key=mailbox.key("alice@example.com"), origin=origin)
+    assert [one.name for one in two_step.of(alice).passkeys] == ["Alice's own"]
+    passwords.reset_by_key(key=found.reset_key, new_password=NEW, origin=origin)
+    login.sign_in(login="alice", password=NEW, origin=origin)  # no second step of Mallory's
+    for device, gets_in in ((own, True), (made_before, False)):
+        begun = passkeys.begin_sign_in()
+        answer = {"state": begun.state, "credential": device.get(begun.options), "origin": origin}
+        if gets_in:
+            passkeys.sign_in(**answer)  # type: ignore[arg-type]
+        else:
+            with pytest.raises(InvalidPasskey):
+                passkeys.sign_in(**answer)  # type: ignore[arg-type]
+
+
+def test_the_owners_second_step_stays_for_whoever_only_reads_the_mail(
+    alice: User, phone: Session, origin: Origin, mailbox: Mailbox
+) -> None:
+    """An abandoned address must not be a way around what its owner set up long ago."""
+    app = two_step_on(alice, phone, origin)
+    TwoStep.objects.update(created_at=now() - timedelta(days=8), recovery_made_at=now() - timedelta(days=8))
+    move(alice, THEIRS, mailbox)
+    found = email_addresses.undo_change(key=mailbox.key("alice@example.com"), origin=origin)
+    passwords.reset_by_key(key=found.reset_key, new_password=NEW, origin=origin)
+    with pytest.raises(MfaRequired) as refused:
+        login.sign_in(login="alice", password=NEW, origin=origin)
+    login.finish(ticket=refused.value.ticket, code=app.code(), origin=origin)
+
+
+def test_recovery_codes_that_somebody_has_seen_void_the_step(
+    alice: User, phone: Session, origin: Origin, mailbox: Mailbox
+) -> None:
+    two_step_on(alice, phone, origin)
+    TwoStep.objects.update(created_at=now() - timedelta(days=8), recovery_made_at=now() - timedelta(days=8))
+    two_step.make_recovery_codes(user=alice, session=phone, origin=origin)
+    move(alice, THEIRS, mailbox)
+    email_addresses.undo_change(key=mailbox.key("alice@example.com"), origin=origin)
+    assert not TwoStep.objects.exists()
+
+
+def test_a_passkey_that_was_being_added_comes_to_nothing(key: str, alice: User, phone: Session, origin: Origin) -> None:
+    begun = passkeys.begin_adding(user=alice, session=phone)
+    setup = two_step.begin(user=alice, session=phone)
+    email_addresses.undo_change(key=key, origin=origin)
+    credential = Device().create(begun.options)
+    with pytest.raises(SessionRevoked):
+        passkeys.add(user=alice, session=phone, state=begun.state, credential=credential, origin=origin)
+    code = App(setup.secret).code()
+    with pytest.raises(SessionRevoked):
+        two_step.turn_on(user=alice, session=phone, state=setup.state, code=code, origin=origin)
 
 
 def test_looking_at_the_link_changes_nothing_and_it_works_once(key: str, alice: User, origin: Origin) -> None:

@@ -194,7 +194,8 @@ def test_it_holds_all_that_is_kept(alice: User, phone: Session, origin: Origin) 
     User.objects.filter(id=alice.id).update(deletes_at=now())
     alice.refresh_from_db()
     found = copy_of(alice)
-    assert set(found) == {"README.txt", "profile.json", "devices.json", "events.json", "mails.json", "picture.webp"}
+    names = {"profile.json", "devices.json", "two_step.json", "events.json", "mails.json", "picture.webp"}
+    assert set(found) == {"README.txt", *names}
     profile = json.loads(found["profile.json"])
     assert (profile["id"], profile["username"], profile["email"]) == (str(alice.id), "alice", "alice@example.com")
     assert (profile["first_name"], profile["gender"]) == ("Alice", "female")

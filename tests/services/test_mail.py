@@ -50,6 +50,9 @@ CONTEXT: dict[Message, dict[str, Any]] = {
         "erased_at": datetime(2026, 12, 7, 9, 30, tzinfo=UTC),
         "link": "http://localhost/account/delete/undo/a-b/",
     },
+    Message.FACTOR_ADDED: {"factor": "two_step"},
+    Message.FACTOR_REMOVED: {"factor": "two_step"},
+    Message.RECOVERY_CODE_USED: {"left": 7},
     Message.EXPORT_READY: {"link": "http://localhost/account/data/", "days": 7},
 }
 
@@ -318,7 +321,7 @@ def test_what_people_typed_arrives_as_they_typed_it_and_is_no_template(
 ) -> None:
     """A name of a device, a user, another account: everything that a stranger can put into a mail."""
     alice.username = alice.first_name = typed
-    context = {**CONTEXT.get(message, {}), "other": typed}
+    context = {**CONTEXT.get(message, {}), "other": typed, "factor": "passkey"}
     mail.send(
         message, user=alice, origin=Origin(ip="10.0.0.1", device=Device(typed)), to="to@example.com", context=context
     )

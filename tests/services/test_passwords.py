@@ -16,8 +16,10 @@ from accounts.errors import (
 )
 from accounts.models import Challenge, DiscardedPicture, Event, Session, User
 from accounts.origin import Origin
-from accounts.services import email_addresses, login, passwords, sealing, sessions, users
+from accounts.services import email_addresses, login, passwords, sealing, sessions, two_step, users
+from accounts.services.two_step import Factors
 from tests.conftest import PASSWORD, Mailbox, make_user, picture, random_ip
+from tests.factors import passkey_on, two_step_on
 from tests.threads import at_once
 
 NEW = "another lagoon tractor"
@@ -334,6 +336,9 @@ def test_the_owner_of_the_address_gets_the_squatters_account_whole(origin: Origi
     user = squatter.user
     old_key = User.objects.get(id=user.id).picture
     assert old_key
+    phone = user.sessions.get()
+    passkey_on(user, phone, origin)
+    two_step_on(user, phone, origin)
     email_addresses.request_change(user=user, email="squatter@example.net", password=PASSWORD, origin=origin)
     waiting = mailbox.key("squatter@example.net")
 
@@ -345,6 +350,7 @@ def test_the_owner_of_the_address_gets_the_squatters_account_whole(origin: Origi
     assert (user.first_name, user.last_name, user.gender, user.picture) == ("", "", "unspecified", "")
     assert DiscardedPicture.objects.filter(key=old_key).exists()
     assert not user.sessions.exists()
+    assert two_step.of(user) == Factors(None, 0, [])
     with pytest.raises(SessionRevoked):
         sessions.refresh(refresh_token=squatter.tokens.refresh_token, origin=origin)
     with pytest.raises(InvalidCredentials):

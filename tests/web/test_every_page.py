@@ -24,6 +24,9 @@ VISITOR: dict[str, int | str] = {
     "account_logout": "account_login",
     "account_request_login_code": 200,
     "account_confirm_login_code": "account_request_login_code",
+    "second_step": "account_login",
+    "recovery_code": "account_login",
+    "passkey_sign_in": 405,
     "email_confirm": "account_login",
     "email_resend": 405,
     "language": 405,
@@ -35,6 +38,11 @@ FOR_MEMBERS: dict[str, int | str] = {
     "account_email": 200,
     "account_change_password": 200,
     "session_list": 200,
+    "two_step": 200,
+    "two_step_turn_on": 200,
+    "two_step_turn_off": 200,
+    "recovery_codes": 405,
+    "passkey_add": 200,
     "activity": 200,
     "account_reauthenticate": 200,
     "session_end_others": 405,
@@ -54,6 +62,9 @@ MEMBER: dict[str, int | str] = {
     "account_login": "overview",
     "account_request_login_code": "overview",
     "account_confirm_login_code": "overview",
+    "second_step": 200,
+    "recovery_code": 200,
+    "passkey_sign_in": 405,
     "account_reset_password_done": "account_reset_password",
     "email_resend": 405,
     "language": 405,
@@ -65,6 +76,8 @@ WITH_ARGUMENTS = {
     "account_confirm_email",
     "account_reset_password_from_key",
     "session_end",
+    "passkey",
+    "passkey_remove",
 }
 SAME = {"account_email_verification_sent", "account_set_password", "account_signup"}
 
@@ -192,3 +205,4 @@ def test_the_admin_is_dressed_by_the_same_door(page: Client, bobs_page: Client, 
     assert bobs_page.get("/admin/").status_code in {302, 403}
     assert bobs_page.get("/admin/accounts/user/").status_code in {302, 403}
     assert alices_page.get("/admin/").status_code == 200
+    assert alices_page.get("/admin/login/").headers["Location"] == "/admin/"

@@ -1,0 +1,187 @@
+"""Turning two-step verification on and off, and its recovery codes. What asks for a code when somebody signs in:
+second_step.py.
+
+Nothing is kept of a set-up that nobody finishes: the secret travels in a ticket until a code of it was typed. (Kept, it
+would be offered again later, and whoever had seen it at a borrowed device would know it.)"""
+
+import base64
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import quote, urlencode
+
+from django.conf import settings
+from django.db import transaction
+from django.utils.timezone import now
+
+from accounts.errors import InvalidCode, InvalidTicket, TwoStepIsOff, TwoStepIsOn
+from accounts.models import Passkey, Session, TwoStep, User
+from accounts.origin import Origin
+from accounts.services import audit, challenges, mail, rate_limits, second_step, sessions, tickets
+from accounts.services import login as logins
+
+SETUP_LIFETIME = timedelta(minutes=30)  # an app has to be found and installed first
+
+
+@dataclass(frozen=True)
+class Setup:
+    """`secret` (Base32) is typed into an authenticator app, `uri` is for a QR code; `state` comes back with a code."""
+
+    secret: str
+    uri: str
+    state: str
+
+
+def begin(*, user: User, session: Session) -> Setup:
+    """A new secret. It asks nobody for anything before `turn_on`. Raises RecentSignInNeeded, TwoStepIsOn."""
+    logins.require_recent(session)
+    if second_step.is_on(user):
+        raise TwoStepIsOn
+    secret = base64.b32encode(secrets.token_bytes(20)).decode()
+    state = tickets.issue("two-step", lifetime=SETUP_LIFETIME, user=user.id.hex, session=session.id.hex, secret=secret)
+    return _setup(user, secret, state)
+
+
+def begun(*, user: User, session: Session, state: str) -> Setup:
+    """The set-up that a state belongs to, to show it again. Raises InvalidTicket."""
+    return _setup(user, _read(user, session, state)["secret"], state)
+
+
+def _read(user: User, session: Session, state: str) -> dict[str, str]:
+    found = tickets.read("two-step", state)
+    if (found["user"], found["session"]) != (user.id.hex, session.id.hex):
+        raise InvalidTicket("of another device")
+    return found
+
+
+def _setup(user: User, secret: str, state: str) -> Setup:
+    label = quote(f"{settings.SITE_NAME}:{user.username}")
+    return Setup(secret, f"otpauth://totp/{label}?{urlencode({'secret': secret, 'issuer': settings.SITE_NAME})}", state)
+
+
+def turn_on(*, user: User, session: Session, state: str, code: str, origin: Origin) -> Sequence[str]:
+    """The app has the secret: it shows the right code. Returns the recovery codes, the only time that they are shown.
+    Raises InvalidTicket, InvalidCode (the state stays good), TwoStepIsOn, RateLimited."""
+    found = _read(user, session, state)
+    rate_limits.spend_or_refuse("wrong_second_step_per_account", user.id)
+    seed = base64.b32decode(found["secret"])
+    step = second_step.matching_step(seed, challenges.normalise_code(code))
+    if step is None:
+        raise InvalidCode("not what the app shows")
+    rate_limits.refund("wrong_second_step_per_account", user.id)
+    recovery = secrets.token_bytes(32)
+    with transaction.atomic():
+        logins.hold_signed_in(user, session)
+        if second_step.is_on(user):
+            raise TwoStepIsOn
+        tickets.spend(found)
+        TwoStep.objects.create(
+            user=user,
+            sealed_seed=second_step.seal(seed),
+            last_step=step,
+            sealed_recovery_seed=second_step.seal(recovery),
+        )
+        sessions.strengthen(session, ("otp", second_step.MFA))
+        audit.record(audit.Kind.TWO_STEP_ENABLED, user=user, origin=origin, session=session)
+        mail.send(mail.Message.FACTOR_ADDED, user=user, origin=origin, context={"factor": "two_step"})
+    return second_step.shown(recovery)
+
+
+def turn_off(*, user: User, session: Session, origin: Origin) -> None:
+    """The recovery codes go too. Raises RecentSignInNeeded, TwoStepIsOff."""
+    logins.require_recent(session)
+    with transaction.atomic():
+        logins.hold_signed_in(user, session)
+        if not _remove_step(user, origin, session):
+            raise TwoStepIsOff
+
+
+def _remove_step(user: User, origin: Origin, session: Session | None = None) -> bool:
+    if not TwoStep.objects.filter(user=user).delete()[0]:
+        return False
+    audit.record(audit.Kind.TWO_STEP_DISABLED, user=user, origin=origin, session=session)
+    mail.send(mail.Message.FACTOR_REMOVED, user=user, origin=origin, context={"factor": "two_step"})
+    return True
+
+
+def remove_passkey(passkey: Passkey, origin: Origin, session: Session | None = None) -> None:
+    """In the caller's transaction, which holds the user."""
+    user, name = passkey.user, passkey.name
+    passkey.delete()
+    audit.record(audit.Kind.PASSKEY_REMOVED, user=user, origin=origin, session=session, name=name)
+    context = {"factor": "passkey", "other": name}
+    mail.send(mail.Message.FACTOR_REMOVED, user=user, origin=origin, context=context)
+
+
+def remove_all(*, user: User, origin: Origin) -> int:
+    """By an operator, for somebody who has lost them and is who they say. The number of those that were removed."""
+    with transaction.atomic():
+        list(User.objects.hold().filter(id=user.id).values_list("id"))
+        keys = list(Passkey.objects.filter(user=user).select_related("user"))
+        for passkey in keys:
+            remove_passkey(passkey, origin)
+        return len(keys) + _remove_step(user, origin)
+
+
+def make_recovery_codes(*, user: User, session: Session, origin: Origin) -> Sequence[str]:
+    """Ten new ones; the old ones are void. Raises RecentSignInNeeded, TwoStepIsOff."""
+    logins.require_recent(session)
+    seed = secrets.token_bytes(32)
+    with transaction.atomic():
+        logins.hold_signed_in(user, session)
+        changed = TwoStep.objects.filter(user=user).update(
+            sealed_recovery_seed=second_step.seal(seed), recovery_used=0, recovery_made_at=now()
+        )
+        if not changed:
+            raise TwoStepIsOff
+        audit.record(audit.Kind.RECOVERY_CODES_MADE, user=user, origin=origin, session=session)
+        mail.send(mail.Message.FACTOR_ADDED, user=user, origin=origin, context={"factor": "recovery_codes"})
+    return second_step.shown(seed)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What a user has set up beside the password. `recovery_codes_left` is 0 where two-step verification is off."""
+
+    two_step_since: datetime | None
+    recovery_codes_left: int
+    passkeys: Sequence[Passkey]
+
+
+def of(user: User) -> Factors:
+    row = TwoStep.objects.filter(user=user).first()
+    return Factors(
+        row.created_at if row else None,
+        second_step.recovery_codes_left(row) if row else 0,
+        list(user.passkeys.order_by("id")),
+    )
+
+
+# --- When an account changes hands --------------------------------------------------------------------------
+
+
+def forget(user: User, *, since: datetime | None = None) -> None:
+    """Take away every second factor and passkey, or those that are newer than that; in the caller's transaction, which
+    holds the user. Recovery codes that were made anew since void the step with them: somebody may have them."""
+    own, keys = TwoStep.objects.filter(user=user), Passkey.objects.filter(user=user)
+    if since:
+        own, keys = own.filter(recovery_made_at__gte=since), keys.filter(created_at__gte=since)
+    own.delete()
+    keys.delete()
+
+
+def seal_anew() -> int:
+    """What an earlier SECRET_KEY sealed, so that the fallback can be dropped. The number of rows that were changed."""
+    if not settings.SECRET_KEY_FALLBACKS:
+        return 0
+    return sum(_seal_row_anew(row) for row in TwoStep.objects.iterator())
+
+
+def _seal_row_anew(row: TwoStep) -> int:
+    sealed = {"sealed_seed": bytes(row.sealed_seed), "sealed_recovery_seed": bytes(row.sealed_recovery_seed)}
+    if all(second_step.is_sealed_anew(value) for value in sealed.values()):
+        return 0
+    anew = {name: second_step.seal(second_step.unseal(value)) for name, value in sealed.items()}
+    # Not where somebody makes new codes at this moment.
+    return TwoStep.objects.filter(user=row.user_id, **sealed).update(**anew)

@@ -1,0 +1,233 @@
+"""Second factors and passkeys, for an app."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.utils.timezone import now
+
+from accounts.models import Passkey, Session, TwoStep, User
+from accounts.origin import Origin
+from accounts.services import sessions, sign_in_codes, users
+from tests.api.conftest import Crowd, problem, wrong_fields
+from tests.conftest import PASSWORD, Api, Mailbox, random_ip
+from tests.factors import App, Device, passkey_on, two_step_on
+
+
+@pytest.fixture
+def where() -> Origin:
+    return Origin(ip=random_ip(), user_agent="Crew/1.0")
+
+
+@pytest.fixture
+def row(bobs_api: Api) -> Session:
+    """The session of Bob's app."""
+    return Session.objects.get(user__username="bob")
+
+
+@pytest.fixture
+def app(bob: User, row: Session, where: Origin) -> App:
+    """Bob's authenticator app: two-step verification is on."""
+    return two_step_on(bob, row, where)
+
+
+def long_ago() -> None:
+    Session.objects.update(authenticated_at=now() - timedelta(hours=1))
+
+
+def ask_for_ticket(api: Api) -> str:
+    answer = api.post("/token", {"login": "bob", "password": PASSWORD}, token="")
+    return str(problem(answer, 401, "mfa_required", "update_app")["ticket"])
+
+
+# --- Signing in ---------------------------------------------------------------------------------------------
+
+
+def test_an_app_signs_in_in_two_steps(api: Api, app: App) -> None:
+    ticket = ask_for_ticket(api)
+    problem(api.post("/token/mfa", {"ticket": ticket, "code": "x"}), 400, "invalid_code", "fix_input")
+    answer = api.post("/token/mfa", {"ticket": ticket, "code": app.code(), "device": {"name": "Bob's phone"}})
+    assert answer.status_code == 200
+    assert answer.json()["user"]["username"] == "bob"
+    assert Session.objects.filter(name="Bob's phone").exists()
+    again = api.post("/token/mfa", {"ticket": ticket, "code": app.recovery_codes[0]})
+    problem(again, 401, "invalid_ticket", "sign_in")
+
+
+def test_a_recovery_code_is_taken_in_the_same_field(api: Api, app: App) -> None:
+    assert api.post("/token/mfa", {"ticket": ask_for_ticket(api), "code": app.recovery_codes[0]}).status_code == 200
+
+
+def test_a_mailed_code_is_followed_by_the_second_step_too(api: Api, app: App, mailbox: Mailbox) -> None:
+    api.post("/token/code/request", {"login": "bob"})
+    sign_in_codes.answer_requests()
+    answer = api.post("/token/code", {"login": "bob", "code": mailbox.code()})
+    ticket = problem(answer, 401, "mfa_required")["ticket"]
+    assert api.post("/token/mfa", {"ticket": ticket, "code": app.code()}).status_code == 200
+
+
+def test_confirming_an_address_by_code_is_followed_by_it_too(
+    api: Api, app: App, bobs_api: Api, mailbox: Mailbox
+) -> None:
+    bobs_api.post("/me/email", {"email": "new@example.com", "password": PASSWORD})
+    answer = api.post("/email/confirm", {"key": mailbox.key("new@example.com")}, token="")
+    problem(answer, 401, "mfa_required")
+
+
+def test_too_many_wrong_codes_pause_it(api: Api, app: App) -> None:
+    ticket = ask_for_ticket(api)
+    for _ in range(10):
+        problem(api.post("/token/mfa", {"ticket": ticket, "code": "x"}), 400, "invalid_code")
+    problem(api.post("/token/mfa", {"ticket": ticket, "code": app.code()}), 429, "rate_limited", "retry")
+
+
+def test_a_disabled_account_is_told_so(api: Api, app: App, bob: User, where: Origin) -> None:
+    ticket = ask_for_ticket(api)
+    users.set_active(user=bob, active=False, origin=where)
+    problem(api.post("/token/mfa", {"ticket": ticket, "code": app.code()}), 403, "account_disabled")
+
+
+def passkey_sign_in(api: Api, device: Device) -> Any:
+    begun = api.post("/token/passkey/begin", token="")
+    assert begun.status_code == 200
+    assert begun.json()["options"]["userVerification"] == "required"
+    body = {"state": begun.json()["state"], "credential": device.get(begun.json()["options"])}
+    return api.post("/token/passkey/finish", body, token="")
+
+
+def test_an_app_signs_in_with_a_passkey(api: Api, bob: User, row: Session, where: Origin, app: App) -> None:
+    device = passkey_on(bob, row, where)
+    answer = passkey_sign_in(api, device)
+    assert answer.status_code == 200
+    assert answer.json()["user"]["username"] == "bob"
+    problem(passkey_sign_in(api, Device()), 401, "invalid_passkey", "sign_in")
+    users.set_active(user=bob, active=False, origin=where)
+    problem(passkey_sign_in(api, device), 403, "account_disabled")
+
+
+def test_tries_with_passkeys_are_limited(api: Api, limits: Callable[..., None]) -> None:
+    limits("login_per_ip=1/60")
+    problem(passkey_sign_in(api, Device()), 401, "invalid_passkey")
+    problem(passkey_sign_in(api, Device()), 429, "rate_limited", "retry")
+
+
+# --- Setting up ---------------------------------------------------------------------------------------------
+
+
+def test_two_step_verification_is_turned_on_and_off(bobs_api: Api) -> None:
+    assert bobs_api.get("/me/mfa").json() == {"two_step_since": None, "recovery_codes_left": 0, "passkeys": []}
+    setup = bobs_api.post("/me/mfa/totp").json()
+    app = App(setup["secret"])
+    problem(bobs_api.post("/me/mfa/totp/confirm", {"state": "x", "code": app.code()}), 401, "invalid_ticket")
+    body = {"state": setup["state"], "code": "x"}
+    problem(bobs_api.post("/me/mfa/totp/confirm", body), 400, "invalid_code", "fix_input")
+    other = bobs_api.post("/me/mfa/totp").json()
+    codes = bobs_api.post("/me/mfa/totp/confirm", {**body, "code": app.code()}).json()["recovery_codes"]
+    assert len(codes) == 10
+    assert bobs_api.get("/me/mfa").json()["recovery_codes_left"] == 10
+    problem(bobs_api.post("/me/mfa/totp"), 409, "two_step_is_on")
+    body = {"state": other["state"], "code": App(other["secret"]).code()}
+    problem(bobs_api.post("/me/mfa/totp/confirm", body), 409, "two_step_is_on")
+    new = bobs_api.post("/me/mfa/recovery-codes").json()["recovery_codes"]
+    assert not set(new) & set(codes)
+    assert bobs_api("DELETE", "/me/mfa/totp").status_code == 204
+    problem(bobs_api("DELETE", "/me/mfa/totp"), 409, "two_step_is_off")
+    problem(bobs_api.post("/me/mfa/recovery-codes"), 409, "two_step_is_off")
+
+
+def test_guessing_at_the_first_code_is_limited(bobs_api: Api) -> None:
+    setup = bobs_api.post("/me/mfa/totp").json()
+    for _ in range(10):
+        bobs_api.post("/me/mfa/totp/confirm", {"state": setup["state"], "code": "x"})
+    body = {"state": setup["state"], "code": App(setup["secret"]).code()}
+    problem(bobs_api.post("/me/mfa/totp/confirm", body), 429, "rate_limited")
+
+
+def test_passkeys_are_added_named_and_removed(bobs_api: Api, bob: User) -> None:
+    begun = bobs_api.post("/me/mfa/passkeys/begin").json()
+    credential = Device().create(begun["options"])
+    problem(bobs_api.post("/me/mfa/passkeys", {"state": "x", "credential": credential}), 401, "invalid_ticket")
+    body = {"state": begun["state"], "credential": credential, "name": "x" * 61}
+    assert wrong_fields(bobs_api.post("/me/mfa/passkeys", body)) == {"name": "passkey_name_too_long"}
+    made = bobs_api.post("/me/mfa/passkeys", {**body, "name": "Bob's phone"})
+    assert made.status_code == 201
+    assert bobs_api.get("/me/mfa").json()["passkeys"] == [made.json()]
+    path = f"/me/mfa/passkeys/{made.json()['id']}"
+    assert bobs_api("PATCH", path, {"name": "Old phone"}).json()["name"] == "Old phone"
+    assert bobs_api("DELETE", path).status_code == 204
+    problem(bobs_api("DELETE", path), 404, "passkey_not_found")
+    problem(bobs_api("PATCH", path, {"name": "x"}), 404, "passkey_not_found")
+    assert wrong_fields(bobs_api("DELETE", "/me/mfa/passkeys/1")) == {"passkey_id": "not_a_uuid"}
+
+
+def test_an_account_has_so_many_passkeys(bobs_api: Api, bob: User) -> None:
+    begun = bobs_api.post("/me/mfa/passkeys/begin").json()
+    Passkey.objects.bulk_create(
+        Passkey(user=bob, credential_id=bytes([n]), credential=b"", synced=True, name="x") for n in range(20)
+    )
+    body = {"state": begun["state"], "credential": Device().create(begun["options"])}
+    problem(bobs_api.post("/me/mfa/passkeys", body), 409, "too_many_passkeys", "fix_input")
+
+
+def test_no_more_than_that_are_begun(bobs_api: Api, bob: User, row: Session, where: Origin) -> None:
+    for _ in range(20):
+        passkey_on(bob, row, where)
+    problem(bobs_api.post("/me/mfa/passkeys/begin"), 409, "too_many_passkeys")
+
+
+def test_the_last_way_in_stays(bobs_api: Api, bob: User, row: Session, where: Origin) -> None:
+    passkey_on(bob, row, where)
+    bob.set_unusable_password()
+    bob.email_verified = False
+    bob.save()
+    problem(bobs_api("DELETE", f"/me/mfa/passkeys/{Passkey.objects.get().id}"), 409, "last_way_in")
+
+
+CHANGES = [
+    ("POST", "/me/mfa/totp"), ("DELETE", "/me/mfa/totp"), ("POST", "/me/mfa/recovery-codes"),
+    ("POST", "/me/mfa/passkeys/begin"), ("DELETE", f"/me/mfa/passkeys/{uuid4()}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGES)
+def test_each_change_needs_the_password_or_a_recent_sign_in(method: str, path: str, bobs_api: Api) -> None:
+    long_ago()
+    problem(bobs_api(method, path), 403, "recent_sign_in_needed", "reauthenticate")
+    assert bobs_api.post("/me/reauthenticate", {"password": PASSWORD}).status_code == 204
+    assert bobs_api(method, path).status_code != 403
+    assert not TwoStep.objects.exists()
+
+
+def test_a_wrong_password_does_not_count(bobs_api: Api, crowd: Crowd) -> None:
+    long_ago()
+    for _ in range(10):
+        problem(bobs_api.post("/me/reauthenticate", {"password": "wrong"}), 403, "wrong_password", "fix_input")
+    problem(bobs_api.post("/me/mfa/totp"), 403, "recent_sign_in_needed")
+    problem(bobs_api.post("/me/reauthenticate", {"password": PASSWORD}), 429, "rate_limited")
+
+
+def test_a_crowd_of_hashes_is_told_to_wait(bobs_api: Api, crowd: Crowd) -> None:
+    crowd.come()
+    problem(bobs_api.post("/me/reauthenticate", {"password": PASSWORD}), 503, "overloaded", "retry")
+
+
+def test_who_is_not_signed_in_sees_and_changes_nothing(api: Api) -> None:
+    bodies: list[tuple[str, str, Any]] = [
+        ("GET", "/me/mfa", None),
+        ("POST", "/me/reauthenticate", {"password": PASSWORD}),
+        ("POST", "/me/mfa/totp/confirm", {"state": "x", "code": "x"}),
+        ("POST", "/me/mfa/passkeys", {"state": "x", "credential": {}}),
+        ("PATCH", f"/me/mfa/passkeys/{uuid4()}", {"name": "x"}),
+        *((method, path, None) for method, path in CHANGES),
+    ]
+    for method, path, body in bodies:
+        problem(api(method, path, body), 401, "invalid_token")
+
+
+def test_alice_does_not_see_what_bob_has(alices_api: Api, bob: User, where: Origin) -> None:
+    row = sessions.begin(user=bob, kind=Session.Kind.APP, origin=where)
+    passkey_on(bob, row, where)
+    assert alices_api.get("/me/mfa").json()["passkeys"] == []
+    problem(alices_api("DELETE", f"/me/mfa/passkeys/{Passkey.objects.get().id}"), 404, "passkey_not_found")

@@ -1,0 +1,99 @@
+"""What people carry: an authenticator app, and a device that makes passkeys."""
+
+import base64
+import json
+import secrets
+import struct
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from django.conf import settings
+from fido2 import cbor
+from fido2.cose import ES256
+from fido2.utils import websafe_decode, websafe_encode
+
+from accounts.models import Session, TwoStep, User
+from accounts.origin import Origin
+from accounts.services import passkeys, second_step, two_step
+
+
+class App:
+    """An authenticator app with one secret."""
+
+    def __init__(self, secret: str) -> None:
+        self.seed = base64.b32decode(secret)
+        self.recovery_codes: Sequence[str] = ()
+
+    def code(self, steps: int = 0) -> str:
+        """What it shows now, or that many half minutes later."""
+        return second_step.code_at(self.seed, int(time.time()) // second_step.STEP + steps)
+
+
+def two_step_on(user: User, session: Session, origin: Origin) -> App:
+    """Turn two-step verification on; the code of the present half minute can be used once more."""
+    setup = two_step.begin(user=user, session=session)
+    app = App(setup.secret)
+    app.recovery_codes = two_step.turn_on(user=user, session=session, state=setup.state, code=app.code(), origin=origin)
+    TwoStep.objects.filter(user=user).update(last_step=0)
+    return app
+
+
+FLAGS = {"present": 0x01, "verified": 0x04, "may_be_synced": 0x08, "attested": 0x40}
+
+
+class Device:
+    """A phone or a security key that makes passkeys and signs with them, as WebAuthn describes it. `synced` ones do not
+    count."""
+
+    def __init__(self, *, synced: bool = True, origin: str = "") -> None:
+        self.synced, self.origin = synced, origin or settings.PUBLIC_URL
+        self.verifies, self.counter = True, 0 if synced else 1
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.id, self.user = secrets.token_bytes(24), b""
+
+    def _client_data(self, kind: str, challenge: str) -> bytes:
+        said = {"type": f"webauthn.{kind}", "challenge": challenge, "origin": self.origin, "crossOrigin": False}
+        return json.dumps(said).encode()
+
+    def _authenticator_data(self, rp_id: str, more: bytes = b"") -> bytes:
+        flags = FLAGS["present"] | (FLAGS["verified"] if self.verifies else 0)
+        flags |= (FLAGS["may_be_synced"] if self.synced else 0) | (FLAGS["attested"] if more else 0)
+        return sha256(rp_id.encode()).digest() + struct.pack(">BI", flags, self.counter) + more
+
+    def _answer(self, **response: bytes) -> dict[str, Any]:
+        coded = {name: websafe_encode(value) for name, value in response.items()}
+        name = websafe_encode(self.id)
+        return {"id": name, "rawId": name, "type": "public-key", "response": coded, "clientExtensionResults": {}}
+
+    def create(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Make a passkey: the answer to `beginPasskey`."""
+        self.user = websafe_decode(options["user"]["id"])
+        key = cbor.encode(dict(ES256.from_cryptography_key(self._key.public_key())))  # type: ignore[no-untyped-call]
+        attested = bytes(16) + struct.pack(">H", len(self.id)) + self.id + key
+        made = {"fmt": "none", "attStmt": {}, "authData": self._authenticator_data(options["rp"]["id"], attested)}
+        return self._answer(
+            clientDataJSON=self._client_data("create", options["challenge"]), attestationObject=cbor.encode(made)
+        )
+
+    def get(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Sign with it: the answer to `beginPasskeySignIn`."""
+        if not self.synced:
+            self.counter += 1
+        data = self._authenticator_data(options["rpId"])
+        client = self._client_data("get", options["challenge"])
+        signature = self._key.sign(data + sha256(client).digest(), ec.ECDSA(SHA256()))
+        return self._answer(clientDataJSON=client, authenticatorData=data, signature=signature, userHandle=self.user)
+
+
+def passkey_on(user: User, session: Session, origin: Origin, *, name: str = "", synced: bool = True) -> Device:
+    """A device with a passkey of this user."""
+    device = Device(synced=synced)
+    begun = passkeys.begin_adding(user=user, session=session)
+    passkeys.add(
+        user=user, session=session, state=begun.state, credential=device.create(begun.options), name=name, origin=origin
+    )
+    return device

@@ -1,0 +1,321 @@
+"""Passkeys: adding, signing in, keeping."""
+
+import copy
+from datetime import timedelta
+from typing import Any
+
+import jwt
+import pytest
+from django.utils.timezone import now
+from pytest_django import Settings
+
+from accounts.errors import (
+    AccountDisabled,
+    InvalidInput,
+    InvalidPasskey,
+    InvalidTicket,
+    LastWayIn,
+    PasskeyNotFound,
+    RecentSignInNeeded,
+    TooManyPasskeys,
+)
+from accounts.models import Event, Passkey, Session, User
+from accounts.origin import Origin
+from accounts.services import login, passkeys, sessions, tickets, two_step, users
+from accounts.services.sessions import SignedIn
+from tests.conftest import Mailbox
+from tests.factors import Device, passkey_on, two_step_on
+from tests.threads import at_once
+
+
+@pytest.fixture
+def device(alice: User, phone: Session, origin: Origin) -> Device:
+    """Alice's phone with a passkey that is synced."""
+    return passkey_on(alice, phone, origin, name="Ada's iPhone")
+
+
+@pytest.fixture
+def key(alice: User, phone: Session, origin: Origin) -> Device:
+    """Alice's security key, which counts."""
+    return passkey_on(alice, phone, origin, name="Key", synced=False)
+
+
+def sign_in(device: Device, origin: Origin) -> SignedIn:
+    begun = passkeys.begin_sign_in()
+    return passkeys.sign_in(state=begun.state, credential=device.get(begun.options), origin=origin)
+
+
+# --- Signing in ---------------------------------------------------------------------------------------------
+
+
+def test_a_passkey_signs_in_and_the_token_says_how(device: Device, key: Device, alice: User, origin: Origin) -> None:
+    for one, method in ((device, "swk"), (key, "hwk")):
+        found = sign_in(one, origin)
+        assert found.user == alice
+        claims = jwt.decode(found.tokens.access_token, options={"verify_signature": False})
+        assert claims["amr"] == [method, "mfa"]
+    assert Passkey.objects.exclude(last_used_at=None).count() == 2
+
+
+def test_no_second_step_follows(device: Device, alice: User, phone: Session, origin: Origin) -> None:
+    two_step_on(alice, phone, origin)
+    assert sign_in(device, origin).user == alice
+
+
+def test_a_passkey_alone_does_not_ask_passwords_for_more(device: Device, origin: Origin) -> None:
+    """Apps that are out there know no second step: it is asked for where somebody turned it on."""
+    login.sign_in(login="alice", password="plum tractor lagoon", origin=origin)
+
+
+def test_an_answer_is_good_once(device: Device, origin: Origin) -> None:
+    begun = passkeys.begin_sign_in()
+    answer = device.get(begun.options)
+    passkeys.sign_in(state=begun.state, credential=answer, origin=origin)
+    with pytest.raises(InvalidTicket):
+        passkeys.sign_in(state=begun.state, credential=answer, origin=origin)
+
+
+def test_an_answer_to_another_question_is_refused(device: Device, origin: Origin) -> None:
+    first, second = passkeys.begin_sign_in(), passkeys.begin_sign_in()
+    with pytest.raises(InvalidPasskey):
+        passkeys.sign_in(state=second.state, credential=device.get(first.options), origin=origin)
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    ["https://evil.example", "https://sub.localhost", "http://localhost:1", "null", "android:apk-key-hash:x"],
+)
+def test_a_passkey_that_was_used_on_another_site_is_refused(elsewhere: str, device: Device, origin: Origin) -> None:
+    device.origin = elsewhere
+    with pytest.raises(InvalidPasskey):
+        sign_in(device, origin)
+
+
+def test_our_android_app_may_use_it(device: Device, origin: Origin, settings: Settings) -> None:
+    settings.ANDROID_APPS = ["com.example.app=" + ":".join(["AB"] * 32)]
+    device.origin = "android:apk-key-hash:q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s"
+    sign_in(device, origin)
+
+
+def test_who_holds_the_device_must_have_been_checked(device: Device, origin: Origin) -> None:
+    device.verifies = False
+    with pytest.raises(InvalidPasskey):
+        sign_in(device, origin)
+
+
+def test_a_removed_passkey_signs_nobody_in(device: Device, alice: User, phone: Session, origin: Origin) -> None:
+    passkeys.remove(user=alice, session=phone, passkey_id=Passkey.objects.get().id, origin=origin)
+    with pytest.raises(InvalidPasskey):
+        sign_in(device, origin)
+
+
+def test_a_signature_of_another_key_is_refused(device: Device, origin: Origin) -> None:
+    other = Device()
+    other.id, other.user = device.id, device.user
+    with pytest.raises(InvalidPasskey):
+        sign_in(other, origin)
+
+
+def test_a_passkey_names_its_own_user_only(device: Device, bob: User, origin: Origin) -> None:
+    device.user = bob.id.bytes
+    with pytest.raises(InvalidPasskey):
+        sign_in(device, origin)
+
+
+def test_a_copied_security_key_is_refused_and_the_owner_can_see_it(key: Device, alice: User, origin: Origin) -> None:
+    sign_in(key, origin)
+    key.counter -= 1  # the copy does not know of the last use
+    with pytest.raises(InvalidPasskey):
+        sign_in(key, origin)
+    assert Event.objects.filter(user=alice, kind="passkey.refused").count() == 1
+
+
+def test_a_disabled_account_is_told_so(device: Device, alice: User, origin: Origin) -> None:
+    users.set_active(user=alice, active=False, origin=origin)
+    with pytest.raises(AccountDisabled):
+        sign_in(device, origin)
+    assert Event.objects.filter(user=alice, kind="login.refused").exists()
+
+
+def test_a_question_is_open_for_half_an_hour(device: Device, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = passkeys.begin_sign_in()
+    later = now() + timedelta(minutes=30, seconds=1)
+    monkeypatch.setattr(tickets, "now", lambda: later)
+    with pytest.raises(InvalidTicket):
+        passkeys.sign_in(state=begun.state, credential=device.get(begun.options), origin=origin)
+
+
+def broken() -> dict[str, Any]:
+    """Every way in which one part of an answer can be something else."""
+    bad: list[Any] = [None, "", "é", "AAAA", "A" * 5000, 7, [], {}, "%%%", "a" * 3]
+    parts = ["id", "rawId", "response", "clientDataJSON", "authenticatorData", "signature", "userHandle"]
+    return {f"{part} {number}": (part, value) for part in parts for number, value in enumerate(bad)}
+
+
+@pytest.mark.parametrize("name", broken())
+def test_whatever_a_device_sends_is_refused_in_the_agreed_way(name: str, device: Device, origin: Origin) -> None:
+    part, value = broken()[name]
+    begun = passkeys.begin_sign_in()
+    answer = device.get(begun.options)
+    inside = answer if part in answer else answer["response"]
+    if part == "userHandle" and value is None:
+        pytest.skip("optional in WebAuthn")
+    inside[part] = value
+    with pytest.raises(InvalidPasskey):
+        passkeys.sign_in(state=begun.state, credential=answer, origin=origin)
+    assert Session.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_uses_of_one_answer_at_once_one_signs_in(device: Device, origin: Origin) -> None:
+    begun = passkeys.begin_sign_in()
+    answer = device.get(begun.options)
+    found = at_once(4, lambda: passkeys.sign_in(state=begun.state, credential=copy.deepcopy(answer), origin=origin))
+    assert sum(isinstance(item, SignedIn) for item in found) == 1, found
+
+
+# --- Adding -------------------------------------------------------------------------------------------------
+
+
+def test_adding_is_in_the_log_and_in_a_mail_and_counts_for_this_device(
+    device: Device, alice: User, phone: Session, mailbox: Mailbox
+) -> None:
+    made = Passkey.objects.get()
+    assert (made.name, made.synced, made.user) == ("Ada's iPhone", True, alice)
+    assert Event.objects.get(user=alice, kind="passkey.added").data == {"name": "Ada's iPhone"}
+    assert "Ada's iPhone" in mailbox.last(alice.email).message
+    assert Session.objects.get(id=phone.id).methods == ["pwd", "swk", "mfa"]
+
+
+def test_a_passkey_without_a_name_has_the_devices(alice: User, phone: Session, origin: Origin) -> None:
+    passkey_on(alice, phone, origin, name="  ")
+    assert Passkey.objects.get().name == "Ada's iPhone"
+
+
+def test_the_device_is_told_what_it_has_already(device: Device, alice: User, phone: Session) -> None:
+    options = passkeys.begin_adding(user=alice, session=phone).options
+    assert [one["id"] for one in options["excludeCredentials"]] == [device.get({"rpId": "x", "challenge": ""})["id"]]
+    assert options["authenticatorSelection"]["residentKey"] == "required"
+    assert options["authenticatorSelection"]["userVerification"] == "required"
+
+
+def test_one_credential_belongs_to_one_account(
+    device: Device, bob: User, alice: User, phone: Session, origin: Origin
+) -> None:
+    bobs = sessions.begin(user=bob, kind=Session.Kind.APP, origin=origin)
+    begun = passkeys.begin_adding(user=bob, session=bobs)
+    with pytest.raises(InvalidPasskey):
+        passkeys.add(user=bob, session=bobs, state=begun.state, credential=device.create(begun.options), origin=origin)
+
+
+def test_bob_cannot_finish_what_alice_began(alice: User, phone: Session, bob: User, origin: Origin) -> None:
+    begun = passkeys.begin_adding(user=alice, session=phone)
+    bobs = sessions.begin(user=bob, kind=Session.Kind.APP, origin=origin)
+    credential = Device().create(begun.options)
+    for user, session in ((bob, bobs), (bob, phone), (alice, bobs)):
+        with pytest.raises(InvalidTicket):
+            passkeys.add(user=user, session=session, state=begun.state, credential=credential, origin=origin)
+    assert not Passkey.objects.exists()
+
+
+def test_a_device_that_does_not_check_its_holder_is_refused(alice: User, phone: Session, origin: Origin) -> None:
+    device, begun = Device(), passkeys.begin_adding(user=alice, session=phone)
+    device.verifies = False
+    with pytest.raises(InvalidPasskey):
+        passkeys.add(
+            user=alice, session=phone, state=begun.state, credential=device.create(begun.options), origin=origin
+        )
+
+
+def test_adding_needs_a_recent_sign_in(alice: User, phone: Session) -> None:
+    Session.objects.filter(id=phone.id).update(authenticated_at=now() - timedelta(minutes=11))
+    with pytest.raises(RecentSignInNeeded):
+        passkeys.begin_adding(user=alice, session=phone)
+
+
+def test_signing_with_a_passkey_counts_as_recent(
+    device: Device, alice: User, bob: User, phone: Session, origin: Origin
+) -> None:
+    Session.objects.filter(id=phone.id).update(authenticated_at=now() - timedelta(minutes=11))
+    bobs = passkey_on(bob, sessions.begin(user=bob, kind=Session.Kind.APP, origin=origin), origin)
+    begun = passkeys.begin_sign_in()
+    with pytest.raises(InvalidPasskey):
+        passkeys.reauthenticate(
+            user=alice, session=phone, state=begun.state, credential=bobs.get(begun.options), origin=origin
+        )
+    assert not login.is_recent(phone)
+    begun = passkeys.begin_sign_in()
+    passkeys.reauthenticate(
+        user=alice, session=phone, state=begun.state, credential=device.get(begun.options), origin=origin
+    )
+    assert login.is_recent(phone)
+
+
+def test_an_account_has_twenty_at_most(alice: User, phone: Session, origin: Origin) -> None:
+    begun = passkeys.begin_adding(user=alice, session=phone)
+    Passkey.objects.bulk_create(
+        Passkey(user=alice, credential_id=bytes([number]), credential=b"", synced=True, name="x")
+        for number in range(20)
+    )
+    with pytest.raises(TooManyPasskeys):
+        passkeys.add(
+            user=alice, session=phone, state=begun.state, credential=Device().create(begun.options), origin=origin
+        )
+    Passkey.objects.first().delete()  # type: ignore[union-attr]
+
+
+# --- Keeping them -------------------------------------------------------------------------------------------
+
+
+def test_a_passkey_is_renamed(device: Device, alice: User, origin: Origin) -> None:
+    made = Passkey.objects.get()
+    passkeys.rename(user=alice, passkey_id=made.id, name="  Old   phone ", origin=origin)
+    assert Passkey.objects.get().name == "Old phone"
+    for name in ("", " ", "x" * 61, "a\x07b"):
+        with pytest.raises(InvalidInput):
+            passkeys.rename(user=alice, passkey_id=made.id, name=name, origin=origin)
+
+
+def test_bob_can_neither_rename_nor_remove_it(device: Device, bob: User, origin: Origin) -> None:
+    made, bobs = Passkey.objects.get(), sessions.begin(user=bob, kind=Session.Kind.APP, origin=origin)
+    with pytest.raises(PasskeyNotFound):
+        passkeys.rename(user=bob, passkey_id=made.id, name="Bob's", origin=origin)
+    with pytest.raises(PasskeyNotFound):
+        passkeys.remove(user=bob, session=bobs, passkey_id=made.id, origin=origin)
+    assert Passkey.objects.get().name == made.name
+
+
+def test_removing_tells_the_owner_and_needs_a_recent_sign_in(
+    device: Device, alice: User, phone: Session, origin: Origin, mailbox: Mailbox
+) -> None:
+    made = Passkey.objects.get()
+    Session.objects.filter(id=phone.id).update(authenticated_at=now() - timedelta(minutes=11))
+    with pytest.raises(RecentSignInNeeded):
+        passkeys.remove(user=alice, session=phone, passkey_id=made.id, origin=origin)
+    Session.objects.filter(id=phone.id).update(authenticated_at=now())
+    passkeys.remove(user=alice, session=phone, passkey_id=made.id, origin=origin)
+    assert not Passkey.objects.exists()
+    assert Event.objects.filter(user=alice, kind="passkey.removed").count() == 1
+    assert "removed" in mailbox.last(alice.email).message
+
+
+def test_the_last_way_in_stays(device: Device, alice: User, phone: Session, origin: Origin) -> None:
+    made = Passkey.objects.get()
+    alice.set_unusable_password()
+    alice.email_verified = False
+    alice.save()
+    with pytest.raises(LastWayIn):
+        passkeys.remove(user=alice, session=phone, passkey_id=made.id, origin=origin)
+    passkey_on(alice, phone, origin)
+    passkeys.remove(user=alice, session=phone, passkey_id=made.id, origin=origin)
+
+
+def test_what_somebody_has_set_up_is_told(
+    device: Device, key: Device, alice: User, phone: Session, origin: Origin
+) -> None:
+    assert two_step.of(alice).two_step_since is None
+    two_step_on(alice, phone, origin)
+    found = two_step.of(alice)
+    assert [one.name for one in found.passkeys] == ["Ada's iPhone", "Key"]
+    assert found.recovery_codes_left == 10
+    assert found.two_step_since is not None
