@@ -19,7 +19,7 @@ LANGUAGES = [code for code, _name in settings.LANGUAGES]
 # What is the same in every language.
 NAMES = re.compile(
     r"https?://\S+|\S+@\S+|@?\balice\b|Alice|Crew|JPEG|PNG|WebP|Firefox|Linux|Unknown device|\bUTC\b"
-    r"|English|Deutsch|Français|Español"
+    r"|English|Deutsch|Français|Español|JavaScript|\bQR\b|\b[A-Z2-7]{32}\b"
 )
 
 
