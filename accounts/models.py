@@ -388,3 +388,34 @@ class ApiUse(models.Model):
 
     def __str__(self) -> str:
         return f"{self.day} {self.version} {self.app_version}"
+
+
+# --- Counts -------------------------------------------------------------------------------------------------
+
+
+class UserCount(models.Model):
+    """How many users there are of each kind, in pieces: the number is the sum over the rows of that kind. Written by
+    triggers on the table of users alone, in the transaction that changes it (services/counts.py)."""
+
+    gender = models.CharField(max_length=11)
+    is_active = models.BooleanField()
+    email_verified = models.BooleanField()
+    count = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.gender} {self.count:+}"
+
+
+class EventCount(models.Model):
+    """How many events of each kind were written on a day (UTC), in pieces like those of UserCount. They outlive the
+    events."""
+
+    day = models.DateField()
+    kind = models.CharField(max_length=40)
+    count = models.BigIntegerField()
+
+    class Meta:
+        indexes = [models.Index("kind", "day", name="event_count_of_day")]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.kind} {self.count:+}"
