@@ -97,7 +97,11 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.Index("id", condition=Q(is_active=True), name="user_active_ids"),
             models.Index("created_at", condition=Q(email_verified=False), name="user_unproved"),
             models.Index("deletes_at", condition=Q(deletes_at__isnull=False), name="user_deletion_planned"),
+            # Staff look for these few among the many (services/directory.py).
+            models.Index("id", condition=Q(is_staff=True), name="user_staff_ids"),
+            models.Index("id", condition=Q(is_active=False), name="user_inactive_ids"),
         ]
+        permissions = [("export_user", "Can export users")]
 
     def __str__(self) -> str:
         return self.username

@@ -3,7 +3,7 @@
 import io
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from accounts.models import Event, Gender, User, UserCount
 from accounts.origin import NOBODY, Origin
 from accounts.services import audit, counts, deletion, email_addresses, imports, users
 from tests.conftest import PASSWORD, Mailbox, make_user
-from tests.threads import at_once
+from tests.threads import at_once, each_at_once
 
 
 def sql(statement: str) -> None:
@@ -180,24 +180,23 @@ def test_nobody_waits_for_anybody() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_changes_in_opposite_order_never_meet() -> None:
-    """Each moves everybody to the other gender and back, the one forwards and the other backwards."""
-    for number in range(20):
-        make_user(f"u{number}", gender=Gender.values[number % 2])
-    directions: Iterator[bool] = iter([False, True] * 5)
+def test_two_that_count_in_opposite_order_do_not_lock_each_other_out() -> None:
+    for gender in Gender.values:
+        make_user(f"first-{gender}", gender=gender)  # so that there is one piece of each
+    barrier = threading.Barrier(2, timeout=20)
 
-    def move() -> None:
-        backwards = next(directions)
-        ids = sorted(User.objects.values_list("id", flat=True), reverse=backwards)
-        half = ids[:10]  # of its own: rows of users are taken in one order, counts in none
-        with transaction.atomic():
-            for gender in [Gender.FEMALE, Gender.MALE, Gender.UNSPECIFIED]:
-                for user_id in half:
-                    User.objects.filter(id=user_id).update(gender=gender)
+    def make(*genders: Gender) -> Callable[[], None]:
+        def work() -> None:
+            with transaction.atomic():
+                for gender in genders:
+                    make_user(f"{genders[0]}-{gender}", gender=gender)
+                    barrier.wait()
 
-    assert at_once(2, move) == [None] * 2
-    assert counts.check() == []
-    assert counts.active_by_gender() == {"female": 0, "male": 0, "unspecified": 20}
+        return work
+
+    works = [make(Gender.FEMALE, Gender.MALE), make(Gender.MALE, Gender.FEMALE)]
+    assert each_at_once(works) == [None] * 2
+    assert counts.active_by_gender() == {"female": 3, "male": 3, "unspecified": 1}
 
 
 # --- Checking and mending -----------------------------------------------------------------------------------

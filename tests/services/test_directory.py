@@ -1,14 +1,24 @@
-"""The directory: every active user once, in order, with exact counts, and no cursor but our own."""
+"""The directory: every active user once, in order, with exact counts, and no cursor but our own; the search and the
+copy of staff; and a replica that is asked where there is one."""
 
 import base64
+import csv
+import io
+import logging
+from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.contrib.auth.models import Permission
+from django.db import OperationalError, connection, connections
 from pytest_django import Settings
 
-from accounts.errors import DirectoryClosed, InvalidCursor
-from accounts.models import Gender, User
-from accounts.services import directory, sealing
+from accounts.errors import DirectoryClosed, InvalidCursor, SearchTooBroad
+from accounts.models import Event, Gender, User
+from accounts.origin import Origin
+from accounts.services import directory, replica, sealing
+from accounts.services.directory import Filters, Found
 from tests.conftest import make_user
 
 
@@ -104,3 +114,224 @@ def test_refuses_a_cursor_made_with_another_purpose(bob: User) -> None:
     forged = base64.urlsafe_b64encode(last + sealing.mac("refresh token", last)[:16]).rstrip(b"=").decode()
     with pytest.raises(InvalidCursor):
         directory.list_ids(viewer=bob, limit=2, cursor=forged)
+
+
+# --- The search of staff ------------------------------------------------------------------------------------
+
+ANYBODY = Filters()
+
+
+def names(found: Found) -> list[str]:
+    return [person.username for person in found.people]
+
+
+def search(viewer: User, text: str, **filters: Any) -> list[str]:
+    return names(directory.search(viewer=viewer, text=text, filters=Filters(**filters)))
+
+
+@pytest.fixture
+def crew(alice: User, bob: User) -> None:
+    make_user("rosalind", first_name="Rosalind", last_name="Anderson", gender=Gender.FEMALE)
+    make_user("lind", first_name="Karl", last_name="Lindqvist", gender=Gender.MALE)
+    make_user("zoe", first_name="Zoë", last_name="O'Brien-100%", verified=False)
+    make_user("gone", first_name="Rosalind", is_active=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("lind", ["lind", "gone", "rosalind"]),  # who begins so comes first
+        ("LIND", ["lind", "gone", "rosalind"]),
+        ("  lindq ", ["lind"]),
+        ("rosalind anderson", ["rosalind"]),
+        ("anderson ros", ["rosalind"]),
+        ("zoë", ["zoe"]),
+        ("zo", ["zoe"]),
+        ("osal", ["gone", "rosalind"]),
+        ("os", []),  # two letters: the beginning alone
+        ("zoe@", ["zoe"]),
+        ("100%", ["zoe"]),
+        ("o'brien", ["zoe"]),
+        ("a_i", []),  # not a pattern of LIKE
+        ("Andersen", ["rosalind"]),  # nobody; spelled nearly so
+        ("xyzzy", []),
+    ],
+)
+def test_people_are_found_by_name_username_and_address(alice: User, crew: None, text: str, found: list[str]) -> None:
+    got = search(alice, text)
+    assert got[:1] == found[:1] or text == "osal"
+    assert sorted(got) == sorted(found)
+
+
+def test_a_person_is_found_by_id(alice: User, bob: User) -> None:
+    assert search(alice, str(bob.id)) == ["bob"]
+    assert search(alice, str(bob.id).upper()) == ["bob"]
+    assert search(alice, str(uuid4())) == []
+
+
+def test_similar_spelling_is_said_to_be_that(alice: User, crew: None) -> None:
+    assert directory.search(viewer=alice, text="andersen", filters=ANYBODY).similar
+    assert not directory.search(viewer=alice, text="anderson", filters=ANYBODY).similar
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({"gender": "female"}, ["alice", "rosalind"]),
+        ({"is_active": False}, ["gone"]),
+        ({"email_verified": False}, ["zoe"]),
+        ({"is_staff": True}, ["alice"]),
+        ({"gender": "unspecified", "is_active": True, "email_verified": True}, []),
+    ],
+)
+def test_filters_leave_the_others_out(alice: User, crew: None, filters: dict[str, Any], found: list[str]) -> None:
+    assert sorted(search(alice, "", **filters)) == found
+    for name in found:
+        assert name in search(alice, name, **filters)
+    assert "bob" not in search(alice, "bob", **filters)
+
+
+def test_the_list_goes_by_pages_from_the_newest(alice: User) -> None:
+    everybody = [*crowd(2 * directory.PAGE + 3), str(alice.id)]
+    found: list[str] = []
+    cursor: str | None = None
+    for _ in range(3):
+        page = directory.search(viewer=alice, filters=ANYBODY, cursor=cursor)
+        found += [str(person.id) for person in page.people]
+        cursor = page.next
+    assert cursor is None
+    assert found == sorted(everybody, reverse=True)
+
+
+def test_a_search_has_one_page_and_says_that_there_are_more(alice: User) -> None:
+    crowd(directory.PAGE + 1)
+    found = directory.search(viewer=alice, text="crowd", filters=ANYBODY)
+    assert (len(found.people), found.more, found.next) == (directory.PAGE, True, None)
+
+
+def test_a_cursor_of_the_ids_is_none_of_the_people(alice: User, bob: User) -> None:
+    cursor = directory.list_ids(viewer=bob, limit=1, cursor=None).next
+    with pytest.raises(InvalidCursor):
+        directory.search(viewer=alice, filters=ANYBODY, cursor=cursor)
+
+
+def test_search_refuses_bob_and_staff_without_the_right(alice: User, bob: User) -> None:
+    bob.is_staff = True
+    with pytest.raises(DirectoryClosed):
+        directory.search(viewer=bob, filters=ANYBODY)
+    bob.user_permissions.add(Permission.objects.get(codename="view_user"))
+    assert search(User.objects.get(id=bob.id), "alice") == ["alice"]
+
+
+def test_a_search_that_takes_too_long_is_given_up(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "PATIENCE", 100)
+    with connection.cursor() as cursor, pytest.raises(SearchTooBroad), directory._patience("default"):
+        cursor.execute("SELECT pg_sleep(2)")
+    assert search(alice, "alice") == ["alice"], "the connection is as before"
+
+
+def test_no_search_reads_the_whole_table(alice: User) -> None:
+    """As Postgres would do it with many rows: it may not choose the scan where an index can answer."""
+    people = User.objects.using("default")
+    for query in (
+        directory._meant(people, "lindqvist"),
+        directory._meant(people, "lindq ros"),
+        directory._meant(people, "zo"),
+        people.filter(username__startswith="lind").order_by("username"),
+        people.filter(email__startswith="lind").order_by("email"),
+        people.order_by("-id")[:50],
+        people.filter(is_staff=True).order_by("-id")[:50],
+    ):
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+        assert "Seq Scan" not in query.explain()
+
+
+# --- The copy of staff --------------------------------------------------------------------------------------
+
+
+def exported(viewer: User, origin: Origin, text: str = "", **filters: Any) -> list[dict[str, str]]:
+    lines = b"".join(directory.export(viewer=viewer, text=text, filters=Filters(**filters), origin=origin))
+    return list(csv.DictReader(io.StringIO(lines.decode("utf-8-sig"))))
+
+
+def test_a_copy_has_everybody_however_many_batches(
+    alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "BATCH", 7)
+    ids = sorted([*crowd(20), str(alice.id)])
+    rows = exported(alice, origin)
+    assert [row["id"] for row in rows] == ids
+    assert rows[0]["username"] == "alice"
+    assert (rows[0]["email_verified"], rows[0]["is_active"]) == ("1", "1")
+    assert not any("password" in name for name in rows[0])
+
+
+def test_a_copy_has_what_the_search_means(alice: User, crew: None, origin: Origin) -> None:
+    assert sorted(row["username"] for row in exported(alice, origin, "lind")) == ["gone", "lind", "rosalind"]
+    assert [row["username"] for row in exported(alice, origin, "lind", gender="male")] == ["lind"]
+    assert [row["username"] for row in exported(alice, origin, "zo")] == ["zoe"]
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\uff1d1"])
+def test_no_cell_is_a_formula(alice: User, bob: User, origin: Origin, name: str) -> None:
+    User.objects.filter(id=bob.id).update(first_name=name, last_name='a "quoted", name')
+    row = exported(alice, origin, "bob")[0]
+    assert row["first_name"] == f"'{name}"
+    assert row["last_name"] == 'a "quoted", name'
+
+
+def test_a_copy_stands_in_the_log_of_whoever_took_it_before_its_first_line(alice: User, origin: Origin) -> None:
+    directory.export(viewer=alice, text="secret@example.com", filters=Filters(gender="male"), origin=origin)
+    event = Event.objects.get(kind="directory.exported")
+    assert (event.user, event.data) == (alice, {"filters": ["gender", "text"]})
+
+
+def test_export_refuses_bob_and_staff_who_may_only_look(bob: User, origin: Origin) -> None:
+    bob.is_staff = True
+    bob.save()
+    bob.user_permissions.add(Permission.objects.get(codename="view_user"))
+    with pytest.raises(DirectoryClosed):
+        directory.export(viewer=User.objects.get(id=bob.id), filters=ANYBODY, origin=origin)
+    assert not Event.objects.exists()
+
+
+# --- The replica --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_replica() -> Iterator[None]:
+    connections.databases["replica"] = connections.databases["default"]
+    replica._away_until = 0.0
+    yield
+    del connections.databases["replica"]
+    replica._away_until = 0.0
+
+
+def test_a_replica_is_asked_where_there_is_one(with_replica: None) -> None:
+    assert replica.read(lambda using: using) == "replica"
+
+
+def test_without_a_replica_the_primary_is_asked() -> None:
+    assert replica.read(lambda using: using) == "default"
+
+
+def test_while_the_replica_is_away_the_primary_answers(
+    with_replica: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def work(using: str) -> str:
+        asked.append(using)
+        if using == "replica":
+            raise OperationalError
+        return "of the primary"
+
+    with caplog.at_level(logging.WARNING):
+        assert [replica.read(work) for _ in range(3)] == ["of the primary"] * 3
+    assert asked == ["replica", "default", "default", "default"], "once, and then it is left alone for a while"
+    assert [record.getMessage() for record in caplog.records] == [
+        "the replica does not answer (OperationalError); the primary does"
+    ]
+    monkeypatch.setattr(replica, "_away_until", 0.0)
+    assert replica.read(lambda using: using) == "replica"
