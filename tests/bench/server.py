@@ -72,8 +72,8 @@ class Client:
         answer = self.connection.getresponse()
         return answer.status, answer.read()
 
-    def sign_in(self) -> dict[str, str]:
-        status, body = self.ask("POST", "/api/v1/token", {"login": "alice", "password": PASSWORD})
+    def sign_in(self, login: str = "alice") -> dict[str, str]:
+        status, body = self.ask("POST", "/api/v1/token", {"login": login, "password": PASSWORD})
         assert status == 200, body
         tokens: dict[str, str] = json.loads(body)["tokens"]
         return tokens
