@@ -6,6 +6,9 @@ import csv
 import io
 import logging
 from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +17,7 @@ from django.contrib.auth.models import Permission
 from django.db import OperationalError, connection, connections
 from pytest_django import Settings
 
+from accounts import migrations
 from accounts.errors import DirectoryClosed, InvalidCursor, SearchTooBroad
 from accounts.models import Event, Gender, User
 from accounts.origin import Origin
@@ -245,6 +249,18 @@ def test_no_search_reads_the_whole_table(alice: User) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL enable_seqscan = off")
         assert "Seq Scan" not in query.explain()
+
+
+def test_where_the_extension_may_not_be_made_the_migration_says_what_to_do(db: None) -> None:
+    (name,) = [path.stem for path in Path(migrations.__path__[0]).glob("*_directory_of_staff.py")]
+    migration = import_module(f"accounts.migrations.{name}")
+    with connection.cursor() as cursor:
+        cursor.execute("DROP EXTENSION pg_trgm CASCADE; CREATE ROLE clerk; SET LOCAL ROLE clerk")
+        with pytest.raises(RuntimeError, match=r"administrator(.|\n)*CREATE EXTENSION pg_trgm;"):
+            migration.make_trigrams(None, SimpleNamespace(connection=connection))
+        cursor.execute("RESET ROLE")
+        migration.make_trigrams(None, SimpleNamespace(connection=connection))
+        migration.make_trigrams(None, SimpleNamespace(connection=connection))
 
 
 # --- The copy of staff --------------------------------------------------------------------------------------
