@@ -44,9 +44,11 @@ def list_ids(*, viewer: User, limit: int, cursor: str | None) -> Page:
 
 def _ids(after: UUID, limit: int, using: str) -> Page:
     with connections[using].cursor() as sql:
-        # As text: making a thousand UUID objects only to write them out again takes longer than the query.
+        # As text: making a thousand UUID objects only to write them out again takes longer than the query. By its full
+        # name, because a bare `id` would mean that text: everybody would be read and sorted.
         sql.execute(
-            "SELECT id::text FROM accounts_user WHERE is_active AND id > %s ORDER BY id LIMIT %s", [after, limit + 1]
+            "SELECT id::text FROM accounts_user WHERE is_active AND id > %s ORDER BY accounts_user.id LIMIT %s",
+            [after, limit + 1],
         )
         ids = [row[0] for row in sql.fetchall()]
     more = len(ids) > limit

@@ -1,21 +1,23 @@
 """Ten million people: how the table grows, and whether anything gets slower by it. `make bench ARGS=scale`, or with
 other numbers of people: `make bench ARGS="scale 10000 1000000"`. Ten million want 20 GB of disk and half an hour.
 
-Fills the table of users by COPY (its indexes are built after it, as after any bulk load), with a session for every
-tenth, and asks the service the same at each size: over HTTP, one after the other. Prints what it finds and writes it,
-with plots, to docs/bench/."""
+Each size has a database of its own, filled by COPY (the indexes are built after it, as after any bulk load), with a
+session for every tenth. Then all of them are asked in turn, so that whatever else the machine does meets all alike.
+Prints what it finds and writes it, with plots, to docs/bench/."""
 
 import io
+import itertools
 import math
 import os
 import random
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from statistics import median, quantiles
+from statistics import median
 from uuid import UUID
 
 import django
@@ -35,18 +37,22 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def address(people: int) -> str:
+    """Of the database of this size."""
+    return f"{os.environ['DATABASE_URL'].rpartition('/')[0]}/scale_{people}"
+
+
 @contextmanager
-def cursor() -> Iterator["psycopg2.extensions.cursor"]:
-    with closing(psycopg2.connect(os.environ["DATABASE_URL"])) as connection:
+def cursor(url: str) -> Iterator["psycopg2.extensions.cursor"]:
+    with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as made:
             yield made
 
 
-def number(statement: str, *values: object) -> int:
-    with cursor() as sql:
-        sql.execute(statement, values)
-        return int(sql.fetchone()[0])
+def number(sql: "psycopg2.extensions.cursor", statement: str) -> int:
+    sql.execute(statement)
+    return int(sql.fetchone()[0])
 
 
 class Progress:
@@ -104,22 +110,21 @@ _SESSIONS = """
 """
 
 
-def fill(until: int, most: int) -> float:
-    """Makes as many people; how many a second the COPY took in."""
-    with cursor() as sql:
-        sql.execute("SELECT count(*) FROM accounts_user WHERE username LIKE '%%.%%'")
-        there = int(sql.fetchone()[0])
+def fill(people: int) -> None:
+    with cursor(address(people)) as sql:
+        there = number(sql, "SELECT count(*) FROM accounts_user WHERE username LIKE '%.%'")
+        if there >= people:
+            return
         sql.execute("SELECT password FROM accounts_user WHERE username = 'alice'")
         password = sql.fetchone()[0]
         since = datetime.now(UTC) - timedelta(days=DAYS + 1)
         rebuild = dropped_indexes(sql)
-        progress, begun = Progress("people", until, there), time.monotonic()
-        for first in range(there, until, BATCH):
-            last = min(first + BATCH, until)
-            file = io.StringIO(rows(first, last, password, since, most))
+        progress = Progress("people", people, there)
+        for first in range(there, people, BATCH):
+            last = min(first + BATCH, people)
+            file = io.StringIO(rows(first, last, password, since, people))
             sql.copy_expert(f"COPY accounts_user ({', '.join(COLUMNS)}) FROM STDIN", file)
             progress.show(last)
-        rate = (until - there) / (time.monotonic() - begun)
         sql.execute("SET maintenance_work_mem = '1GB'")
         for place, statement in enumerate(rebuild, 1):
             print(f"index {place} of {len(rebuild)}", flush=True)
@@ -127,7 +132,6 @@ def fill(until: int, most: int) -> float:
         sql.execute(_SESSIONS)
         for table in ("accounts_user", "accounts_session", "accounts_usercount"):
             sql.execute(f"VACUUM ANALYZE {table}")
-    return rate
 
 
 def dropped_indexes(sql: "psycopg2.extensions.cursor") -> Sequence[str]:
@@ -150,35 +154,42 @@ def dropped_indexes(sql: "psycopg2.extensions.cursor") -> Sequence[str]:
 
 # --- Asking -------------------------------------------------------------------------------------------------
 
+ROUNDS = 10
+
 
 @dataclass
 class Size:
     people: int
+    server: Server
     table: int = 0  # bytes
     indexes: int = 0
-    copied: float = 0.0  # people a second
-    times: dict[str, tuple[float, float]] = field(
-        default_factory=dict
-    )  # {what: the fastest tenth and the median, in ms}
-    cpu: dict[str, float] = field(default_factory=dict)  # {what: ms of the web processes a request}
+    times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # {what: milliseconds}
+    cpu: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # {what: ms of the web processes in all}
+
+    def fast(self, name: str) -> float:
+        """The fastest tenth: what it takes. The median says what it took beside whatever else the machine did."""
+        return sorted(self.times[name])[len(self.times[name]) // 10]
+
+    def cpu_each(self, name: str) -> float:
+        return self.cpu[name] / len(self.times[name])
+
+    def ask(self, name: str, work: Callable[[], object], times: int) -> None:
+        before = self.server.cpu()
+        for _ in range(times):
+            begun = time.perf_counter()
+            work()
+            self.times[name].append((time.perf_counter() - begun) * 1000)
+        self.cpu[name] += (self.server.cpu() - before) * 1000
 
 
-def timed(work: Callable[[], object], times: int) -> tuple[float, float]:
-    """The fastest tenth says what it takes, the median what it took beside whatever else this machine did."""
-    work()
-    found = []
-    for _ in range(times):
-        begun = time.perf_counter()
-        work()
-        found.append((time.perf_counter() - begun) * 1000)
-    return quantiles(found, n=10)[0], median(found)
+Asked = dict[str, tuple[Callable[[], object], int]]  # {what: (it, how often in a round)}
 
 
-def ask_service(size: Size, server: Server) -> None:
+def of_service(size: Size) -> Asked:
     from accounts.services import cursors
 
-    client = Client(server.port)
-    with cursor() as sql:
+    client = Client(size.server.port)
+    with cursor(address(size.people)) as sql:
         share = min(100, 5_000_000 / size.people)  # percent of the table's pages
         sql.execute("SELECT username FROM accounts_user TABLESAMPLE SYSTEM (%s) WHERE is_active", [share])
         people = [row[0] for row in sql.fetchall()]
@@ -187,7 +198,7 @@ def ask_service(size: Size, server: Server) -> None:
         sql.execute("SELECT id FROM accounts_user WHERE is_active ORDER BY id OFFSET %s LIMIT 1", [size.people // 2])
         middle = cursors.write("users", UUID(str(sql.fetchone()[0])))
     random.shuffle(people)
-    signed_in = iter(people)
+    signed_in = itertools.cycle(people)
     tokens = [client.sign_in(next(signed_in))["access_token"] for _ in range(20)]
 
     def get(path: str) -> Callable[[], None]:
@@ -197,22 +208,17 @@ def ask_service(size: Size, server: Server) -> None:
 
         return work
 
-    asked: dict[str, tuple[Callable[[], object], int]] = {
-        "GET /users, first page": (get("/api/v1/users"), 500),
-        "GET /users, middle page": (get(f"/api/v1/users?cursor={middle}"), 500),
-        "GET /users, last page": (get(f"/api/v1/users?cursor={last}"), 500),
-        "GET /users, 1,000 ids": (get("/api/v1/users?limit=1000"), 300),
-        "GET /me": (get("/api/v1/me"), 500),
-        "POST /token (sign-in)": (lambda: client.sign_in(next(signed_in)), 100),
+    return {
+        "GET /users, first page": (get("/api/v1/users"), 50),
+        "GET /users, middle page": (get(f"/api/v1/users?cursor={middle}"), 50),
+        "GET /users, last page": (get(f"/api/v1/users?cursor={last}"), 50),
+        "GET /users, 1,000 ids": (get("/api/v1/users?limit=1000"), 30),
+        "GET /me": (get("/api/v1/me"), 50),
+        "POST /token (sign-in)": (lambda: client.sign_in(next(signed_in)), 15),
     }
-    for name, (work, times) in asked.items():
-        before = server.cpu()
-        size.times[name] = timed(work, times)
-        size.cpu[name] = (server.cpu() - before) * 1000 / (times + 1)
-        show(size, name)
 
 
-def ask_rules(size: Size) -> None:
+def of_rules(size: Size) -> Asked:
     """What has no answer of its own over HTTP: in this process."""
     from django.db.models import Count
 
@@ -221,6 +227,7 @@ def ask_rules(size: Size) -> None:
     from accounts.services import counts, directory, statistics
     from accounts.services.directory import Filters
 
+    turn_to(size)
     alice = User.objects.get(username="alice")
     somebody = User.objects.filter(username__contains=".").order_by("-id").first()
     assert somebody is not None
@@ -235,28 +242,54 @@ def ask_rules(size: Size) -> None:
 
         return work
 
-    asked: dict[str, tuple[Callable[[], object], int]] = {
-        "the counts": (counts.active_by_gender, 400),
+    return {
+        "the counts": (counts.active_by_gender, 40),
         "the same by count(*)": (
             lambda: list(User.objects.active().order_by().values_list("gender").annotate(Count("id"))),
-            5,
+            1,
         ),
-        "statistics page's numbers": (lambda: statistics.read(viewer=alice, days=365), 50),
-        "staff: newest page": (lambda: directory.search(viewer=alice, filters=Filters()), 50),
-        "staff: search, one username": (search(somebody.username), 50),
-        "staff: search, part of a name": (search(word), 30),
-        "staff: search, a name of many": (search("lindqvist"), 5),
-        "staff: search, misspelt": (search(f"{word[:3]}x{word[3:]}@exampel"), 3),
+        "statistics page's numbers": (lambda: statistics.read(viewer=alice, days=365), 10),
+        "staff: newest page": (lambda: directory.search(viewer=alice, filters=Filters()), 10),
+        "staff: search, one username": (search(somebody.username), 10),
+        "staff: search, part of a name": (search(word), 10),
+        "staff: search, a name of many": (search("lindqvist"), 2),
+        "staff: search, misspelt": (search(f"{somebody.first_name[:-1]}x.{word}"), 1),
     }
-    for name, (work, times) in asked.items():
-        size.times[name] = timed(work, times)
-        show(size, name)
+
+
+def turn_to(size: Size) -> None:
+    """This process asks the database of this size from now on."""
+    from django.db import connection
+
+    connection.close()
+    connection.settings_dict["NAME"] = address(size.people).rpartition("/")[2]
+    connection.ensure_connection()
+
+
+def ask(sizes: Sequence[Size]) -> tuple[list[str], list[str]]:
+    """The names of what the service and what the rules were asked."""
+    service, rules = [of_service(size) for size in sizes], [of_rules(size) for size in sizes]
+    for count in range(ROUNDS + 1):
+        for place, size in enumerate(sizes):
+            turn_to(size)
+            for name, (work, times) in {**service[place], **rules[place]}.items():
+                size.ask(name, work, times)
+            if count == 0:  # only to get warm
+                size.times.clear()
+                size.cpu.clear()
+        print(f"round {count} of {ROUNDS}", flush=True)
+    for size in sizes:
+        for name in size.times:
+            show(size, name)
+    return list(service[0]), list(rules[0])
 
 
 def show(size: Size, name: str) -> None:
-    fast, middle = size.times[name]
-    cpu = f"{size.cpu[name]:9.2f} ms CPU" if name in size.cpu else ""
-    print(f"{size.people:>12,}  {name:<32}{middle:>10.2f} ms{fast:>10.2f} ms (fastest tenth){cpu}", flush=True)
+    times = size.times[name]
+    print(
+        f"{size.people:>12,}  {name:<32}{median(times):>10.2f} ms{size.fast(name):>10.2f} ms (fastest tenth)",
+        flush=True,
+    )
 
 
 # --- What a row costs ---------------------------------------------------------------------------------------
@@ -296,31 +329,31 @@ _REFRESH = """UPDATE accounts_session SET generation = generation + 1, generatio
     earlier_used_at = ARRAY[now()] WHERE id = ANY(%s::uuid[])"""
 
 
-def bytes_of_rows() -> dict[str, float]:
+def bytes_of_rows(people: int) -> dict[str, float]:
     found = {}
-    for name, (table, statement) in _MORE.items():
-        with cursor() as sql:
+    with cursor(address(people)) as sql:
+        for name, (table, statement) in _MORE.items():
             sql.execute(f"VACUUM {table}")
-            before = number(f"SELECT pg_total_relation_size('{table}')")
+            before = number(sql, f"SELECT pg_total_relation_size('{table}')")
             sql.execute(statement, [ROWS])
-            found[name] = (number(f"SELECT pg_total_relation_size('{table}')") - before) / ROWS
-    with cursor() as sql:
+            found[name] = (number(sql, f"SELECT pg_total_relation_size('{table}')") - before) / ROWS
         sql.execute("SELECT array_agg(id::text) FROM (SELECT id FROM accounts_session LIMIT 1000) s")
         some = sql.fetchone()[0]
-        before = number("SELECT pg_total_relation_size('accounts_session')")
+        before = number(sql, "SELECT pg_total_relation_size('accounts_session')")
         for _ in range(100):
             sql.execute(_REFRESH, [some])
-        found["a refresh"] = (number("SELECT pg_total_relation_size('accounts_session')") - before) / 100_000
+        found["a refresh"] = (number(sql, "SELECT pg_total_relation_size('accounts_session')") - before) / 100_000
     for name, size in found.items():
         print(f"{name:<32}{size:>8.0f} bytes", flush=True)
     return found
 
 
-def pruned() -> float:
+def pruned(size: Size) -> float:
     """Events that are forgotten a second."""
     from accounts.services import audit
 
-    with cursor() as sql:
+    turn_to(size)
+    with cursor(address(size.people)) as sql:
         sql.execute("UPDATE accounts_event SET created_at = created_at - interval '1000 days'")
     begun = time.monotonic()
     rate = audit.prune() / (time.monotonic() - begun)
@@ -349,7 +382,7 @@ def plot(sizes: Sequence[Size]) -> str:
     parts = [f'<text x="60" y="{y(10.0**power) + 4:.0f}" text-anchor="end">{10.0**power:g} ms</text>'
              f'<path d="M66 {y(10.0**power):.0f}H330" stroke="#ddd"/>' for power in range(-2, 4)]  # fmt: skip
     for place, (name, colour) in enumerate(zip(FLAT, COLOURS, strict=True)):
-        points = [(x(size.people, 72), y(size.times[name][0])) for size in sizes]
+        points = [(x(size.people, 72), y(size.fast(name))) for size in sizes]
         parts.append(
             f'<path d="M{"L".join(f"{a:.0f} {b:.0f}" for a, b in points)}" fill="none" stroke="{colour}"/>'
             + "".join(f'<circle cx="{a:.0f}" cy="{b:.0f}" r="3" fill="{colour}"/>' for a, b in points)
@@ -386,24 +419,31 @@ def table(sizes: Sequence[Size], cells: Callable[[Size, str], str], names: Seque
     return head + "\n".join(f"| {name} | " + " | ".join(cells(size, name) for size in sizes) + " |" for name in names)
 
 
-def write(sizes: Sequence[Size], per_row: dict[str, float], prune: float) -> None:
+def write(
+    sizes: Sequence[Size], asked: Sequence[str], rules: Sequence[str], per_row: dict[str, float], prune: float
+) -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "scale.svg").write_text(plot(sizes))
-    asked, rules = list(sizes[0].cpu), [name for name in sizes[0].times if name not in sizes[0].cpu]
     grown: dict[str, Callable[[Size], str]] = {
         "table, MB": lambda size: f"{size.table / 1e6:,.0f}",
         "indexes, MB": lambda size: f"{size.indexes / 1e6:,.0f}",
         "bytes a user": lambda size: f"{(size.table + size.indexes) / size.people:,.0f}",
-        "users a second by COPY": lambda size: f"{size.copied:,.0f}",
     }
+
+    def time_and_cpu(size: Size, name: str) -> str:
+        return f"{size.fast(name):.2f} ({median(size.times[name]):.2f}; {size.cpu_each(name):.2f})"
+
+    def time_alone(size: Size, name: str) -> str:
+        return f"{size.fast(name):.2f} ({median(size.times[name]):.2f})"
+
     (OUT / "scale.md").write_text(
-        "# Scale\n\nWritten by `make bench ARGS=scale`: two granian workers, Postgres and the load on one machine of "
-        "two cores, with Postgres'\nown small defaults. What it means stands in [scale.md](../scale.md).\n\n"
-        "One request after the other over HTTP, in ms: the median, in brackets the fastest tenth and the CPU of "
-        "the web processes.\n\n"
-        + table(sizes, lambda size, name: "{1:.2f} ({0:.2f}, {2:.2f})".format(*size.times[name], size.cpu[name]), asked)
-        + "\n\nA rule's own time, in ms: the median, in brackets the fastest tenth.\n\n"
-        + table(sizes, lambda size, name: "{1:.2f} ({0:.2f})".format(*size.times[name]), rules)
+        "# Scale\n\nWritten by `make bench ARGS=scale`: two granian workers, Postgres with its own small defaults and "
+        "the load on one machine\nof two cores. What it means stands in [scale.md](../scale.md).\n\n"
+        "One request after the other over HTTP, in ms: the fastest tenth (in brackets the median; the web processes' "
+        "CPU).\n\n"
+        + table(sizes, time_and_cpu, asked)
+        + "\n\nA rule's own time, in ms: the fastest tenth (in brackets the median).\n\n"
+        + table(sizes, time_alone, rules)
         + "\n\nGrowth:\n\n"
         + table(sizes, lambda size, name: grown[name](size), list(grown))
         + "\n\n| a row, with its indexes | bytes |\n|---|---|\n"
@@ -413,23 +453,22 @@ def write(sizes: Sequence[Size], per_row: dict[str, float], prune: float) -> Non
 
 
 def main(*wanted: int) -> None:
-    server = Server()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
     django.setup()
     sizes: list[Size] = []
     try:
         for people in wanted or SIZES:
-            size = Size(people)
-            size.copied = fill(people, max(wanted or SIZES))
-            size.table = number("SELECT pg_table_size('accounts_user')")
-            size.indexes = number("SELECT pg_indexes_size('accounts_user')")
-            each = (size.table + size.indexes) / people
-            print(
-                f"{people:>12,}  {size.table / 1e6:,.0f} MB, indexes {size.indexes / 1e6:,.0f} MB, {each:,.0f} B each"
-            )
-            ask_service(size, server)
-            ask_rules(size)
-            sizes.append(size)
-        write(sizes, bytes_of_rows(), pruned())
+            with cursor(os.environ["DATABASE_URL"]) as sql, suppress(psycopg2.errors.DuplicateDatabase):
+                sql.execute(f"CREATE DATABASE scale_{people}")
+            sizes.append(Size(people, Server(DATABASE_URL=address(people))))
+            fill(people)
+            with cursor(address(people)) as sql:
+                sizes[-1].table = number(sql, "SELECT pg_table_size('accounts_user')")
+                sizes[-1].indexes = number(sql, "SELECT pg_indexes_size('accounts_user')")
+            megabytes = [round(size / 1e6) for size in (sizes[-1].table, sizes[-1].indexes)]
+            print(f"{people:>12,}  {megabytes[0]:,} MB, and {megabytes[1]:,} MB of indexes", flush=True)
+        asked, rules = ask(sizes)
+        write(sizes, asked, rules, bytes_of_rows(sizes[0].people), pruned(sizes[0]))
     finally:
-        server.stop()
+        for size in sizes:
+            size.server.stop()

@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth.models import Permission
 from django.db import OperationalError, connection, connections
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from accounts import migrations
@@ -118,6 +119,17 @@ def test_refuses_a_cursor_made_with_another_purpose(bob: User) -> None:
     forged = base64.urlsafe_b64encode(last + sealing.mac("refresh token", last)[:16]).rstrip(b"=").decode()
     with pytest.raises(InvalidCursor):
         directory.list_ids(viewer=bob, limit=2, cursor=forged)
+
+
+def test_a_page_is_a_walk_along_an_index(bob: User) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        directory.list_ids(viewer=bob, limit=10, cursor=None)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+        cursor.execute(f"EXPLAIN {queries[0]['sql']}")
+        plan = " ".join(line for (line,) in cursor.fetchall())
+    assert "using user_active_ids" in plan
+    assert "Sort" not in plan
 
 
 # --- The search of staff ------------------------------------------------------------------------------------
