@@ -2,7 +2,8 @@
 of docker-compose.yml) and PgBouncer in transaction mode, with a streaming replica for the directory. What people do and
 what the refresh drills ask must come out the same.
 
-Wants nginx and pgbouncer on this machine (`apt-get install nginx pgbouncer`)."""
+Takes a minute and a half, and wants nginx and pgbouncer on this machine (`apt-get install nginx pgbouncer`):
+`DRILL_SCALED=1 make test ARGS=tests/drills/test_scale_drill.py`."""
 
 import os
 import shutil
@@ -43,7 +44,10 @@ __all__ = [  # run here once more, against what stands below
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 NGINX, PGBOUNCER = (shutil.which(name, path=_PATH) for name in ("nginx", "pgbouncer"))
-pytestmark = pytest.mark.skipif(not (NGINX and PGBOUNCER), reason="no nginx or no pgbouncer here")
+pytestmark = [
+    pytest.mark.skipif("DRILL_SCALED" not in os.environ, reason="only with DRILL_SCALED=1"),
+    pytest.mark.skipif(not (NGINX and PGBOUNCER), reason="no nginx or no pgbouncer here"),
+]
 
 
 POOL = 4  # connections of PgBouncer to Postgres: fewer than the service has threads
