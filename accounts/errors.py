@@ -243,6 +243,11 @@ class DirectoryClosed(AccountError):
     message = _("Only staff may list all users.")
 
 
+class SearchTooBroad(AccountError):
+    code = "search_too_broad"
+    message = _("That finds too many to be looked through. Type more letters, or leave a filter out.")
+
+
 class InvalidCursor(AccountError):
     code = "invalid_cursor"
     message = _("That cursor was not given out by this service.")

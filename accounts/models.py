@@ -97,7 +97,11 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.Index("id", condition=Q(is_active=True), name="user_active_ids"),
             models.Index("created_at", condition=Q(email_verified=False), name="user_unproved"),
             models.Index("deletes_at", condition=Q(deletes_at__isnull=False), name="user_deletion_planned"),
+            # Staff look for these few among the many (services/directory.py).
+            models.Index("id", condition=Q(is_staff=True), name="user_staff_ids"),
+            models.Index("id", condition=Q(is_active=False), name="user_inactive_ids"),
         ]
+        permissions = [("export_user", "Can export users")]
 
     def __str__(self) -> str:
         return self.username
@@ -439,3 +443,34 @@ class ApiUse(models.Model):
 
     def __str__(self) -> str:
         return f"{self.day} {self.version} {self.app_version}"
+
+
+# --- Counts -------------------------------------------------------------------------------------------------
+
+
+class UserCount(models.Model):
+    """How many users there are of each kind, in pieces: the number is the sum over the rows of that kind. Written by
+    triggers on the table of users alone, in the transaction that changes it (services/counts.py)."""
+
+    gender = models.CharField(max_length=11)
+    is_active = models.BooleanField()
+    email_verified = models.BooleanField()
+    count = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.gender} {self.count:+}"
+
+
+class EventCount(models.Model):
+    """How many events of each kind were written on a day (UTC), in pieces like those of UserCount. They outlive the
+    events."""
+
+    day = models.DateField()
+    kind = models.CharField(max_length=40)
+    count = models.BigIntegerField()
+
+    class Meta:
+        indexes = [models.Index("kind", "day", name="event_count_of_day")]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.kind} {self.count:+}"

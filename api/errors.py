@@ -70,6 +70,7 @@ CASES: dict[type[AccountError], Case] = {
     errors.SessionNotFound: Case(404, Action.NONE),
     errors.ProfileChanged: Case(412, Action.RETRY),
     errors.DirectoryClosed: Case(403, Action.NONE),
+    errors.SearchTooBroad: Case(422, Action.FIX_INPUT),
     errors.InvalidCursor: Case(400, Action.FIX_INPUT),
     errors.InvalidPicture: Case(422, Action.FIX_INPUT),
     errors.PictureTooLarge: Case(413, Action.FIX_INPUT),

@@ -22,12 +22,19 @@ def keep(file: Path, text: str, *, owner: int) -> str:
     return file.read_text()
 
 
-app, postgres, seaweedfs = (Path("/secrets", reader) for reader in ("app", "postgres", "seaweedfs"))
+app, postgres, pgbouncer, seaweedfs = (
+    Path("/secrets", reader) for reader in ("app", "postgres", "pgbouncer", "seaweedfs")
+)
 
 keep(app / "secret_key", secrets.token_urlsafe(64), owner=APP_USER)
 
 password = keep(postgres / "password", secrets.token_hex(32), owner=0)
 keep(app / "database_url", f"postgres://app:{password}@postgres:5432/app", owner=APP_USER)
+
+# The same by way of PgBouncer (the profile `pooled`), and what it needs to know.
+keep(app / "pooled_database_url", f"postgres://app:{password}@pgbouncer:6432/app", owner=APP_USER)
+keep(pgbouncer / "users", f'"app" "{password}"\n', owner=0)
+(pgbouncer / "users").chmod(0o444)
 
 key_id = keep(app / "s3_access_key_id", secrets.token_hex(10), owner=APP_USER)
 key = keep(app / "s3_secret_access_key", secrets.token_hex(32), owner=APP_USER)

@@ -107,11 +107,12 @@ INSTALLED_APPS.append("django.forms")
 
 # --- Postgres -----------------------------------------------------------------------------------------------
 
+_conn_max_age = env.number("DATABASE_CONN_MAX_AGE", 600, "Seconds that a connection is kept open.")
 DATABASES = {
     "default": {
         **dj_database_url.parse(
             env.text("DATABASE_URL", None, "postgres://user:password@host:5432/name", secret=True),
-            conn_max_age=env.number("DATABASE_CONN_MAX_AGE", 600, "Seconds that a connection is kept open."),
+            conn_max_age=_conn_max_age,
             conn_health_checks=True,
         ),
         "DISABLE_SERVER_SIDE_CURSORS": env.flag(
@@ -119,6 +120,21 @@ DATABASES = {
         ),
     }
 }
+# Asked only where a rule says so (accounts/services/replica.py), so no router sends anything there.
+_replica = env.text(
+    "DATABASE_REPLICA_URL",
+    "",
+    "A copy of the database that only answers: postgres://user:password@host:5432/name. The directory and the pages of "
+    "staff are read there; empty, or while it is away: from DATABASE_URL.",
+    secret=True,
+)
+if _replica:
+    DATABASES["replica"] = {
+        **DATABASES["default"],
+        **dj_database_url.parse(_replica, conn_max_age=_conn_max_age, conn_health_checks=True),
+        "OPTIONS": {"connect_timeout": 3},  # seconds, then the primary answers
+        "TEST": {"MIRROR": "default"},
+    }
 
 # --- Valkey or Redis: the worker's bell, and coarse limits --------------------------------------------------
 

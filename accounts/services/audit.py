@@ -60,6 +60,7 @@ class Kind(StrEnum):
     PICTURE_REMOVED = "picture.removed"
     EXPORT_REQUESTED = "export.requested"
     EXPORT_READY = "export.ready"
+    DIRECTORY_EXPORTED = "directory.exported"
 
 
 # What each kind means to the person whose log it is.
@@ -106,6 +107,7 @@ WORDS: dict[Kind, Words] = {
     Kind.PICTURE_REMOVED: _("Picture removed"),
     Kind.EXPORT_REQUESTED: _("Copy of all data asked for"),
     Kind.EXPORT_READY: _("Copy of all data made"),
+    Kind.DIRECTORY_EXPORTED: _("List of users downloaded, as a member of staff"),
 }
 # What a person should look at.
 NOTABLE = frozenset(

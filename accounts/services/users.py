@@ -1,18 +1,15 @@
-"""Accounts: making one, reading and changing the profile, listing ids, removing those that were never proved."""
+"""Accounts: making one, reading and changing the profile, removing those that were never proved."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
-from django.db.models import Count
+from django.db import IntegrityError, transaction
 from django.utils.timezone import now
 
 from accounts.errors import (
-    DirectoryClosed,
     FieldError,
     InvalidInput,
     ProfileChanged,
@@ -23,7 +20,6 @@ from accounts.models import Gender, User
 from accounts.origin import Origin
 from accounts.services import (
     audit,
-    cursors,
     deletion,
     email_addresses,
     hashing,
@@ -223,35 +219,6 @@ def _apply(user_id: UUID, changes: dict[str, str], versions: Collection[str] | N
     if others := sorted(set(changed) - {"username"}):
         audit.record(audit.Kind.PROFILE_CHANGED, user=user, origin=origin, fields=others)
     return user
-
-
-# --- The directory ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Page:
-    user_ids: Sequence[UUID]
-    counts: dict[str, int]  # of all active users, by gender
-    next: str | None
-
-
-def list_ids(*, viewer: User, limit: int, cursor: str | None) -> Page:
-    """Ids of the active users in the order of their sign-up, a page at a time by key, and exact counts. Raises
-    DirectoryClosed, InvalidCursor."""
-    if settings.DIRECTORY_ACCESS == "staff" and not viewer.is_staff:
-        raise DirectoryClosed
-    after = cursors.read("users", cursor) if cursor else UUID(int=0)
-    with connection.cursor() as sql:
-        sql.execute("SELECT id FROM accounts_user WHERE is_active AND id > %s ORDER BY id LIMIT %s", [after, limit + 1])
-        ids = [row[0] for row in sql.fetchall()]
-    more = len(ids) > limit
-    ids = ids[:limit]
-    return Page(ids, _counts(), cursors.write("users", ids[-1]) if more else None)
-
-
-def _counts() -> dict[str, int]:
-    found = dict(User.objects.active().values_list("gender").annotate(Count("id")))
-    return {gender: found.get(gender, 0) for gender in Gender.values}
 
 
 # --- Removing -----------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from django.http import HttpResponse
 from ninja import Query, Router
 
 from accounts.http import AuthenticatedRequest
-from accounts.services import users
+from accounts.services import directory
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import responses
@@ -15,9 +15,9 @@ router = Router(tags=["directory"], auth=AccessToken())
 @router.get("/users", operation_id="listUsers", response=responses({200: schemas.UsersOut}, 400, 401, 403, 422))
 def list_users(request: AuthenticatedRequest, page: Query[schemas.IdPageIn]) -> HttpResponse:
     """Ids of all active users, the oldest first, with exact counts of all of them on every page."""
-    found = users.list_ids(viewer=request.user, limit=page.limit, cursor=page.cursor or None)
+    found = directory.list_ids(viewer=request.user, limit=page.limit, cursor=page.cursor or None)
     body = {
-        "user_ids": [str(user_id) for user_id in found.user_ids],
+        "user_ids": found.user_ids,
         **{f"count_{gender}": count for gender, count in found.counts.items()},
         "next": found.next,
     }

@@ -19,7 +19,7 @@ PER_ADDRESS = ("login_per_ip", "signup_per_ip", "refresh_per_ip", "mail_per_ip",
 class Server:
     """granian as in the image, with two workers."""
 
-    def __init__(self, *, people: int = 0) -> None:
+    def __init__(self, *, people: int = 0, **settings: str) -> None:
         self.port = free_ports(1)[0]
         environment = {
             **os.environ,
@@ -27,6 +27,7 @@ class Server:
             "PASSWORD_HASH_CONCURRENCY": "1",
             "RATE_LIMITS": ",".join(f"{name}=100000000/60" for name in PER_ADDRESS),
             "LOG_LEVEL": "WARNING",
+            **settings,
         }
         for command in (["migrate", "--verbosity=0"], ["seed", "--count", str(people)]):
             manage = [sys.executable, "manage.py", *command]
@@ -72,8 +73,8 @@ class Client:
         answer = self.connection.getresponse()
         return answer.status, answer.read()
 
-    def sign_in(self) -> dict[str, str]:
-        status, body = self.ask("POST", "/api/v1/token", {"login": "alice", "password": PASSWORD})
+    def sign_in(self, login: str = "alice") -> dict[str, str]:
+        status, body = self.ask("POST", "/api/v1/token", {"login": login, "password": PASSWORD})
         assert status == 200, body
         tokens: dict[str, str] = json.loads(body)["tokens"]
         return tokens

@@ -1,0 +1,24 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.services import counts
+
+
+class Command(BaseCommand):
+    help = "Compares the kept counts of users with the users (reads the whole table); --mend puts them right."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--mend", action="store_true", help="add what is missing; nobody is held up by it")
+
+    def handle(self, *, mend: bool, **_: Any) -> None:
+        faults = counts.mend() if mend else counts.check()
+        for fault in sorted(faults, key=str):
+            kind = f"{fault.gender}, {'active' if fault.is_active else 'switched off'}, "
+            kind += "confirmed" if fault.email_verified else "not confirmed"
+            self.stdout.write(f"{kind}: {abs(fault.count):,} too {'few' if fault.count > 0 else 'many'}")
+        if faults and not mend:
+            raise CommandError("The counts are wrong. Put them right with --mend.")
+        total = sum(kind.count for kind in counts.users())
+        self.stdout.write(f"{'Mended' if faults else 'Right'}: {total:,} users.")

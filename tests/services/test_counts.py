@@ -1,0 +1,268 @@
+"""The kept counts: exact whatever writes, nobody waits for anybody, and broken ones are told and mended."""
+
+import io
+import json
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.utils.timezone import now
+
+from accounts.models import Event, Gender, User, UserCount
+from accounts.origin import NOBODY, Origin
+from accounts.services import audit, counts, deletion, email_addresses, imports, users
+from tests.conftest import PASSWORD, Mailbox, make_user
+from tests.threads import at_once, each_at_once
+
+
+def sql(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def total() -> int:
+    return sum(kind.count for kind in counts.users())
+
+
+# --- Whatever writes ----------------------------------------------------------------------------------------
+
+
+def sign_up(origin: Origin) -> None:
+    users.sign_up(username="dora", email="dora@example.com", password=PASSWORD, gender="female", origin=origin)
+
+
+def change_gender(origin: Origin) -> None:
+    users.update_profile(user=User.objects.get(username="bob"), changes={"gender": "unspecified"}, origin=origin)
+
+
+def switch_off(origin: Origin) -> None:
+    users.set_active(user=User.objects.get(username="bob"), active=False, origin=origin)
+
+
+def switch_off_and_on(origin: Origin) -> None:
+    for active in (False, True):
+        users.set_active(user=User.objects.get(username="bob"), active=active, origin=origin)
+
+
+def bring_over(origin: Origin) -> None:
+    lines = [json.dumps({"email": f"n{number}@example.com", "email_verified": True}).encode() for number in range(5)]
+    assert sum(report.made for report in imports.run(lines, apply=True, origin=NOBODY)) == 5
+
+
+def only_look_whether_they_could_be_brought_over(origin: Origin) -> None:
+    list(imports.run([b'{"email": "n@example.com"}'], apply=False, origin=NOBODY))
+
+
+def erase(origin: Origin) -> None:
+    User.objects.filter(username="bob").update(deletes_at=now())
+    assert deletion.erase_due() == 1
+
+
+def remove_unproved(origin: Origin) -> None:
+    long_ago = now() - timedelta(days=400)
+    User.objects.filter(username="carol").update(created_at=long_ago, updated_at=long_ago)
+    assert users.remove_unproved() == 1
+
+
+def add_many(origin: Origin) -> None:
+    User.objects.bulk_create(
+        User(username=f"u{number}", username_skeleton=f"u{number}", gender=Gender.values[number % 3])
+        for number in range(100)
+    )
+
+
+def copy(origin: Origin) -> None:
+    rows = io.StringIO(
+        "".join(
+            f"0199aaaa-0000-7000-8000-{number:012d}\tx\tf\tc{number}\tc{number}\t\tf\t\t\tmale\t\tt\tf\tnow\tnow\n"
+            for number in range(1000)
+        )
+    )
+    with connection.cursor() as cursor:
+        cursor.cursor.copy_expert(
+            "COPY accounts_user (id, password, is_superuser, username, username_skeleton, email, email_verified,"
+            " first_name, last_name, gender, picture, is_active, is_staff, created_at, updated_at) FROM STDIN",
+            rows,
+        )
+
+
+def change_all_by_hand(origin: Origin) -> None:
+    sql(
+        "UPDATE accounts_user SET is_active = NOT is_active,"
+        " gender = CASE gender WHEN 'male' THEN 'female' ELSE 'male' END"
+    )
+
+
+def swap_two_by_hand(origin: Origin) -> None:
+    sql("UPDATE accounts_user SET email_verified = username = 'carol' WHERE username IN ('bob', 'carol')")
+
+
+def insert_or_update(origin: Origin) -> None:
+    sql("INSERT INTO accounts_user SELECT * FROM accounts_user ON CONFLICT (id) DO UPDATE SET gender = 'unspecified'")
+
+
+def change_nothing_that_counts(origin: Origin) -> None:
+    User.objects.update(first_name="Nobody")
+
+
+def fail_halfway(origin: Origin) -> None:
+    with transaction.atomic():
+        make_user("eve")
+        User.objects.filter(username="bob").delete()
+        transaction.set_rollback(True)
+
+
+WRITES = [
+    sign_up, change_gender, switch_off, switch_off_and_on, bring_over, only_look_whether_they_could_be_brought_over,
+    erase, remove_unproved, add_many, copy, change_all_by_hand, swap_two_by_hand, insert_or_update,
+    change_nothing_that_counts, fail_halfway,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("write", WRITES, ids=lambda write: write.__name__)
+def test_counts_are_exact_whatever_writes(
+    alice: User, bob: User, carol: User, origin: Origin, write: Callable[[Origin], None]
+) -> None:
+    assert counts.check() == []
+    write(origin)
+    assert counts.check() == []
+    real = {gender: User.objects.filter(gender=gender, is_active=True).count() for gender in Gender.values}
+    assert counts.active_by_gender() == real
+    assert total() == User.objects.count()
+
+
+def test_a_proved_address_is_counted_as_one(carol: User, origin: Origin, mailbox: Mailbox) -> None:
+    assert [(kind.email_verified, kind.count) for kind in counts.users() if kind.count] == [(False, 1)]
+    email_addresses.send_confirmation(carol, carol.email, origin=origin)
+    email_addresses.confirm_mine(user=carol, code=mailbox.code(carol.email), origin=origin)
+    assert [(kind.email_verified, kind.count) for kind in counts.users() if kind.count] == [(True, 1)]
+    assert counts.check() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_emptied_table_counts_nobody() -> None:
+    make_user("eve")
+    sql("TRUNCATE accounts_user CASCADE")
+    assert counts.users() == []
+    make_user("eve")
+    assert counts.check() == []
+
+
+# --- Nobody waits -------------------------------------------------------------------------------------------
+
+MANY = 25
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_waits_for_anybody() -> None:
+    """All of them have made their user before the first one commits: one who waited would break the barrier."""
+    barrier = threading.Barrier(MANY, timeout=20)
+    numbers = iter(range(1000))
+
+    def sign_up() -> None:
+        with transaction.atomic():
+            name = f"crowd{next(numbers)}"
+            user = User.objects.create(username=name, username_skeleton=name, gender=Gender.FEMALE)
+            Event.objects.create(kind=audit.Kind.USER_SIGNED_UP, user=user)
+            barrier.wait()
+
+    for _ in range(2):
+        assert at_once(MANY, sign_up) == [None] * MANY
+    assert counts.active_by_gender()["female"] == 2 * MANY
+    assert counts.events_by_day([audit.Kind.USER_SIGNED_UP], since=now().date()) == {
+        ("user.signed_up", now().date()): 2 * MANY
+    }
+    assert UserCount.objects.count() <= MANY, "a piece that is free is used again"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_that_count_in_opposite_order_do_not_lock_each_other_out() -> None:
+    for gender in Gender.values:
+        make_user(f"first-{gender}", gender=gender)  # so that there is one piece of each
+    barrier = threading.Barrier(2, timeout=20)
+
+    def make(*genders: Gender) -> Callable[[], None]:
+        def work() -> None:
+            with transaction.atomic():
+                for gender in genders:
+                    make_user(f"{genders[0]}-{gender}", gender=gender)
+                    barrier.wait()
+
+        return work
+
+    works = [make(Gender.FEMALE, Gender.MALE), make(Gender.MALE, Gender.FEMALE)]
+    assert each_at_once(works) == [None] * 2
+    assert counts.active_by_gender() == {"female": 3, "male": 3, "unspecified": 1}
+
+
+# --- Checking and mending -----------------------------------------------------------------------------------
+
+
+def command(**options: Any) -> str:
+    out = io.StringIO()
+    call_command("count_users", stdout=out, **options)
+    return out.getvalue()
+
+
+def test_right_counts_are_said_to_be_right(alice: User, bob: User) -> None:
+    assert command() == "Right: 2 users.\n"
+
+
+def test_broken_counts_are_told_and_mended(alice: User, bob: User, carol: User) -> None:
+    UserCount.objects.filter(gender="female").delete()
+    UserCount.objects.create(gender="male", is_active=True, email_verified=True, count=41)
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="--mend"):
+        call_command("count_users", stdout=out)
+    assert out.getvalue() == "female, active, confirmed: 1 too few\nmale, active, confirmed: 41 too many\n"
+    assert counts.active_by_gender() == {"female": 0, "male": 42, "unspecified": 1}
+    assert command(mend=True).endswith("Mended: 3 users.\n")
+    assert counts.active_by_gender() == {"female": 1, "male": 1, "unspecified": 1}
+    assert command(mend=True) == "Right: 3 users.\n"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_mending_takes_nobody_at_work_for_a_fault() -> None:
+    UserCount.objects.create(gender="male", is_active=True, email_verified=True, count=7)
+    barrier = threading.Barrier(3)
+    numbers = iter(range(1000))
+
+    def work() -> None:
+        mine = next(numbers)
+        barrier.wait()
+        for number in range(20):
+            if mine == 0:
+                counts.mend()
+            else:
+                make_user(f"u{mine}x{number}")
+
+    assert at_once(3, work) == [None] * 3
+    assert counts.check() == []
+    assert total() == 40
+
+
+# --- Days ---------------------------------------------------------------------------------------------------
+
+
+def test_events_are_counted_by_kind_and_day_in_utc(db: None, origin: Origin) -> None:
+    audit.record(audit.Kind.SESSION_STARTED, user=None, origin=origin)
+    audit.record(audit.Kind.LOGIN_FAILED, user=None, origin=origin)
+    late = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
+    Event.objects.bulk_create(
+        [
+            Event(kind="session.started", created_at=late),
+            Event(kind="session.started", created_at=late + timedelta(hours=1)),
+        ]
+    )
+    found = counts.events_by_day(["session.started"], since=late.date())
+    assert found == {
+        ("session.started", late.date()): 1,
+        ("session.started", late.date() + timedelta(days=1)): 1,
+        ("session.started", now().date()): 1,
+    }
+    Event.objects.all().delete()
+    assert counts.events_by_day(["session.started"], since=late.date()) == found, "they outlive the events"
