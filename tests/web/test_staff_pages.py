@@ -7,7 +7,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from accounts import charts
-from accounts.models import Event, User
+from accounts.models import Event, Session, User
 from accounts.services import directory
 from tests.conftest import PASSWORD, make_user, random_ip
 from tests.web.conftest import sound, words
@@ -21,6 +21,7 @@ def with_rights(*names: str) -> Client:
     clerk.user_permissions.set(Permission.objects.filter(codename__in=names))
     page = Client(SERVER_NAME="localhost", REMOTE_ADDR=random_ip())
     assert page.post("/account/login/", {"login": "clerk", "password": PASSWORD}).status_code == 302
+    Session.objects.filter(user=clerk).update(authenticated_by="pwd otp mfa")
     return page
 
 
@@ -102,8 +103,8 @@ def test_a_copy_is_asked_for_by_post(alices_page: Client) -> None:
 def test_statistics_are_drawn_and_told_in_tables(alices_page: Client, days: str) -> None:
     html = sound(alices_page.get(f"/admin/statistics/?days={days}"))
     shown = int(days) if days in {"90", "365"} else 30
-    assert html.count('class="staff-bar"') == 3 * shown + 5
-    assert html.count("<desc") == html.count('role="img"') == 3
+    assert html.count('class="staff-bar"') == 4 * shown + 7
+    assert html.count("<desc") == html.count('role="img"') == 4
     assert 'aria-current="page"' in html
     assert "<strong>1</strong> active user" in html
 
