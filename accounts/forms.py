@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.errors import AccountError
 from accounts.http import origin
 from accounts.models import Gender, User
-from accounts.services import passwords, users
+from accounts.services import passwords, rate_limits, time_zones, users
 from accounts.services.identifiers import EMAIL_MAX_LENGTH
 
 PASSWORD_HELP = format_lazy(
@@ -80,6 +80,35 @@ class Picture(forms.FileField):
         )
 
 
+REGIONS = {
+    "Africa": _("Africa"),
+    "America": _("America"),
+    "Antarctica": _("Antarctica"),
+    "Arctic": _("Arctic"),
+    "Asia": _("Asia"),
+    "Atlantic": _("Atlantic"),
+    "Australia": _("Australia"),
+    "Europe": _("Europe"),
+    "Indian": _("Indian Ocean"),
+    "Pacific": _("Pacific"),
+}
+
+
+class TimeZone(forms.CharField):
+    """A list of cities. A browser with JavaScript fills in its own zone where none is chosen."""
+
+    def __init__(self) -> None:
+        found = time_zones.cities()
+        cities = [(REGIONS[region], [(name, _city(name)) for name in found[region]]) for region in found]
+        none = format_lazy(_("As the service: {zone}"), zone=settings.TIME_ZONE)
+        widget = forms.Select(choices=[("", none), *cities], attrs={"data-own-zone": True})
+        super().__init__(label=_("Time zone"), required=False, max_length=100, widget=widget)
+
+
+def _city(name: str) -> str:
+    return name.partition("/")[2].replace("_", " ").replace("/", ", ")
+
+
 class LoginForm(allauth_forms.LoginForm):
     field_order = ["login", "password", "remember"]
 
@@ -117,6 +146,8 @@ class SignUpForm(forms.Form):
     gender = forms.ChoiceField(
         label=_("Gender"), choices=Gender.choices, initial=Gender.UNSPECIFIED, required=False, widget=forms.RadioSelect
     )
+    # What the browser says of itself, see account.js.
+    time_zone = forms.CharField(required=False, max_length=100, widget=forms.HiddenInput(attrs={"data-own-zone": True}))
 
     def try_save(self, request: HttpRequest) -> tuple[User | None, HttpResponseBase | None]:
         """allauth's view signs the user in, unless there is an answer already (the address must be proved first)."""
@@ -213,6 +244,21 @@ class ProfileForm(forms.Form):
     last_name = Text(label=_("Last name"), autocomplete="family-name", required=False)
     username = Text(
         label=_("Username"), autocomplete="username", autocapitalize="none", spellcheck="false",
-        help_text=_("You can sign in with it. Others may see it."),
     )  # fmt: skip
     gender = forms.ChoiceField(label=_("Gender"), choices=Gender.choices, widget=forms.RadioSelect)
+    language = forms.CharField(
+        label=_("Language"), required=False, max_length=100, widget=forms.Select(choices=settings.LANGUAGES)
+    )
+    time_zone = TimeZone()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        limit = rate_limits.limits()["username_change_per_account"]
+        self.fields["username"].help_text = format_lazy(
+            _("You can sign in with it. Others may see it. Changes in {days} days: at most {n}."),
+            days=max(1, limit.seconds // 86400),
+            n=limit.amount,
+        )
+        widget, chosen = self.fields["time_zone"].widget, self.initial.get("time_zone", "")
+        if not any(chosen == name for _region, names in widget.choices[1:] for name, _city in names):
+            widget.choices = [*widget.choices, (chosen, chosen)] if chosen else widget.choices

@@ -14,13 +14,13 @@ from django.conf import settings
 from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.translation import get_language, get_language_from_request
 
 from accounts.errors import AccountError, InvalidInput, Overloaded, RateLimited, StorageUnavailable
 from accounts.models import Session, User
 from accounts.origin import Device, Origin
-from accounts.services import pictures, sessions
+from accounts.services import pictures, sessions, time_zones
 
 log = logging.getLogger("accounts.refused")
 
@@ -173,6 +173,19 @@ class BrowserSessionMiddleware:
             else:
                 request.session_row = row  # type: ignore[attr-defined]
         return self.get_response(request)
+
+
+class TimeZoneMiddleware:
+    """Times in the zone of who is signed in."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if not isinstance(request.user, User):
+            return self.get_response(request)
+        with timezone.override(time_zones.zone_of(request.user)):
+            return self.get_response(request)
 
 
 def _uuid(value: object) -> UUID:

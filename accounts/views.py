@@ -12,6 +12,9 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import translation
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
@@ -38,6 +41,7 @@ from accounts.services import (
     passwords,
     pictures,
     sessions,
+    time_zones,
     users,
 )
 from accounts.services import login as logins
@@ -203,7 +207,8 @@ def deletion_undo(request: HttpRequest, key: str) -> HttpResponse:
     except AccountError as error:
         log_refusal(request, error)
         return with_retry_after(render(request, template, {"error": error.message}, status=status_of(error)), error)
-    return render(request, template, {"claimant": offer.user})
+    assert offer.user is not None
+    return render(request, template, {"claimant": offer.user, "zone": time_zones.zone_of(offer.user)})
 
 
 # --- The account --------------------------------------------------------------------------------------------
@@ -223,14 +228,24 @@ def overview(request: AuthenticatedRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def profile(request: AuthenticatedRequest) -> HttpResponse:
     user = request.user
-    initial = {field: getattr(user, field) for field in ("first_name", "last_name", "username", "gender")}
+    kept = ("first_name", "last_name", "username", "gender", "time_zone")
+    initial = {field: getattr(user, field) for field in kept} | {"language": user.language or get_language()}
     form = ProfileForm(request.POST or None, request.FILES or None, initial=initial)
 
     def save(data: dict[str, Any]) -> HttpResponse:
         picture, removed = data.pop("picture"), data.pop("remove_picture")
-        users.update_profile(user=user, changes=data, origin=origin(request), picture=picture, remove_picture=removed)
+        # A page that stood open since before there was a field says nothing of it.
+        changes = {field: value for field, value in data.items() if field in request.POST}
+        saved = users.update_profile(
+            user=user, changes=changes, origin=origin(request), picture=picture, remove_picture=removed
+        )
+        response: HttpResponse = redirect("profile")
+        if "language" in changes:  # this browser's pages follow, as with the switcher
+            translation.activate(saved.language or settings.LANGUAGE_CODE)
+            response = set_language(request)
+            response["Location"] = reverse("profile")
         messages.success(request, _("Your profile is saved."))
-        return redirect("profile")
+        return response
 
     return form_page(request, "accounts/profile.html", form, save, picture=pictures.addresses(user).get(256))
 

@@ -80,6 +80,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "accounts.http.BrowserSessionMiddleware",
+    "accounts.http.TimeZoneMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -311,7 +312,9 @@ DELETION_GRACE = timedelta(
 )
 USERNAME_REST = timedelta(
     days=env.number(
-        "USERNAME_REST_DAYS", 90, "Days that nobody can take the username of an erased account. It is kept as an HMAC."
+        "USERNAME_REST_DAYS",
+        90,
+        "Days that nobody can take the username that an account had which was erased or took another. Kept as an HMAC.",
     )
 )
 EXPORT_LIFETIME = timedelta(days=7)  # of the copy of somebody's data, from its making
@@ -408,7 +411,7 @@ FORMAT_MODULE_PATH = ["project.formats"]
 LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_I18N = True
 USE_TZ = True
-TIME_ZONE = "UTC"
+TIME_ZONE = env.time_zone("TIME_ZONE", "UTC", "The zone of times for people who have chosen none, and of the log.")
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = env.text(
