@@ -51,7 +51,9 @@ class Email(forms.CharField):
 
 class Password(forms.CharField):
     def __init__(self, *, label: Any = None, new: bool = False, help_text: Any = "") -> None:
-        attrs = {"autocomplete": "new-password" if new else "current-password"}
+        attrs: dict[str, Any] = {"autocomplete": "new-password" if new else "current-password"}
+        if new:
+            attrs["data-least"] = settings.PASSWORD_MIN_LENGTH  # for the hint while it is typed, see account.js
         super().__init__(
             label=label or _("Password"),
             strip=False,
@@ -63,9 +65,10 @@ class Password(forms.CharField):
 
 
 class Code(forms.CharField):
-    def __init__(self, *, autofocus: bool = False) -> None:
+    def __init__(self, *, alone: bool = False) -> None:
+        """`alone` on its page: the cursor stands in it, and a browser with JavaScript sends it with the last digit."""
         attrs: dict[str, Any] = {"autocomplete": "one-time-code", "inputmode": "numeric", "spellcheck": "false"}
-        attrs |= {"class": "code", **({"autofocus": True} if autofocus else {})}
+        attrs |= {"class": "code", **({"autofocus": True, "data-digits": 8} if alone else {})}
         super().__init__(label=_("Code"), help_text=_("8 digits"), max_length=100, widget=forms.TextInput(attrs=attrs))
         self.widget.attrs.pop("maxlength", None)
 
@@ -218,7 +221,7 @@ class ChangePasswordForm(forms.Form):
 
 
 class ConfirmCodeForm(forms.Form):
-    code = Code(autofocus=True)
+    code = Code(alone=True)
 
 
 class ChangeEmailForm(forms.Form):

@@ -143,6 +143,10 @@ class PageMiddleware:
             response = self._refuse(request, "400.html", HTTPStatus.BAD_REQUEST)
         else:
             response = self.get_response(request)
+        if "X-Follow" in request.headers and response.status_code == HTTPStatus.FOUND:
+            # A script that sent a form (account.js) could not see where it leads: its browser would follow unseen, and
+            # use up the notice that waits there.
+            response.status_code = HTTPStatus.OK
         response.setdefault("Content-Security-Policy", self.policy)
         response.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
         if getattr(request, "user", None) is not None and request.user.is_authenticated:
