@@ -10,7 +10,7 @@ from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import translation
@@ -18,9 +18,10 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 from django.views.i18n import set_language
 
+from accounts import brand
 from accounts.errors import AccountError
 from accounts.forms import (
     ChangeEmailForm,
@@ -69,6 +70,16 @@ def form_page(
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The page was open too long, or its cookie is gone."""
     return render(request, "403_csrf.html", status=HTTPStatus.FORBIDDEN)
+
+
+@require_safe
+def brand_stylesheet(request: HttpRequest, color: str) -> HttpResponse:
+    """The address names the colour, so that it can be kept for ever."""
+    if settings.ACCENT_COLOR.lower() != f"#{color}" or not brand.is_color(settings.ACCENT_COLOR):
+        raise Http404
+    response = HttpResponse(brand.stylesheet(), content_type="text/css")
+    response["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response
 
 
 @never_cache

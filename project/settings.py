@@ -46,6 +46,17 @@ TRUSTED_PROXY_COUNT = env.number(
     "TRUSTED_PROXY_COUNT", 0, "Proxies of yours in front that add to X-Forwarded-For. 0: that header is not read."
 )
 SITE_NAME = env.text("SITE_NAME", "Crew", "The name on pages and in mails.")
+SITE_LOGO = env.text(
+    "SITE_LOGO", "", "A picture beside the name on pages: https://…, /path, or a file below static/. Empty: our mark."
+)
+ACCENT_COLOR = env.text(
+    "ACCENT_COLOR",
+    "",
+    "The brand's colour as #rrggbb, on pages and in mails. It is made darker or lighter where it could not be read.",
+)
+SUPPORT_EMAIL = env.text(
+    "SUPPORT_EMAIL", "", "Where people write to for help: on every page, in mails and as their Reply-To."
+)
 
 ROOT_URLCONF = "project.urls"
 WSGI_APPLICATION = "project.wsgi.application"

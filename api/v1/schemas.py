@@ -358,6 +358,7 @@ class ConfigOut(Schema):
     picture: PictureRuleOut
     sign_in_by_code: bool
     languages: list[str]
+    support_email: str | None = Field(description="Where people write to for help, if anywhere.")
 
 
 class FieldProblemOut(Schema):
