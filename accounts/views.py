@@ -239,6 +239,7 @@ def overview(request: AuthenticatedRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def profile(request: AuthenticatedRequest) -> HttpResponse:
     user = request.user
+    before = user.language
     kept = ("first_name", "last_name", "username", "gender", "time_zone")
     initial = {field: getattr(user, field) for field in kept} | {"language": user.language or get_language()}
     form = ProfileForm(request.POST or None, request.FILES or None, initial=initial)
@@ -251,7 +252,7 @@ def profile(request: AuthenticatedRequest) -> HttpResponse:
             user=user, changes=changes, origin=origin(request), picture=picture, remove_picture=removed
         )
         response: HttpResponse = redirect("profile")
-        if "language" in changes:  # this browser's pages follow, as with the switcher
+        if changes.get("language", before) != before:  # this browser's pages follow, as with the switcher
             translation.activate(saved.language or settings.LANGUAGE_CODE)
             response = set_language(request)
             response["Location"] = reverse("profile")

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
@@ -59,6 +60,15 @@ def test_language_and_time_zone_are_chosen_on_the_profile(alices_page: Client, a
     assert '<html lang="de"' in html
     assert "Dein Profil ist gespeichert." in html
     assert '<option value="Europe/Berlin" selected>Berlin</option>' in html
+
+
+def test_a_page_in_another_language_than_that_of_the_mails_stays_in_it(alices_page: Client) -> None:
+    User.objects.update(language="en")
+    answer = alices_page.post(
+        "/account/profile/", {**PROFILE, "language": "en", "time_zone": ""}, headers={"accept-language": "fr"}
+    )
+    assert settings.LANGUAGE_COOKIE_NAME not in answer.cookies
+    assert '<html lang="fr"' in sound(alices_page.get("/account/profile/", headers={"accept-language": "fr"}))
 
 
 def test_a_page_from_before_these_fields_changes_neither(alices_page: Client, alice: User) -> None:
