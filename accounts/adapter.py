@@ -139,8 +139,7 @@ class AccountAdapter(DefaultAccountAdapter):
                     "subject": message.subject,
                     "text": message.body,
                     "to": message.to[0],
-                    "site_name": settings.SITE_NAME,
-                    "public_url": settings.PUBLIC_URL,
+                    **mail.frame(),
                 }
                 message.attach_alternative(render_to_string("mail/parts/text.html", words), "text/html")
         return message

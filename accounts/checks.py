@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from email.utils import parseaddr
 
 from django.conf import settings
+from django.contrib.staticfiles import finders
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 
+from accounts import brand
 from accounts.services import breached_passwords, imported_hashes, rate_limits
 
 
@@ -57,6 +59,62 @@ def mails_have_a_sender(app_configs: object, **_: object) -> Sequence[CheckMessa
                 f"EMAIL_FROM is no address ({settings.DEFAULT_FROM_EMAIL}): no mail could be written.",
                 hint="Set EMAIL_FROM='Crew <no-reply@example.com>'; without it the host of PUBLIC_URL is taken.",
                 id="accounts.E005",
+            )
+        ]
+    return []
+
+
+@register(Tags.security)
+def the_accent_can_be_read(app_configs: object, **_: object) -> Sequence[CheckMessage]:
+    color: str = settings.ACCENT_COLOR
+    if not color:
+        return []
+    if not brand.is_color(color):
+        return [
+            Error(
+                f"ACCENT_COLOR is no colour ({color}): pages keep our own.",
+                hint="Write it as #rrggbb, such as #1d569f.",
+                id="accounts.E006",
+            )
+        ]
+    used = brand.palette().light
+    if used == color.lower():
+        return []
+    return [
+        Caution(
+            f"ACCENT_COLOR {color} has too little contrast on light pages: {used} is used there.",
+            hint=f"Choose a darker one, or {used} itself.",
+            id="accounts.W003",
+        )
+    ]
+
+
+@register(Tags.security)
+def the_logo_is_there(app_configs: object, **_: object) -> Sequence[CheckMessage]:
+    name: str = settings.SITE_LOGO
+    if not name or name.startswith(("/", "https://")) or finders.find(name):
+        return []
+    return [
+        Error(
+            f"SITE_LOGO is neither https://…, /path nor a file below static/ ({name}): pages show our own mark.",
+            hint="Put the file into static/ before collectstatic, or name an address.",
+            id="accounts.E007",
+        )
+    ]
+
+
+@register(Tags.security)
+def help_has_an_address(app_configs: object, **_: object) -> Sequence[CheckMessage]:
+    if not settings.SUPPORT_EMAIL:
+        return []
+    try:
+        validate_email(settings.SUPPORT_EMAIL)
+    except ValidationError:
+        return [
+            Error(
+                f"SUPPORT_EMAIL is no address ({settings.SUPPORT_EMAIL}): nobody could write to it.",
+                hint="Write the address alone: help@example.com.",
+                id="accounts.E008",
             )
         ]
     return []

@@ -27,6 +27,7 @@ FIELD_ERRORS: dict[str, Words] = {
     "passkey_name_too_long": _("Use at most %(n)d characters."),
     "gender_invalid": _("Choose female, male or unspecified."),
     "language_unknown": _("This service does not speak that language."),
+    "time_zone_unknown": _("This service does not know that time zone."),
     "password_too_short": _("Use at least %(n)d characters."),
     "password_too_long": _("Use at most %(n)d characters."),
     "password_too_similar": _("That is too much like your username or address."),
@@ -294,6 +295,23 @@ class RateLimited(AccountError):
                 "Too many tries. Try again in %(n)d minute.", "Too many tries. Try again in %(n)d minutes.", count
             )
         return words % {"n": count}
+
+
+class UsernameChangeLimited(RateLimited):
+    """`until` in words, of the day and the zone of whoever asks."""
+
+    code = "username_change_limited"
+    field = "username"
+
+    def __init__(self, retry_after: int, reason: str = "", until: str = "…") -> None:
+        super().__init__(retry_after, reason)
+        self.until = until
+
+    @property
+    def message(self) -> str:  # type: ignore[override]
+        return _("You have changed your username often of late. You can change it again on %(until)s.") % {
+            "until": self.until
+        }
 
 
 class Overloaded(AccountError):

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.errors import AccountError
 from accounts.http import origin
 from accounts.models import Gender, User
-from accounts.services import passwords, users
+from accounts.services import passwords, rate_limits, time_zones, users
 from accounts.services.identifiers import EMAIL_MAX_LENGTH
 
 PASSWORD_HELP = format_lazy(
@@ -51,7 +51,9 @@ class Email(forms.CharField):
 
 class Password(forms.CharField):
     def __init__(self, *, label: Any = None, new: bool = False, help_text: Any = "") -> None:
-        attrs = {"autocomplete": "new-password" if new else "current-password"}
+        attrs: dict[str, Any] = {"autocomplete": "new-password" if new else "current-password"}
+        if new:
+            attrs["data-least"] = settings.PASSWORD_MIN_LENGTH  # for the hint while it is typed, see account.js
         super().__init__(
             label=label or _("Password"),
             strip=False,
@@ -63,9 +65,10 @@ class Password(forms.CharField):
 
 
 class Code(forms.CharField):
-    def __init__(self, *, digits: int = 8, autofocus: bool = False) -> None:
+    def __init__(self, *, digits: int = 8, alone: bool = False) -> None:
+        """`alone` on its page: the cursor stands in it, and a browser with JavaScript sends it with the last digit."""
         attrs: dict[str, Any] = {"autocomplete": "one-time-code", "inputmode": "numeric", "spellcheck": "false"}
-        attrs |= {"class": "code", "data-digits": str(digits), **({"autofocus": True} if autofocus else {})}
+        attrs |= {"class": "code", **({"autofocus": True, "data-digits": digits} if alone else {})}
         help_text = format_lazy(_("{n} digits"), n=digits)
         super().__init__(label=_("Code"), help_text=help_text, max_length=100, widget=forms.TextInput(attrs=attrs))
         self.widget.attrs.pop("maxlength", None)
@@ -79,6 +82,35 @@ class Picture(forms.FileField):
             help_text=PICTURE_HELP,
             widget=forms.FileInput(attrs={"accept": "image/jpeg,image/png,image/webp"}),
         )
+
+
+REGIONS = {
+    "Africa": _("Africa"),
+    "America": _("America"),
+    "Antarctica": _("Antarctica"),
+    "Arctic": _("Arctic"),
+    "Asia": _("Asia"),
+    "Atlantic": _("Atlantic"),
+    "Australia": _("Australia"),
+    "Europe": _("Europe"),
+    "Indian": _("Indian Ocean"),
+    "Pacific": _("Pacific"),
+}
+
+
+class TimeZone(forms.CharField):
+    """A list of cities. A browser with JavaScript fills in its own zone where none is chosen."""
+
+    def __init__(self) -> None:
+        found = time_zones.cities()
+        cities = [(REGIONS[region], [(name, _city(name)) for name in found[region]]) for region in found]
+        none = format_lazy(_("As the service: {zone}"), zone=settings.TIME_ZONE)
+        widget = forms.Select(choices=[("", none), *cities], attrs={"data-own-zone": True})
+        super().__init__(label=_("Time zone"), required=False, max_length=100, widget=widget)
+
+
+def _city(name: str) -> str:
+    return name.partition("/")[2].replace("_", " ").replace("/", ", ")
 
 
 class LoginForm(allauth_forms.LoginForm):
@@ -118,6 +150,8 @@ class SignUpForm(forms.Form):
     gender = forms.ChoiceField(
         label=_("Gender"), choices=Gender.choices, initial=Gender.UNSPECIFIED, required=False, widget=forms.RadioSelect
     )
+    # What the browser says of itself, see account.js.
+    time_zone = forms.CharField(required=False, max_length=100, widget=forms.HiddenInput(attrs={"data-own-zone": True}))
 
     def try_save(self, request: HttpRequest) -> tuple[User | None, HttpResponseBase | None]:
         """allauth's view signs the user in, unless there is an answer already (the address must be proved first)."""
@@ -188,11 +222,11 @@ class ChangePasswordForm(forms.Form):
 
 
 class ConfirmCodeForm(forms.Form):
-    code = Code(autofocus=True)
+    code = Code(alone=True)
 
 
 class SecondStepForm(forms.Form):
-    code = Code(digits=6, autofocus=True)
+    code = Code(digits=6, alone=True)
 
 
 class RecoveryCodeForm(forms.Form):
@@ -246,6 +280,21 @@ class ProfileForm(forms.Form):
     last_name = Text(label=_("Last name"), autocomplete="family-name", required=False)
     username = Text(
         label=_("Username"), autocomplete="username", autocapitalize="none", spellcheck="false",
-        help_text=_("You can sign in with it. Others may see it."),
     )  # fmt: skip
     gender = forms.ChoiceField(label=_("Gender"), choices=Gender.choices, widget=forms.RadioSelect)
+    language = forms.CharField(
+        label=_("Language"), required=False, max_length=100, widget=forms.Select(choices=settings.LANGUAGES)
+    )
+    time_zone = TimeZone()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        limit = rate_limits.limits()["username_change_per_account"]
+        self.fields["username"].help_text = format_lazy(
+            _("You can sign in with it. Others may see it. Changes in {days} days: at most {n}."),
+            days=max(1, limit.seconds // 86400),
+            n=limit.amount,
+        )
+        widget, chosen = self.fields["time_zone"].widget, self.initial.get("time_zone", "")
+        if not any(chosen == name for _region, names in widget.choices[1:] for name, _city in names):
+            widget.choices = [*widget.choices, (chosen, chosen)] if chosen else widget.choices

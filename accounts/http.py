@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from django import forms
@@ -14,13 +15,13 @@ from django.conf import settings
 from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.translation import get_language, get_language_from_request
 
 from accounts.errors import AccountError, InvalidInput, Overloaded, RateLimited, StorageUnavailable
 from accounts.models import Session, User
 from accounts.origin import Device, Origin
-from accounts.services import pictures, sessions
+from accounts.services import pictures, sessions, time_zones
 
 log = logging.getLogger("accounts.refused")
 
@@ -128,9 +129,11 @@ class PageMiddleware:
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
         bucket = settings.S3_PUBLIC_ENDPOINT_URL or f"https://{settings.S3_BUCKET}.s3.amazonaws.com"
+        logo = urlsplit(settings.SITE_LOGO)
+        pictures = f"{bucket} {logo.scheme}://{logo.netloc}" if logo.netloc else bucket
         self.policy = (
             "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
-            f"img-src 'self' data: {bucket}; connect-src 'self' {bucket}; form-action 'self'; "
+            f"img-src 'self' data: {pictures}; connect-src 'self' {bucket}; form-action 'self'; "
             "frame-ancestors 'none'; base-uri 'none'"
         )
 
@@ -143,6 +146,10 @@ class PageMiddleware:
             response = self._refuse(request, "400.html", HTTPStatus.BAD_REQUEST)
         else:
             response = self.get_response(request)
+        if "X-Follow" in request.headers and response.status_code == HTTPStatus.FOUND:
+            # A script that sent a form (account.js) could not see where it leads: its browser would follow unseen, and
+            # use up the notice that waits there.
+            response.status_code = HTTPStatus.OK
         response.setdefault("Content-Security-Policy", self.policy)
         response.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
         if getattr(request, "user", None) is not None and request.user.is_authenticated:
@@ -173,6 +180,19 @@ class BrowserSessionMiddleware:
             else:
                 request.session_row = row  # type: ignore[attr-defined]
         return self.get_response(request)
+
+
+class TimeZoneMiddleware:
+    """Times in the zone of who is signed in."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if not isinstance(request.user, User):
+            return self.get_response(request)
+        with timezone.override(time_zones.zone_of(request.user)):
+            return self.get_response(request)
 
 
 def _uuid(value: object) -> UUID:

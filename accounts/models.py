@@ -68,6 +68,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     language = models.CharField(
         _("language"), max_length=10, blank=True, default="", db_default="", help_text="of mails; empty: the service's"
     )
+    time_zone = models.CharField(
+        _("time zone"), max_length=64, blank=True, default="", db_default="", help_text="IANA; empty: the service's"
+    )
     picture = models.CharField(
         max_length=64, blank=True, editable=False, help_text="The key of the objects, see pictures.py"
     )
@@ -420,11 +423,12 @@ class Tombstone(models.Model):
 
 
 class RestingUsername(models.Model):
-    """The username of an erased account, as an HMAC of its skeleton: for a while nobody can take it and pass for
-    whoever had it. Tells nothing of the tombstone it came with."""
+    """The username that an account had, as an HMAC of its skeleton: for a while nobody can take it and pass for
+    whoever had it, but the account itself, if it only took another. Tells nothing of a tombstone it came with."""
 
     mac = models.BinaryField(primary_key=True)
     until = models.DateTimeField(db_index=True)
+    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="resting_usernames")
 
     def __str__(self) -> str:
         return str(self.until)

@@ -9,6 +9,7 @@ from accounts import adapter, mail_previews, two_step_views, views
 urlpatterns = [
     path("", views.overview, name="overview"),
     path("language/", views.language, name="language"),
+    path("brand-<str:color>.css", views.brand_stylesheet, name="brand_stylesheet"),
     # In development only
     path("mails/", mail_previews.mail_list, name="mail_list"),
     path("mails/<str:language>/<str:message>/", mail_previews.mail_html, name="mail_html"),

@@ -13,15 +13,18 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import translation
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 from django.views.i18n import set_language
 
+from accounts import brand
 from accounts.errors import AccountError
 from accounts.forms import (
     ChangeEmailForm,
@@ -42,6 +45,7 @@ from accounts.services import (
     passwords,
     pictures,
     sessions,
+    time_zones,
     two_step,
     users,
 )
@@ -70,6 +74,16 @@ def form_page(
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The page was open too long, or its cookie is gone."""
     return render(request, "403_csrf.html", status=HTTPStatus.FORBIDDEN)
+
+
+@require_safe
+def brand_stylesheet(request: HttpRequest, color: str) -> HttpResponse:
+    """The address names the colour, so that it can be kept for ever."""
+    if settings.ACCENT_COLOR.lower() != f"#{color}" or not brand.is_color(settings.ACCENT_COLOR):
+        raise Http404
+    response = HttpResponse(brand.stylesheet(), content_type="text/css")
+    response["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response
 
 
 @never_cache
@@ -232,7 +246,8 @@ def deletion_undo(request: HttpRequest, key: str) -> HttpResponse:
     except AccountError as error:
         log_refusal(request, error)
         return with_retry_after(render(request, template, {"error": error.message}, status=status_of(error)), error)
-    return render(request, template, {"claimant": offer.user})
+    assert offer.user is not None
+    return render(request, template, {"claimant": offer.user, "zone": time_zones.zone_of(offer.user)})
 
 
 # --- The account --------------------------------------------------------------------------------------------
@@ -256,14 +271,25 @@ def overview(request: AuthenticatedRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def profile(request: AuthenticatedRequest) -> HttpResponse:
     user = request.user
-    initial = {field: getattr(user, field) for field in ("first_name", "last_name", "username", "gender")}
+    before = user.language
+    kept = ("first_name", "last_name", "username", "gender", "time_zone")
+    initial = {field: getattr(user, field) for field in kept} | {"language": user.language or get_language()}
     form = ProfileForm(request.POST or None, request.FILES or None, initial=initial)
 
     def save(data: dict[str, Any]) -> HttpResponse:
         picture, removed = data.pop("picture"), data.pop("remove_picture")
-        users.update_profile(user=user, changes=data, origin=origin(request), picture=picture, remove_picture=removed)
+        # A page that stood open since before there was a field says nothing of it.
+        changes = {field: value for field, value in data.items() if field in request.POST}
+        saved = users.update_profile(
+            user=user, changes=changes, origin=origin(request), picture=picture, remove_picture=removed
+        )
+        response: HttpResponse = redirect("profile")
+        if changes.get("language", before) != before:  # this browser's pages follow, as with the switcher
+            translation.activate(saved.language or settings.LANGUAGE_CODE)
+            response = set_language(request)
+            response["Location"] = reverse("profile")
         messages.success(request, _("Your profile is saved."))
-        return redirect("profile")
+        return response
 
     return form_page(request, "accounts/profile.html", form, save, picture=pictures.addresses(user).get(256))
 

@@ -39,7 +39,7 @@ class Line:
 def lines() -> Iterator[Line]:
     """Every code in the order of the alphabet."""
     for kind, case in sorted(CASES.items(), key=lambda pair: pair[0].code):
-        sentence = RateLimited(60).message if kind is RateLimited else kind.message
+        sentence = kind(60).message if issubclass(kind, RateLimited) else kind.message
         yield Line(kind.code, case.status, case.action, sentence, ACTIONS[case.action])
 
 

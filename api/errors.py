@@ -76,6 +76,7 @@ CASES: dict[type[AccountError], Case] = {
     errors.PictureTooLarge: Case(413, Action.FIX_INPUT),
     errors.StorageUnavailable: Case(503, Action.RETRY),
     errors.RateLimited: Case(429, Action.RETRY),
+    errors.UsernameChangeLimited: Case(429, Action.RETRY),
     errors.Overloaded: Case(503, Action.RETRY),
 }
 

@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import available_timezones
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -65,6 +66,13 @@ def moment(name: str, about: str) -> datetime | None:
         return datetime.fromisoformat(value).replace(tzinfo=UTC) if value else None
     except ValueError:
         raise ImproperlyConfigured(f"{name} must be a day such as 2027-01-31, not {value!r}.") from None
+
+
+def time_zone(name: str, default: str, about: str) -> str:
+    value = text(name, default, about)
+    if value not in available_timezones():
+        raise ImproperlyConfigured(f"{name} must be a name such as Europe/Berlin, not {value!r}.")
+    return value
 
 
 def items(name: str, default: str | None, about: str, *, secret: bool = False) -> list[str]:

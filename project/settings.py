@@ -46,6 +46,17 @@ TRUSTED_PROXY_COUNT = env.number(
     "TRUSTED_PROXY_COUNT", 0, "Proxies of yours in front that add to X-Forwarded-For. 0: that header is not read."
 )
 SITE_NAME = env.text("SITE_NAME", "Crew", "The name on pages and in mails.")
+SITE_LOGO = env.text(
+    "SITE_LOGO", "", "A picture beside the name on pages: https://…, /path, or a file below static/. Empty: our mark."
+)
+ACCENT_COLOR = env.text(
+    "ACCENT_COLOR",
+    "",
+    "The brand's colour as #rrggbb, on pages and in mails. It is made darker or lighter where it could not be read.",
+)
+SUPPORT_EMAIL = env.text(
+    "SUPPORT_EMAIL", "", "Where people write to for help: on every page, in mails and as their Reply-To."
+)
 
 ROOT_URLCONF = "project.urls"
 WSGI_APPLICATION = "project.wsgi.application"
@@ -80,6 +91,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "accounts.http.BrowserSessionMiddleware",
+    "accounts.http.TimeZoneMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -327,7 +339,9 @@ DELETION_GRACE = timedelta(
 )
 USERNAME_REST = timedelta(
     days=env.number(
-        "USERNAME_REST_DAYS", 90, "Days that nobody can take the username of an erased account. It is kept as an HMAC."
+        "USERNAME_REST_DAYS",
+        90,
+        "Days that nobody can take the username that an account had which was erased or took another. Kept as an HMAC.",
     )
 )
 EXPORT_LIFETIME = timedelta(days=7)  # of the copy of somebody's data, from its making
@@ -424,7 +438,7 @@ FORMAT_MODULE_PATH = ["project.formats"]
 LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_I18N = True
 USE_TZ = True
-TIME_ZONE = "UTC"
+TIME_ZONE = env.time_zone("TIME_ZONE", "UTC", "The zone of times for people who have chosen none, and of the log.")
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = env.text(

@@ -152,7 +152,7 @@ def _erase(user_id: UUID) -> bool:
             return False
         _forget(user)
         _forget_browsers(user)
-        _let_name_rest(user)
+        let_name_rest(user.username_skeleton, owner=None)
         # Its row loses its owner here, and goes when it is sent (mail.py).
         mail.send(mail.Message.ACCOUNT_ERASED, user=user, origin=NOBODY, expires_at=now() + LAST_MAIL)
         user.delete()
@@ -164,6 +164,7 @@ def remove(user: User) -> None:
     """Erase an account that nobody has used for so long that its browsers' sessions have run out, in the caller's
     transaction that holds its row: no tombstone, no mail, and the name is free at once."""
     _forget(user)
+    user.resting_usernames.all().delete()
     user.delete()
 
 
@@ -196,18 +197,29 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(inner)
 
 
-# --- Names of those who are gone ----------------------------------------------------------------------------
+# --- Names that somebody had --------------------------------------------------------------------------------
 
 
-def _let_name_rest(user: User) -> None:
-    mac = sealing.mac("resting username", user.username_skeleton.encode())
-    RestingUsername.objects.update_or_create(mac=mac, defaults={"until": now() + settings.USERNAME_REST})
+def let_name_rest(skeleton: str, *, owner: User | None) -> None:
+    """Nobody may pass for whoever had this name; `owner`, who took another, may take it back."""
+    mac = sealing.mac("resting username", skeleton.encode())
+    rest = {"until": now() + settings.USERNAME_REST, "user": owner}
+    RestingUsername.objects.update_or_create(mac=mac, defaults=rest)
 
 
-def rests(skeleton: str) -> bool:
-    """Whether this name was an erased account's not long ago, so that nobody may pass for it yet."""
-    macs = sealing.macs("resting username", skeleton.encode())
-    return RestingUsername.objects.filter(mac__in=macs, until__gt=now()).exists()
+def rests(skeleton: str, *, asker: User) -> bool:
+    """Whether this name was another account's not long ago."""
+    found = RestingUsername.objects.filter(mac__in=_macs(skeleton), until__gt=now())
+    return found.exclude(user=asker).exists()
+
+
+def end_rest(skeleton: str) -> None:
+    """Its owner has it again, and nobody else can as long as that is so."""
+    RestingUsername.objects.filter(mac__in=_macs(skeleton)).delete()
+
+
+def _macs(skeleton: str) -> list[bytes]:
+    return sealing.macs("resting username", skeleton.encode())
 
 
 def prune() -> int:

@@ -229,8 +229,8 @@ def _write_list(archive: zipfile.ZipFile, name: str, items: Iterable[dict[str, A
 
 
 PROFILE = (
-    "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "language", "is_staff",
-    "created_at", "updated_at", "last_login", "deletes_at",
+    "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "language", "time_zone",
+    "is_staff", "created_at", "updated_at", "last_login", "deletes_at",
 )  # fmt: skip
 DEVICE = (
     "id", "kind", "name", "platform", "app_version", "ip", "created_at", "last_used_at", "authenticated_at",

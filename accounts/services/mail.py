@@ -29,13 +29,14 @@ from django.core.mail.backends.smtp import EmailBackend as SMTPBackend
 from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.template.loader import render_to_string
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.timezone import now
 from post_office.models import PRIORITY, STATUS, Email, Log, RecipientDeliveryStatus
 
+from accounts import brand
 from accounts.models import MailOutage, MailOwner, User, uuid7
 from accounts.origin import Origin
-from accounts.services import worker
+from accounts.services import time_zones, worker
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +97,9 @@ def send(
 
 
 def render(message: Message, *, user: User, origin: Origin, to: str, context: dict[str, Any]) -> tuple[str, str, str]:
-    """Subject, text part and HTML part, in the active language."""
+    """Subject, text part and HTML part, in the active language and the user's time zone."""
     words = {
-        "site_name": settings.SITE_NAME,
-        "public_url": settings.PUBLIC_URL,
+        **frame(),
         "domain": urlsplit(settings.PUBLIC_URL).hostname,
         "username": _unlinked(user.username),
         "to": to,
@@ -110,12 +110,22 @@ def render(message: Message, *, user: User, origin: Origin, to: str, context: di
     }
     if "other" in words:
         words["other"] = _unlinked(words["other"])
-    subject = " ".join(render_to_string(f"mail/{message}.subject.txt", words).split())
-    return (
-        subject,
-        render_to_string(f"mail/{message}.txt", words).strip() + "\n",
-        render_to_string(f"mail/{message}.html", words),
-    )
+    with timezone.override(time_zones.zone_of(user)):
+        return (
+            " ".join(render_to_string(f"mail/{message}.subject.txt", words).split()),
+            render_to_string(f"mail/{message}.txt", words).strip() + "\n",
+            render_to_string(f"mail/{message}.html", words),
+        )
+
+
+def frame() -> dict[str, Any]:
+    """What every mail has around its words."""
+    return {
+        "site_name": settings.SITE_NAME,
+        "public_url": settings.PUBLIC_URL,
+        "support_email": settings.SUPPORT_EMAIL,
+        "accent": brand.palette(),
+    }
 
 
 def language_of(user: User, origin: Origin) -> str:
@@ -156,7 +166,12 @@ def _queue(mail: EmailMessage, *, priority: int, expires_at: datetime | None = N
         subject=" ".join(str(mail.subject).split()),
         message=mail.body,
         html_message=html,
-        headers={"Auto-Submitted": "auto-generated", "Date": formatdate(localtime=True), **mail.extra_headers},
+        headers={
+            "Auto-Submitted": "auto-generated",
+            "Date": formatdate(localtime=True),
+            **({"Reply-To": settings.SUPPORT_EMAIL} if settings.SUPPORT_EMAIL else {}),
+            **mail.extra_headers,
+        },
         # Ours and made once, so that a mail box can tell a doubled mail from a second one.
         message_id=f"<{uuid7()}@{urlsplit(settings.PUBLIC_URL).hostname}>",
         priority=priority,

@@ -51,6 +51,7 @@ DEFAULTS = (
     Limit("change_mail_per_account", 10, 3600),
     Limit("picture_per_account", 30, 3600),
     Limit("export_per_account", 3, 86400),
+    Limit("username_change_per_account", 2, 30 * 86400),
 )
 
 
@@ -199,6 +200,11 @@ def spend_or_refuse(name: str, subject: object) -> None:
     spent = spend(name, subject)
     if not spent.allowed:
         raise RateLimited(spent.retry_after, reason=name)
+
+
+def clear(name: str, subject: object) -> None:
+    """All tries of this kind are left again: they were somebody else's."""
+    Budget.objects.filter(key=_key(name, str(subject))).delete()
 
 
 def forget(*subjects: object) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, BinaryIO
 from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 from django.utils.timezone import now
 
 from accounts.errors import (
@@ -14,6 +16,7 @@ from accounts.errors import (
     InvalidInput,
     ProfileChanged,
     SignUpClosed,
+    UsernameChangeLimited,
     UsernameTaken,
 )
 from accounts.models import Gender, User
@@ -29,6 +32,7 @@ from accounts.services import (
     pictures,
     rate_limits,
     sessions,
+    time_zones,
 )
 from accounts.services.sessions import SignedIn
 
@@ -46,9 +50,11 @@ def sign_up(
     first_name: str = "",
     last_name: str = "",
     gender: str = Gender.UNSPECIFIED,
+    time_zone: str = "",
     picture: BinaryIO | None = None,
 ) -> User:
-    """A new account, whose address is a claim; whether somebody else owns that address, nobody can tell.
+    """A new account, whose address is a claim; whether somebody else owns that address, nobody can tell. `time_zone`
+    is what the device says of itself; one that is not known is none.
 
     Raises SignUpClosed, RateLimited, InvalidInput (naming every field that is wrong), UsernameTaken,
     InvalidPicture, PictureTooLarge, Overloaded. A storage that is down costs only the picture."""
@@ -77,9 +83,10 @@ def sign_up(
             email=email,
             password=password_hash,
             language=origin.language if origin.language in dict(settings.LANGUAGES) else "",
+            time_zone=time_zones.known_or_none(time_zone),
             **names,
         )
-        _refuse_resting(skeleton)
+        _refuse_resting(user)
         audit.record(audit.Kind.USER_SIGNED_UP, user=user, origin=origin)
         email_addresses.send_confirmation(user, email, origin=origin)
     if encoded:
@@ -95,10 +102,10 @@ def sign_up_app(*, origin: Origin, **fields: Any) -> SignedIn | None:
     return login.begin_app(user, origin)
 
 
-def _refuse_resting(skeleton: str) -> None:
-    """Looked at with the name in hand: whoever is erased at this moment, the constraint has waited for."""
-    if deletion.rests(skeleton):
-        raise UsernameTaken("it was an erased account's")
+def _refuse_resting(user: User) -> None:
+    """Looked at with the name in hand: whoever lets it go at this moment, the constraint has waited for."""
+    if deletion.rests(user.username_skeleton, asker=user):
+        raise UsernameTaken("it was another account's")
 
 
 @contextmanager
@@ -129,6 +136,8 @@ def profile_problems(values: dict[str, str]) -> list[FieldError]:
         found.append(FieldError("gender", "gender_invalid"))
     if values.get("language", "") not in {"", *dict(settings.LANGUAGES)}:
         found.append(FieldError("language", "language_unknown"))
+    if values.get("time_zone", "") not in {"", *time_zones.names()}:
+        found.append(FieldError("time_zone", "time_zone_unknown"))
     return found
 
 
@@ -179,9 +188,9 @@ def update_profile(
     picture: BinaryIO | None = None,
     remove_picture: bool = False,
 ) -> User:
-    """Change username, names, gender or language, and with them the picture: all of it or nothing. `versions` are
-    those of the profile that the caller will change; where it has another by now, ProfileChanged. Raises
-    InvalidInput, UsernameTaken, and for a picture what `pictures.prepare` raises."""
+    """Change username, names, gender, language or time zone, and with them the picture: all of it or nothing.
+    `versions` are those of the profile that the caller will change; where it has another by now, ProfileChanged.
+    Raises InvalidInput, UsernameTaken, UsernameChangeLimited, and for a picture what `pictures.prepare` raises."""
     changes = dict(changes)
     for field in ("first_name", "last_name"):
         if field in changes:
@@ -208,17 +217,36 @@ def _apply(user_id: UUID, changes: dict[str, str], versions: Collection[str] | N
     changed = [field for field, value in changes.items() if getattr(user, field) != value]
     if not changed:
         return user
-    for field in changed:
-        setattr(user, field, changes[field])
     if "username" in changed:
-        user.username_skeleton = identifiers.skeleton(user.username)
-    user.save_profile(*changed, *(["username_skeleton"] if "username" in changed else []))
-    if "username" in changed:
-        _refuse_resting(user.username_skeleton)
+        _rename(user, changes["username"])
         audit.record(audit.Kind.USERNAME_CHANGED, user=user, origin=origin)
     if others := sorted(set(changed) - {"username"}):
+        for field in others:
+            setattr(user, field, changes[field])
+        user.save_profile(*others)
         audit.record(audit.Kind.PROFILE_CHANGED, user=user, origin=origin, fields=others)
     return user
+
+
+def _rename(user: User, username: str) -> None:
+    """The name before rests: whoever knows it must not meet somebody else under it at once."""
+    _spend_change(user)
+    old = user.username_skeleton
+    user.username, user.username_skeleton = username, identifiers.skeleton(username)
+    user.save_profile("username", "username_skeleton")
+    if user.username_skeleton != old:
+        _refuse_resting(user)
+        deletion.end_rest(user.username_skeleton)
+        deletion.let_name_rest(old, owner=user)
+
+
+def _spend_change(user: User) -> None:
+    name = "username_change_per_account"
+    spent = rate_limits.spend(name, user.id)
+    if not spent.allowed:
+        with timezone.override(time_zones.zone_of(user)):
+            until = time_zones.moment(now() + timedelta(seconds=spent.retry_after))
+        raise UsernameChangeLimited(spent.retry_after, name, until=until)
 
 
 # --- Removing -----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ def get_config(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
         "email_verification": settings.EMAIL_VERIFICATION,
         "password": {"min_length": settings.PASSWORD_MIN_LENGTH, "max_length": settings.PASSWORD_MAX_LENGTH},
         "sign_in_by_code": settings.SIGN_IN_BY_CODE,
+        "support_email": settings.SUPPORT_EMAIL or None,
         "languages": [code for code, _name in settings.LANGUAGES],
         "picture": {
             "max_bytes": settings.PICTURE_MAX_BYTES,

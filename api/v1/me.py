@@ -37,7 +37,7 @@ def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> dict[s
 @router.patch(
     "/me",
     operation_id="updateProfile",
-    response=responses({200: schemas.ProfileOut}, *BODY, 401, 409, 412),
+    response=responses({200: schemas.ProfileOut}, *BODY, 401, 409, 412, 429),
     openapi_extra={
         "responses": {200: _ETAG},
         "parameters": [
@@ -52,7 +52,7 @@ def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> dict[s
     },
 )
 def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> dict[str, Any]:
-    """Change username, names, gender or language."""
+    """Change username, names, gender, language or time zone."""
     tags = {tag.strip() for tag in request.META.get("HTTP_IF_MATCH", "*").split(",")}
     user = users.update_profile(
         user=request.user,

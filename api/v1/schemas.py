@@ -52,6 +52,9 @@ class SignUpIn(In):
     first_name: Text = ""
     last_name: Text = ""
     gender: Gender = Gender.UNSPECIFIED
+    time_zone: Short = Field(
+        "", description="IANA name of the device's zone; one that the service does not know is left out."
+    )
     device: DeviceIn | None = None
 
 
@@ -148,6 +151,10 @@ class ProfileIn(In):
     last_name: Text = ""
     gender: Gender = Gender.UNSPECIFIED
     language: Short = Field("", description="Of mails: one of `languages` in the config. Empty: the service's own.")
+    time_zone: Short = Field(
+        "", description="Of times in mails and on pages: an IANA name. Empty: the service's own.",
+        examples=["Europe/Berlin"],
+    )  # fmt: skip
 
 
 class ChangePasswordIn(In):
@@ -191,6 +198,10 @@ class ProfileOut(Schema):
     last_name: str
     gender: Gender
     language: str = Field(description="Of mails.", examples=["en"])
+    time_zone: str = Field(
+        description="Of times in mails and on pages. Empty: none was chosen yet, so it is the service's.",
+        examples=["Europe/Berlin"],
+    )
     picture: PictureOut | None
     created_at: datetime
     updated_at: datetime
@@ -210,6 +221,7 @@ def profile(user: User) -> dict[str, Any]:
         "last_name": user.last_name,
         "gender": user.gender,
         "language": user.language or settings.LANGUAGE_CODE,
+        "time_zone": user.time_zone,
         "picture": {"url": signed[256], "sizes": {str(size): url for size, url in signed.items()}} if signed else None,
         "created_at": user.created_at,
         "updated_at": user.updated_at,
@@ -410,6 +422,7 @@ class ConfigOut(Schema):
     picture: PictureRuleOut
     sign_in_by_code: bool
     languages: list[str]
+    support_email: str | None = Field(description="Where people write to for help, if anywhere.")
 
 
 class FieldProblemOut(Schema):

@@ -1,9 +1,10 @@
-// What JavaScript adds to the pages; without it everything works too.
+// What JavaScript adds; without it everything works too.
 
-// --- Show a password --------------------------------------------------------------------------------------
+// --- Passwords: shown, and how hard a new one is to guess ---
 
 class PasswordField extends HTMLElement {
   connectedCallback() {
+    const words = this.dataset;
     const input = this.querySelector("input");
     if (!input || this.querySelector("button")) return;
     const button = document.createElement("button");
@@ -13,61 +14,264 @@ class PasswordField extends HTMLElement {
 
     const show = (visible) => {
       input.type = visible ? "text" : "password";
-      button.textContent = visible ? this.dataset.hide : this.dataset.show;
-      button.setAttribute("aria-label", visible ? this.dataset.hideLabel : this.dataset.showLabel);
+      button.textContent = visible ? words.hide : words.show;
+      button.ariaLabel = visible ? words.hideLabel : words.showLabel;
     };
     show(false);
-    input.setAttribute("autocapitalize", "none");
-    input.setAttribute("spellcheck", "false"); // a shown password must not travel to a spelling service
+    input.autocapitalize = "none";
+    input.spellcheck = false; // a shown password must not travel to a spelling service
     button.addEventListener("click", () => {
       show(input.type === "password");
       input.focus();
     });
     // Browsers offer to save only what was typed into a password field.
     input.form?.addEventListener("submit", () => show(false));
+
+    const hint = this.parentElement.querySelector(".strength");
+    if (!hint) return;
+    input.addEventListener("input", () => {
+      const names = [...document.querySelectorAll('[autocomplete="username"], [autocomplete="email"]')];
+      const level = strength(input.value, input.dataset.least, names.map((name) => name.value));
+      if (hint.className !== `strength ${level}`) hint.textContent = hint.dataset[level];
+      hint.className = `strength ${level}`;
+    });
   }
 }
 
-// --- See the picture before it is sent --------------------------------------------------------------------
+// A hint, no more: pairs of characters that are new and go on no series ("1234"), and alphabets.
+function strength(password, least, names) {
+  const small = password.toLowerCase();
+  if (password.length < least) return password && "short";
+  if (names.some((name) => name.length > 2 && small.includes(name.split("@")[0].toLowerCase()))) return "alike";
+  const pairs = new Set();
+  let before;
+  for (let at = 1; at < small.length; at++) {
+    const step = small.charCodeAt(at) - small.charCodeAt(at - 1);
+    if (step !== before) pairs.add(small.slice(at - 1, at + 1));
+    before = step;
+  }
+  const alphabets = [/[a-z]/, /[A-Z]/, /\d/, /[^a-z\d]/i].filter((alphabet) => alphabet.test(password));
+  const score = pairs.size + 2 * alphabets.length;
+  return score < 12 ? "weak" : score < 20 ? "fair" : "strong";
+}
+
+// --- A picture: chosen or dropped, cut to a square, seen before it is sent ---
 
 class PictureField extends HTMLElement {
   connectedCallback() {
-    const input = this.querySelector('input[type="file"]');
-    const face = this.querySelector("[data-avatar]");
-    const remove = this.querySelector('input[type="checkbox"]');
-    if (!input || !face) return;
-    const before = [...face.childNodes];
+    this.input = this.querySelector('[type="file"]');
+    this.face = this.querySelector("[data-avatar]");
+    this.remover = this.querySelector('[type="checkbox"]');
+    this.none = { nodes: [...this.face.childNodes] };
+    this.choice = this.none;
+    const choose = (file) => (this.chosen = this.choose(file));
+    this.input.addEventListener("change", () => choose(this.input.files[0]));
+    this.remover?.addEventListener("change", () => this.remover.checked && this.take(this.none));
+    for (const kind of ["dragover", "dragleave", "drop"]) {
+      this.addEventListener(kind, (event) => {
+        event.preventDefault();
+        this.classList.toggle("over", kind === "dragover");
+        if (kind === "drop") choose(event.dataTransfer.files[0]);
+      });
+    }
+  }
 
-    input.addEventListener("change", async () => {
-      face.replaceChildren(...before);
-      const [file] = input.files;
-      if (!file) return;
-      if (remove) remove.checked = false;
-      try {
-        const preview = await square(file, 160);
-        if (input.files[0] === file) face.replaceChildren(preview);
-      } catch {
-        // Not a picture that this browser can draw; the server says what is wrong with it.
-      }
-    });
-    remove?.addEventListener("change", () => {
-      if (!remove.checked) return;
-      input.value = "";
-      face.replaceChildren(...before);
-    });
+  // The plain form carries it from now on.
+  take(choice) {
+    const files = new DataTransfer();
+    if (choice.file) files.items.add(choice.file);
+    this.input.files = files.files;
+    this.face.replaceChildren(...choice.nodes);
+    if (choice.file && this.remover) this.remover.checked = false;
+    this.choice = choice;
+  }
+
+  async choose(file) {
+    if (!file) return this.take(this.none);
+    const picture = await createImageBitmap(file).catch(() => null);
+    // Not one that this browser can draw: the server says what is wrong with it.
+    if (!picture) return this.take({ file, nodes: this.none.nodes });
+    const canvas = await crop(picture);
+    this.input.focus();
+    if (!canvas) return this.take(this.choice);
+    this.face.replaceChildren(canvas);
+    const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92));
+    const name = file.name.replace(/\.\w+$/, "") + ".jpg";
+    this.take({ file: new File([blob], name, { type: blob.type }), nodes: [canvas] });
   }
 }
 
-async function square(file, edge) {
-  const picture = await createImageBitmap(file);
-  const side = Math.min(picture.width, picture.height);
-  const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = edge;
-  const left = (picture.width - side) / 2;
-  const top = (picture.height - side) / 2;
-  canvas.getContext("2d").drawImage(picture, left, top, side, side, 0, 0, edge, edge);
-  picture.close();
-  return canvas;
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+// The square that a person cuts out, as a canvas, or null.
+function crop(picture) {
+  const dialog = document.querySelector(".crop");
+  const view = dialog.querySelector("canvas");
+  const slider = dialog.querySelector("input");
+  const shorter = Math.min(picture.width, picture.height);
+  let side = shorter;
+  let x = picture.width / 2;
+  let y = picture.height / 2;
+
+  const draw = (canvas, edge) => {
+    canvas.width = canvas.height = edge;
+    const context = canvas.getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.fillStyle = "#fff"; // behind what is transparent
+    context.fillRect(0, 0, edge, edge);
+    context.drawImage(picture, x - side / 2, y - side / 2, side, side, 0, 0, edge, edge);
+    return canvas;
+  };
+  const within = (at, least, most) => Math.min(Math.max(at, least), most);
+  // By parts of the square.
+  const move = (right, down) => {
+    x = within(x - right * side, side / 2, picture.width - side / 2);
+    y = within(y - down * side, side / 2, picture.height - side / 2);
+    draw(view, 640);
+  };
+  const zoom = (length) => {
+    side = within(length, shorter / 4, shorter);
+    slider.value = (100 * shorter) / side;
+    move(0, 0);
+  };
+
+  const fingers = new Map();
+  const spread = () => {
+    const [one, other] = fingers.values();
+    return other && Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
+  };
+  view.onpointerdown = (event) => {
+    fingers.set(event.pointerId, event);
+    view.setPointerCapture(event.pointerId);
+  };
+  view.onpointermove = (event) => {
+    const before = fingers.get(event.pointerId);
+    if (!before) return;
+    const wide = spread();
+    fingers.set(event.pointerId, event);
+    const whole = view.clientWidth * fingers.size;
+    move((event.clientX - before.clientX) / whole, (event.clientY - before.clientY) / whole);
+    if (wide) zoom((side * wide) / spread());
+  };
+  view.onpointerup = view.onpointercancel = (event) => fingers.delete(event.pointerId);
+  view.onwheel = (event) => {
+    event.preventDefault();
+    zoom(side * Math.exp(event.deltaY / 400));
+  };
+  view.onkeydown = (event) => {
+    const arrow = ARROWS[event.key];
+    if (!arrow) return;
+    event.preventDefault();
+    move(arrow[0] / 20, arrow[1] / 20);
+  };
+  slider.oninput = () => zoom((100 * shorter) / slider.value);
+
+  dialog.returnValue = "";
+  dialog.showModal();
+  zoom(shorter);
+  return new Promise((done) => {
+    dialog.onclose = () => {
+      done(dialog.returnValue ? draw(document.createElement("canvas"), Math.min(side, 1024)) : null);
+    };
+  });
+}
+
+// --- Sending ---
+
+// A press of the button is one press, and shows.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method === "dialog") return;
+  if (form.dataset.sent) {
+    event.preventDefault();
+    return;
+  }
+  form.dataset.sent = "1";
+  const button = event.submitter ?? form.querySelector("button:not([type='button'])");
+  if (button) button.ariaDisabled = "true";
+  if (form.querySelector("picture-field")?.input.files.length) {
+    event.preventDefault();
+    deliver(form);
+  }
+});
+
+function release(form) {
+  delete form.dataset.sent;
+  form.querySelectorAll("[aria-disabled]").forEach((button) => (button.ariaDisabled = null));
+  form.querySelectorAll("progress").forEach((bar) => (bar.hidden = true));
+}
+// Back from the next page, or a download: the form can be sent again.
+addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach(release));
+
+// With a picture: the way is shown, and a line that breaks costs nothing.
+async function deliver(form) {
+  const bar = form.querySelector("progress");
+  const words = bar.nextElementSibling;
+  const say = (what) => {
+    words.textContent = words.dataset[what];
+    words.className = what;
+  };
+  bar.hidden = false;
+  say("sending");
+  await form.querySelector("picture-field").chosen;
+  try {
+    const answer = await send(form, (part) => (part < 1 ? (bar.value = part) : bar.removeAttribute("value")));
+    const next = answer.getResponseHeader("Location");
+    if (next) location.assign(next);
+    else show(answer.responseText, form.querySelector("picture-field").choice);
+  } catch {
+    release(form);
+    say("failed");
+  }
+}
+
+// How a form travels: the only place that knows.
+function send(form, progress) {
+  return new Promise((done, fail) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", form.action);
+    request.setRequestHeader("X-Follow", "self"); // a redirect comes as a header, see PageMiddleware
+    request.timeout = 120_000;
+    request.upload.onprogress = (event) => progress(event.loaded / event.total);
+    request.onload = () => done(request);
+    request.onerror = request.ontimeout = fail;
+    request.send(new FormData(form));
+  });
+}
+
+// A page that came back with a problem; the picture stays chosen, unless it is the problem.
+function show(html, choice) {
+  const page = new DOMParser().parseFromString(html, "text/html");
+  document.title = page.title;
+  document.body.replaceWith(page.body);
+  const field = document.querySelector("picture-field");
+  if (field && !field.querySelector(".wrong")) {
+    field.take(choice);
+    field.querySelector(".again")?.remove();
+  }
+  arrive();
+}
+
+// --- A code: sent when its last digit is there, typed or pasted ("4829 1375") ---
+
+document.addEventListener("input", ({ target }) => {
+  const { digits, tried } = target.dataset;
+  const code = target.value.replace(/[\s-]/g, "");
+  if (!digits || code === tried || !new RegExp(`^\\d{${digits}}$`).test(code)) return;
+  target.dataset.tried = code;
+  target.form.requestSubmit();
+});
+
+// --- On each page ---
+
+function arrive() {
+  for (const field of document.querySelectorAll("[data-own-zone]")) {
+    field.value ||= Intl.DateTimeFormat().resolvedOptions().timeZone;
+    if (field.selectedIndex < 0) field.value = "";
+  }
+  document.querySelector(".error-summary")?.focus();
+  // On phones the menu is a strip: bring the present page into view.
+  document.querySelector(".menu [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 }
 
 // --- Passkeys ---------------------------------------------------------------------------------------------
@@ -119,51 +323,4 @@ for (const button of document.querySelectorAll("[data-print]")) {
 customElements.define("passkey-form", PasskeyForm);
 customElements.define("password-field", PasswordField);
 customElements.define("picture-field", PictureField);
-
-// --- What is wrong ----------------------------------------------------------------------------------------
-
-const summary = document.querySelector(".error-summary");
-if (summary) {
-  // The page asks for it with `autofocus`; this is for browsers that know that of inputs only.
-  if (!("autofocus" in HTMLElement.prototype)) summary.focus();
-  summary.addEventListener("click", (event) => {
-    const link = event.target.closest("a[href^='#']");
-    const field = link && document.getElementById(link.hash.slice(1));
-    if (!field) return;
-    event.preventDefault();
-    const label = field.closest(".field")?.querySelector(".label") ?? field;
-    label.scrollIntoView({ block: "start" });
-    field.focus({ preventScroll: true });
-  });
-}
-
-// --- A press of the button is one press -------------------------------------------------------------------
-
-document.addEventListener("submit", (event) => {
-  const form = event.target;
-  if (form.dataset.sent) {
-    event.preventDefault();
-    return;
-  }
-  form.dataset.sent = "1";
-  const button = event.submitter ?? form.querySelector("button:not([type='button'])");
-  button?.setAttribute("aria-disabled", "true");
-});
-// Back from the next page, or a download: the form can be sent again.
-addEventListener("pageshow", () => {
-  for (const form of document.querySelectorAll("form[data-sent]")) {
-    delete form.dataset.sent;
-    form.querySelectorAll("[aria-disabled]").forEach((button) => button.removeAttribute("aria-disabled"));
-  }
-});
-
-// --- Times in the reader's own zone -----------------------------------------------------------------------
-
-const format = new Intl.DateTimeFormat(document.documentElement.lang || undefined, { dateStyle: "long", timeStyle: "short" });
-for (const time of document.querySelectorAll("time[datetime]")) {
-  const at = new Date(time.dateTime);
-  if (!Number.isNaN(at.valueOf())) time.title = format.format(at);
-}
-
-// On phones the menu is a strip: bring the present page into view.
-document.querySelector(".menu [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+arrive();

@@ -217,12 +217,13 @@ def test_it_holds_all_that_is_kept(alice: User, phone: Session, origin: Origin) 
 
 
 def test_it_speaks_the_language_of_the_user_s_mails(alice: User, phone: Session) -> None:
-    User.objects.filter(id=alice.id).update(language="de")
+    User.objects.filter(id=alice.id).update(language="de", time_zone="Europe/Berlin")
     alice.refresh_from_db()
     found = copy_of(alice)
     assert found["README.txt"].decode().startswith("Was Crew (")
     assert json.loads(found["events.json"])[0]["what"] == "Angemeldet"
-    assert json.loads(found["profile.json"])["language"] == "de"
+    profile = json.loads(found["profile.json"])
+    assert (profile["language"], profile["time_zone"]) == ("de", "Europe/Berlin")
 
 
 def test_every_column_of_the_account_and_its_devices_is_in_it_or_left_out_on_purpose() -> None:

@@ -1,13 +1,15 @@
 """The pages of somebody who is signed in: profile, address, devices."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from django.utils import timezone
 from django.utils.timezone import now
 from post_office.models import STATUS, Email, RecipientDeliveryStatus
 
@@ -42,6 +44,82 @@ def test_what_is_wrong_in_the_profile_is_said_beside_it(alices_page: Client, bob
     refused(save(alices_page, gender="x"), "gender")
     refused(save(alices_page, username=""), "username")
     assert User.objects.get(first_name="Alice").last_name == ""
+
+
+def test_language_and_time_zone_are_chosen_on_the_profile(alices_page: Client, alice: User) -> None:
+    html = sound(alices_page.get("/account/profile/"))
+    assert '<option value="en" selected>English</option>' in html
+    assert '<optgroup label="Europe">' in html
+    assert '<option value="" selected>As the service: UTC</option>' in html
+    answer = save(alices_page, language="de", time_zone="Europe/Berlin")
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == "/account/profile/"
+    alice.refresh_from_db()
+    assert (alice.language, alice.time_zone) == ("de", "Europe/Berlin")
+    html = sound(alices_page.get("/account/profile/"))
+    assert '<html lang="de"' in html
+    assert "Dein Profil ist gespeichert." in html
+    assert '<option value="Europe/Berlin" selected>Berlin</option>' in html
+
+
+def test_a_page_in_another_language_than_that_of_the_mails_stays_in_it(alices_page: Client) -> None:
+    User.objects.update(language="en")
+    answer = alices_page.post(
+        "/account/profile/", {**PROFILE, "language": "en", "time_zone": ""}, headers={"accept-language": "fr"}
+    )
+    assert settings.LANGUAGE_COOKIE_NAME not in answer.cookies
+    assert '<html lang="fr"' in sound(alices_page.get("/account/profile/", headers={"accept-language": "fr"}))
+
+
+def test_a_page_from_before_these_fields_changes_neither(alices_page: Client, alice: User) -> None:
+    User.objects.update(language="fr", time_zone="Asia/Tokyo")
+    assert save(alices_page, first_name="Ada").status_code == 302
+    alice.refresh_from_db()
+    assert (alice.first_name, alice.language, alice.time_zone) == ("Ada", "fr", "Asia/Tokyo")
+
+
+def test_a_zone_that_is_on_no_list_of_cities_stays_chosen(alices_page: Client) -> None:
+    User.objects.update(time_zone="Etc/GMT-3")
+    assert '<option value="Etc/GMT-3" selected>Etc/GMT-3</option>' in sound(alices_page.get("/account/profile/"))
+
+
+def test_a_language_or_zone_that_nobody_knows_is_said_beside_it(alices_page: Client) -> None:
+    refused(save(alices_page, language="xx", time_zone="Europe/Nowhere"), "language", "time_zone")
+
+
+def test_times_are_told_in_the_zone_that_was_chosen(alices_page: Client, phone: Session) -> None:
+    at = datetime(2026, 5, 3, 12, 0, tzinfo=UTC)
+    Session.objects.filter(id=phone.id).update(last_used_at=at)
+    Event.objects.update(created_at=at)
+    for zone, told, written in (
+        ("", "3 May 2026, 12:00 UTC", "2026-05-03T12:00:00+00:00"),
+        ("Asia/Tokyo", "3 May 2026, 21:00 (Asia/Tokyo)", "2026-05-03T21:00:00+09:00"),
+    ):
+        User.objects.update(time_zone=zone)
+        for path in ("devices", "activity"):
+            assert f'<time datetime="{written}" title="{told}">' in sound(alices_page.get(f"/account/{path}/"))
+
+
+def test_the_zone_of_one_reader_is_not_that_of_the_next(alices_page: Client, page: Client) -> None:
+    User.objects.update(time_zone="Asia/Tokyo")
+    alices_page.get("/account/devices/")
+    assert str(timezone.get_current_timezone()) == "UTC"
+
+
+def test_a_third_username_within_thirty_days_is_refused_beside_the_field_and_says_when(
+    alices_page: Client, alice: User
+) -> None:
+    assert "Changes in 30 days: at most 2." in sound(alices_page.get("/account/profile/"))
+    for name in ("alicia", "lissy"):
+        assert save(alices_page, username=name).status_code == 302
+    answer = save(alices_page, username="ally", last_name="Lind")
+    html = refused(answer, "username", status=429)
+    day = f"{now() + timedelta(days=30):%-d %B %Y}"
+    assert f"You can change it again on {day}" in html
+    assert 'value="Lind"' in html
+    assert int(answer.headers["Retry-After"]) > 29 * 86400
+    alice.refresh_from_db()
+    assert (alice.username, alice.last_name) == ("lissy", "")
 
 
 def test_a_picture_is_set_and_removed(alices_page: Client, alice: User) -> None:

@@ -70,6 +70,7 @@ MEMBER: dict[str, int | str] = {
     "language": 405,
 }
 WITH_ARGUMENTS = {
+    "brand_stylesheet",
     "mail_html",
     "email_undo",
     "deletion_undo",

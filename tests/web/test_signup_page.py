@@ -42,12 +42,12 @@ def test_only_three_fields_are_needed(page: Client) -> None:
 
 
 def test_what_is_wrong_is_said_beside_each_field_and_what_was_typed_stays(page: Client) -> None:
-    body = {"username": "a", "email": "nowhere", "password": "short", "first_name": "<b>", "last_name": "Lind"}
+    body = {"username": "a", "email": "nowhere", "password": "tiny", "first_name": "<b>", "last_name": "Lind"}
     answer = sign_up(page, **body, gender="female", picture=upload())
     html = refused(answer, "username", "email", "password", "first_name")
     for typed in ('value="a"', 'value="nowhere"', 'value="Lind"'):
         assert typed in html
-    assert "short" not in html
+    assert "tiny" not in html
     assert "Choose the picture again" in html
     assert not User.objects.exists()
 

@@ -36,6 +36,7 @@ def test_a_claim_that_lapsed_is_null(alices_api: Api) -> None:
         ("username", "countess"),
         ("first_name", ""),
         ("language", "ar"),
+        ("time_zone", "Europe/Berlin"),
     ],
 )
 def test_only_what_is_sent_is_changed(alices_api: Api, field: str, value: str) -> None:
@@ -56,6 +57,27 @@ def test_a_language_that_nobody_speaks_here_is_refused_and_empty_is_that_of_the_
     assert patch(alices_api, {"language": ""}).json()["language"] == "en"
 
 
+def test_a_time_zone_that_nobody_knows_is_refused_and_none_was_chosen_at_first(alices_api: Api) -> None:
+    assert alices_api.get("/me").json()["time_zone"] == ""
+    patch(alices_api, {"time_zone": "Asia/Kolkata"})
+    for zone in ("Asia/Nowhere", "UTC+2", "asia/kolkata"):
+        assert wrong_fields(patch(alices_api, {"time_zone": zone})) == {"time_zone": "time_zone_unknown"}
+    assert alices_api.get("/me").json()["time_zone"] == "Asia/Kolkata"
+    assert patch(alices_api, {"time_zone": ""}).json()["time_zone"] == ""
+
+
+def test_a_third_change_of_the_username_is_refused_with_the_time_to_come_back(alices_api: Api) -> None:
+    for name in ("alicia", "lissy"):
+        assert patch(alices_api, {"username": name}).status_code == 200
+    answer = patch(alices_api, {"username": "ally"})
+    assert answer.status_code == 429
+    problem = answer.json()
+    assert (problem["code"], problem["action"]) == ("username_change_limited", "retry")
+    assert problem["retry_after"] == int(answer.headers["Retry-After"]) > 29 * 86400
+    assert "You can change it again on" in problem["detail"]
+    assert patch(alices_api, {"first_name": "Ally"}).status_code == 200
+
+
 def test_an_empty_change_changes_nothing(alices_api: Api) -> None:
     before = alices_api.get("/me")
     answer = patch(alices_api, {})
@@ -63,7 +85,7 @@ def test_an_empty_change_changes_nothing(alices_api: Api) -> None:
     assert answer.headers["ETag"] == before.headers["ETag"]
 
 
-@pytest.mark.parametrize("field", ["username", "first_name", "last_name", "gender", "language"])
+@pytest.mark.parametrize("field", ["username", "first_name", "last_name", "gender", "language", "time_zone"])
 def test_null_is_refused(alices_api: Api, field: str) -> None:
     assert set(wrong_fields(patch(alices_api, {field: None}))) == {field}
 

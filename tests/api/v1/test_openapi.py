@@ -187,6 +187,7 @@ def test_the_shapes_are_those_that_were_promised(served: Contract) -> None:
         "last_name",
         "gender",
         "language",
+        "time_zone",
         "picture",
         "created_at",
         "updated_at",

@@ -15,7 +15,8 @@ from tests.services.test_breached_passwords import BREACHED, Server, running
 
 def test_a_new_account_is_signed_in_at_once(api: Api) -> None:
     device = {"name": "Ada's iPhone", "platform": "iOS 20", "app_version": "1.0"}
-    body = sign_up_body("Ada", first_name=" Ada ", last_name="Lind  qvist", gender="female", device=device)
+    names = {"first_name": " Ada ", "last_name": "Lind  qvist"}
+    body = sign_up_body("Ada", **names, gender="female", time_zone="Asia/Tokyo", device=device)
     answer = api.post("/signup", body, HTTP_ACCEPT_LANGUAGE="fr-CH, de;q=0.5")
     assert answer.status_code == 201
     assert answer.headers["Cache-Control"] == "no-store"
@@ -31,6 +32,7 @@ def test_a_new_account_is_signed_in_at_once(api: Api) -> None:
         "last_name": "Lind qvist",
         "gender": "female",
         "language": "fr",
+        "time_zone": "Asia/Tokyo",
         "picture": None,
         "deletion_planned_for": None,
         "created_at": "",

@@ -1,0 +1,48 @@
+"""In which zone people are told times: the one they chose, else the service's (TIME_ZONE)."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from zoneinfo import ZoneInfo, available_timezones
+
+from django.conf import settings
+from django.utils.formats import date_format
+from django.utils.timezone import get_current_timezone, localtime
+
+from accounts.models import User
+
+NAME_MAX_LENGTH = 64
+# Files beside the zones that are none.
+_NO_ZONES = frozenset({"Factory", "localtime", "posixrules"})
+REGIONS = (
+    "Africa", "America", "Antarctica", "Arctic", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def names() -> frozenset[str]:
+    """Every name that this machine knows, old spellings too: browsers still say Asia/Calcutta."""
+    return frozenset(available_timezones() - _NO_ZONES)
+
+
+@lru_cache(maxsize=1)
+def cities() -> Mapping[str, tuple[str, ...]]:
+    """{region: the names in it}, for people to choose from."""
+    return {region: tuple(sorted(name for name in names() if name.startswith(f"{region}/"))) for region in REGIONS}
+
+
+def known_or_none(name: str) -> str:
+    """The name, or "" for one that means nothing here: what a browser says of itself must not fail a sign-up."""
+    return name if name in names() else ""
+
+
+def zone_of(user: User) -> ZoneInfo:
+    # A name may leave the machine's list with its next update.
+    return ZoneInfo(known_or_none(user.time_zone) or settings.TIME_ZONE)
+
+
+def moment(at: datetime) -> str:
+    """Day, time and zone, in the active language and zone."""
+    zone = get_current_timezone()
+    day = date_format(localtime(at, zone), "DATETIME_FORMAT")
+    return f"{day} UTC" if str(zone) == "UTC" else f"{day} ({str(zone).replace('_', ' ')})"

@@ -1,0 +1,8 @@
+"""Times as people are told them: {{ at|moment }}."""
+
+from django import template
+
+from accounts.services import time_zones
+
+register = template.Library()
+register.filter("moment", time_zones.moment)
