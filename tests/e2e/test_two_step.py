@@ -148,4 +148,3 @@ def test_an_authenticator_app_and_a_recovery_code(either: Page, name: str, reque
     sign_out(page)
     sign_in(page, name, PASSWORD)
     expect(page.get_by_text(f"@{name}")).to_be_visible()
-
