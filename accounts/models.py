@@ -97,6 +97,9 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.Index("id", condition=Q(is_active=True), name="user_active_ids"),
             models.Index("created_at", condition=Q(email_verified=False), name="user_unproved"),
             models.Index("deletes_at", condition=Q(deletes_at__isnull=False), name="user_deletion_planned"),
+            # The admin's filters by what few have.
+            models.Index("id", condition=Q(is_active=False), name="user_disabled"),
+            models.Index("id", condition=Q(is_staff=True), name="user_staff"),
         ]
 
     def __str__(self) -> str:
