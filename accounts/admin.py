@@ -13,10 +13,11 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.forms import BaseInlineFormSet
+from django.forms import BaseInlineFormSet, Media
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.functional import Promise, cached_property
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
@@ -55,6 +56,8 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
     sortable_by = ()  # by what has no index either
     list_per_page = 50
     list_max_show_all = 0
+    # What is only looked at needs little of the admin's JavaScript, which also puts styles into elements.
+    media = Media(js=["admin/js/vendor/jquery/jquery.min.js", "admin/js/jquery.init.js", "admin/js/actions.js"])
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -110,6 +113,8 @@ class Tab(admin.TabularInline):  # type: ignore[type-arg]
     ordering = ("-pk",)
     extra = 0
     can_delete = False
+    show_change_link = True
+    media = Media()
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -230,7 +235,9 @@ class MailTab(Tab):
 
     @admin.display(description=_("subject"))
     def subject(self, row: MailOwner) -> str:
-        return str(row.mail.subject)
+        return format_html(
+            '<a href="{}">{}</a>', reverse("admin:post_office_email_change", args=[row.mail_id]), row.mail.subject
+        )
 
     @admin.display(description=_("state"))
     def status(self, row: MailOwner) -> str:
@@ -251,7 +258,6 @@ class UserAdmin(OfUser):
     list_display = ("username", "email", "email_verified", "is_active", "is_staff", "created_at")
     list_filter = ("is_active", "is_staff", "email_verified", "gender", DeletionPlanned)
     ordering = ("-id",)
-    actions_selection_counter = False
     inlines = (DeviceTab, EventTab, MailTab)
     change_form_template = "admin/accounts/user/change_form.html"
     fieldsets = (

@@ -1,8 +1,6 @@
 """The public door of docker-compose.yml, in front of the service under HTTPS: what it adds and what it leaves alone."""
 
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +8,11 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from project.embedded import BASE, free_ports
+from project.embedded import free_ports
 from tests.conftest import PASSWORD
 from tests.e2e.conftest import Service, eventually
+from tests.e2e.nginx import NGINX, nginx
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 pytestmark = pytest.mark.skipif(not NGINX, reason="no nginx here: apt-get install nginx-light")
 
 SAFETY = {
@@ -40,20 +38,6 @@ HTTPS = {"X-Forwarded-Proto": "https", "Host": "accounts.example.com"}
 def door(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     folder = tmp_path_factory.mktemp("nginx")
     listen, web = free_ports(2)
-    conf = (BASE / "docker/nginx.conf").read_text()
-    for theirs, ours in (
-        ("listen 8080", f"listen 127.0.0.1:{listen}"),
-        ("server web:8000", f"server 127.0.0.1:{web}"),
-        ("pid /tmp/nginx.pid", f"pid {folder}/pid"),
-        ("_path /tmp/", f"_path {folder}/"),
-        ("include mime.types", "include /etc/nginx/mime.types"),
-        ("access_log /dev/stdout", f"access_log {folder}/access.log"),
-        ("error_log /dev/stderr", f"error_log {folder}/error.log"),
-    ):
-        assert theirs in conf
-        conf = conf.replace(theirs, ours)
-    (folder / "nginx.conf").write_text("daemon off;\n" + conf)
-    folder.chmod(0o755)
     before = service.settings
     settings = {
         **before,
@@ -64,7 +48,7 @@ def door(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     service.settings = settings
     service.run_web("web under https", web)
     service.settings = before
-    process = subprocess.Popen([str(NGINX), "-c", f"{folder}/nginx.conf", "-p", str(folder)])
+    process = nginx(folder, listen=listen, web=web)
     made = Door(f"http://127.0.0.1:{listen}", service, folder, settings)
     try:
         eventually(lambda: service.ready(web), within=30)

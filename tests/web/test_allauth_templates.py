@@ -15,7 +15,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.test import RequestFactory
-from django.urls import NoReverseMatch, clear_url_caches, include, path, re_path, reverse
+from django.urls import NoReverseMatch, URLPattern, URLResolver, clear_url_caches, include, path, re_path, reverse
 from django.utils.timezone import now
 from pytest_django import Settings
 
@@ -68,7 +68,7 @@ def _every_name_leads_somewhere(settings: Settings) -> Iterator[None]:
     def nowhere(request: HttpRequest, **_: object) -> HttpResponse:
         return HttpResponse()
 
-    routes = [path("", include("project.urls"))]
+    routes: list[URLPattern | URLResolver] = [path("", include("project.urls"))]
     for name, names, positional in used:
         try:
             reverse(name)
@@ -117,7 +117,7 @@ def test_each_page_of_allauth_is_in_our_layout(alice: User, template: str, state
     form = AnyForm({"email": "no"} if state == "with mistakes" else None)
     for user in (alice, AnonymousUser()):
         request.user = user
-        html = render_to_string(template, context(request, user, form), request=request)
+        html: str = render_to_string(template, context(request, user, form), request=request)
         if template in {"account/phone_change.html", "account/email_change.html"}:
             html = html.replace(INERT, "<form")
         sound(HttpResponse(html))
@@ -128,4 +128,5 @@ def test_each_page_of_allauth_is_in_our_layout(alice: User, template: str, state
             assert re.search(r'class="(?:[\w-]+ )*(?:button|language|reveal)\b', button), button
         for field in re.findall(r"<(?:input|select|textarea)\b[^>]*>", html):
             if 'type="hidden"' not in field and (found := re.search(r'\bid="([^"]+)"', field)):
-                assert f'for="{found[1]}"' in html or "aria-label" in field, field
+                within = re.search(r"<label[^>]*>\s*" + re.escape(field), html)
+                assert within or f'for="{found[1]}"' in html or "aria-label" in field, field
