@@ -28,6 +28,8 @@ _AT_ONCE = """() => {
     document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
 }"""
 WORDS = {"site_name": "Crew", "languages": settings.LANGUAGES, "mb": 10, "retry_after": 30}
+# What it is called when nobody has taken its head off.
+CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
 NOBODYS = f"{'0' * 32}-{'x' * 43}"  # a key that was never given out
 
 
@@ -236,8 +238,7 @@ class Cast:
             headers = {"Authorization": f"Bearer {tokens[name]}"}
             answer = requests.put(f"{service.url}/api/v1/me/picture", files=picture, headers=headers, timeout=10)
             assert answer.ok, answer.text
-        for device in ("Mira's phone", "Tablet in the kitchen"):
-            self._sign_in_app("mira", device)
+        self._sign_in_app("mira", "Tablet in the kitchen")
         assert service.post("/me/export", {}, tokens["mira"]).ok
         assert service.post("/me/deletion", {"password": PASSWORD}, tokens["lea"]).ok
         assert service.post("/me/email", {"email": "omar2@example.com", "password": PASSWORD}, tokens["omar"]).ok
@@ -268,9 +269,11 @@ class Cast:
         return self
 
     def _sign_up(self, name: str) -> str:
+        # Nils has told nothing that he need not.
+        names = {"first_name": name.title(), "last_name": "Lindqvist"} if name != "nils" else {}
         person = {
-            "username": name, "email": f"{name}@example.com", "password": PASSWORD,
-            "first_name": "" if name == "nils" else name.title(), "last_name": "" if name == "nils" else "Lindqvist",
+            "username": name, "email": f"{name}@example.com", "password": PASSWORD, **names,
+            "device": {"name": f"{name.title()}'s phone"},
         }  # fmt: skip
         answer = self.service.post("/signup", person)
         assert answer.ok, answer.text
@@ -281,7 +284,7 @@ class Cast:
         assert self.service.post("/token", body).ok
 
     def signed_in(self, name: str) -> Any:
-        context = self.browser.new_context(base_url=self.service.url)
+        context = self.browser.new_context(base_url=self.service.url, user_agent=CHROME)
         page = context.new_page()
         sign_in(page, name, PASSWORD)
         page.wait_for_url("**/account/**")
@@ -305,7 +308,7 @@ class Cast:
                 self._cookies[who] = self.signed_in(who)
             self._contexts[who, language] = self.browser.new_context(
                 base_url=self.service.url, locale=language, viewport=DESK,
-                reduced_motion="reduce", storage_state=self._cookies.get(who),
+                reduced_motion="reduce", user_agent=CHROME, storage_state=self._cookies.get(who),
             )  # fmt: skip
         return self._contexts[who, language]
 
