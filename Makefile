@@ -25,7 +25,7 @@ client = echo '$(1) ...' && folder=clients/$$(echo $(1) | tr A-Z a-z) && { $(GEN
 	|| { tail -n 20 $$folder.log; false; }; } && rm $$folder.log
 
 .DEFAULT_GOAL := help
-.PHONY: help run manage test check fix contract messages release clients seed bench requirements $(CHECKS)
+.PHONY: help run manage test check fix contract messages release clients seed bench shots lighthouse requirements $(CHECKS)
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 20
@@ -67,6 +67,12 @@ seed: .venv/.synced ## alice, bob and 1,000 others, with pictures
 
 bench: .venv/.synced ## requests a second on fresh servers; ARGS=mail the mail queue, ARGS=timing who has an account
 	@$(PY) -m project.embedded fresh $(PY) -m tests.bench $(ARGS)
+
+shots: .venv/.synced ## a picture of every page in every state, into shots/; ARGS=readme those of README (it wants a chromium)
+	@$(PY) -m project.embedded fresh $(PY) -m tests.e2e.shots $(ARGS)
+
+lighthouse: .venv/.synced ## Lighthouse on sign-in and overview, figures into docs/bench/ (it wants a chromium, node and npm)
+	@$(PY) -m project.embedded fresh $(PY) -m tests.bench.lighthouse
 
 requirements: .venv/.synced ## write requirements*.txt anew from pyproject.toml; UPGRADE=1 takes newer versions
 	@$(COMPILE) --output-file requirements.txt && $(COMPILE) --group dev --output-file requirements-dev.txt

@@ -165,9 +165,17 @@ class RecentSignInNeeded(AccountError):
 
 class LastSuperuser(AccountError):
     code = "last_superuser"
-    message = _(
-        "Nobody else has every right on this service. Give another account these rights first, then delete this one."
-    )
+    message = _("Nobody else has every right on this service. Give another account these rights first.")
+
+
+class NotAllowed(AccountError):
+    code = "not_allowed"
+    message = _("You may not do that to this account.")
+
+
+class OwnAccount(AccountError):
+    code = "own_account"
+    message = _("You can't do that to your own account: it would lock you out.")
 
 
 class EmailNotVerified(AccountError):

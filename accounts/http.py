@@ -13,6 +13,9 @@ from uuid import UUID, uuid4
 from django import forms
 from django.conf import settings
 from django.contrib.auth import logout
+from django.contrib.messages.storage.cookie import CookieStorage
+from django.contrib.messages.storage.fallback import FallbackStorage
+from django.contrib.messages.storage.session import SessionStorage
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone, translation
@@ -122,6 +125,20 @@ class RequestMiddleware:
         return response
 
 
+# Of both faces; the rest of what browsers should know is Django's own (SecurityMiddleware) or each face's policy.
+PERMISSIONS = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+
+
+class MessageCookie(CookieStorage):
+    cookie_name = settings.MESSAGE_COOKIE_NAME
+
+
+class Messages(FallbackStorage):
+    """Django's own, but for the cookie's name."""
+
+    storage_classes = (MessageCookie, SessionStorage)
+
+
 class PageMiddleware:
     """The safety of pages: no inline script or style anywhere, nothing from a foreign host but pictures from the
     bucket, no body larger than a picture with its form."""
@@ -151,7 +168,7 @@ class PageMiddleware:
             # use up the notice that waits there.
             response.status_code = HTTPStatus.OK
         response.setdefault("Content-Security-Policy", self.policy)
-        response.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()")
+        response.setdefault("Permissions-Policy", PERMISSIONS)
         if getattr(request, "user", None) is not None and request.user.is_authenticated:
             response.setdefault("Cache-Control", "no-store")
         return response

@@ -22,6 +22,7 @@ SAMPLES: Mapping[Message, dict[str, Any]] = {
     Message.RESET_PASSWORD: {"code": "48291375", "link": f"{settings.PUBLIC_URL}/account/password/reset/key/{_KEY}/"},
     Message.ADDRESS_TAKEN: {"other": "ada.lovelace"},
     Message.PASSWORD_CHANGED: {},
+    Message.PASSWORD_REVOKED: {"code": "48291375", "link": f"{settings.PUBLIC_URL}/account/password/reset/key/{_KEY}/"},
     Message.EMAIL_CHANGED: {
         "email": "ada.new@example.com",
         "link": f"{settings.PUBLIC_URL}/account/email/undo/{_KEY}/",

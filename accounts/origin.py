@@ -32,6 +32,7 @@ class Origin:
     device: Device | None = None
     known_as: str = ""  # the label of an origin that was stored
     language: str = ""  # the one that the request is answered in
+    by_staff: bool = False  # services/staff.py
 
     @property
     def label(self) -> str:

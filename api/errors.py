@@ -56,6 +56,8 @@ CASES: dict[type[AccountError], Case] = {
     errors.WrongPassword: Case(403, Action.FIX_INPUT),
     errors.RecentSignInNeeded: Case(403, Action.REAUTHENTICATE),
     errors.LastSuperuser: Case(409, Action.NONE),
+    errors.NotAllowed: Case(403, Action.NONE),
+    errors.OwnAccount: Case(409, Action.NONE),
     errors.EmailNotVerified: Case(403, Action.FIX_INPUT),
     errors.AccountDisabled: Case(403, Action.NONE),
     errors.InvalidCode: Case(400, Action.FIX_INPUT),

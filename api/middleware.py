@@ -8,7 +8,7 @@ from django.utils import translation
 from django.utils.http import http_date
 from django.utils.translation import get_language_from_request
 
-from accounts.http import GetResponse
+from accounts.http import PERMISSIONS, GetResponse
 from accounts.services import usage
 from api import errors
 
@@ -17,6 +17,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
+    "Permissions-Policy": PERMISSIONS,
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -41,6 +42,12 @@ class ProblemMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self._answer(request)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    def _answer(self, request: HttpRequest) -> HttpResponse:
         if request.method == "HEAD":
             request.method = "GET"  # RFC 9110: wherever GET is answered; the server leaves the body out
         if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "") and not request.META.get("CONTENT_LENGTH"):
@@ -57,8 +64,6 @@ class ProblemMiddleware:
             usage.count(version[1], app_version)
         if request.path.startswith("/api/v1/"):
             _say_how_long(response)
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
         return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse:

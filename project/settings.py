@@ -83,7 +83,9 @@ INSTALLED_APPS = [
 # Pages walk through all of these, the API through none but its own (project/wsgi.py).
 MIDDLEWARE = [
     "accounts.http.RequestMiddleware",
+    # These three before whatever may refuse a request: a refusal has their headers too.
     "django.middleware.security.SecurityMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "accounts.http.PageMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -93,10 +95,13 @@ MIDDLEWARE = [
     "accounts.http.BrowserSessionMiddleware",
     "accounts.http.TimeZoneMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
 ]
-API_MIDDLEWARE = ["accounts.http.RequestMiddleware", "api.middleware.ProblemMiddleware"]
+API_MIDDLEWARE = [
+    "accounts.http.RequestMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "api.middleware.ProblemMiddleware",
+]
 
 TEMPLATES = [
     {
@@ -410,6 +415,8 @@ LANGUAGE_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_NAME = f"{_host_prefix}csrf"
 CSRF_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_HTTPONLY = True
+MESSAGE_STORAGE = "accounts.http.Messages"
+MESSAGE_COOKIE_NAME = f"{_host_prefix}messages"
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 CSRF_FAILURE_VIEW = "accounts.views.csrf_failure"
 SECURE_SSL_REDIRECT = False  # the proxy's task: behind it every request looks like plain HTTP
@@ -417,6 +424,8 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY_C
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
+# Other sites learn nothing of an address (the bucket of the pictures neither), and where a mailed key stands in one,
+# our own log leaves it out. With "no-referrer" browsers would name no origin in forms, which CSRF protection asks for.
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"

@@ -39,6 +39,7 @@ class Kind(StrEnum):
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - the name of an event
     PASSWORD_RESET_REQUESTED = "password.reset_requested"  # noqa: S105
     PASSWORD_RESET = "password.reset"  # noqa: S105
+    PASSWORD_REVOKED = "password.revoked"  # noqa: S105
     TWO_STEP_ENABLED = "two_step.enabled"
     TWO_STEP_DISABLED = "two_step.disabled"
     TWO_STEP_FAILED = "two_step.failed"
@@ -52,6 +53,7 @@ class Kind(StrEnum):
     EMAIL_CHANGED = "email.changed"
     EMAIL_CHANGE_UNDONE = "email.change_undone"
     EMAIL_CONFIRMED = "email.confirmed"
+    EMAIL_CONFIRMATION_RESENT = "email.confirmation_resent"
     EMAIL_CLAIM_LAPSED = "email.claim_lapsed"
     EMAIL_CLAIMED_ELSEWHERE = "email.claimed_elsewhere"
     USERNAME_CHANGED = "username.changed"
@@ -86,6 +88,7 @@ WORDS: dict[Kind, Words] = {
     Kind.PASSWORD_CHANGED: _("Password changed"),
     Kind.PASSWORD_RESET_REQUESTED: _("New password asked for"),
     Kind.PASSWORD_RESET: _("New password set by mail"),
+    Kind.PASSWORD_REVOKED: _("Password withdrawn: a new one must be chosen"),
     Kind.TWO_STEP_ENABLED: _("Two-step verification turned on"),
     Kind.TWO_STEP_DISABLED: _("Two-step verification turned off"),
     Kind.TWO_STEP_FAILED: _("Failed sign-in: right password, wrong code of the second step"),
@@ -99,6 +102,7 @@ WORDS: dict[Kind, Words] = {
     Kind.EMAIL_CHANGED: _("Email address changed"),
     Kind.EMAIL_CHANGE_UNDONE: _("Email address restored by the link to the earlier one; all devices signed out"),
     Kind.EMAIL_CONFIRMED: _("Email address confirmed"),
+    Kind.EMAIL_CONFIRMATION_RESENT: _("Mail to confirm the email address sent again"),
     Kind.EMAIL_CLAIM_LAPSED: _("Email address taken away: somebody else confirmed it"),
     Kind.EMAIL_CLAIMED_ELSEWHERE: _("Somebody entered your email address for another account"),
     Kind.USERNAME_CHANGED: _("Username changed"),
@@ -166,7 +170,7 @@ def record(
         ip=origin.ip,
         device=origin.label[:200],
         session_id=session.id if isinstance(session, Session) else session,
-        data=data,
+        data={**data, "by": "staff"} if origin.by_staff else data,
     )
 
 

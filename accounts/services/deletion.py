@@ -37,7 +37,7 @@ def request(*, user: User, session: Session, password: str, origin: Origin) -> d
     Raises WrongPassword, RecentSignInNeeded, LastSuperuser, RateLimited, Overloaded, SessionRevoked."""
     confirmed = logins.confirm_password(user=user, password=password, origin=origin) if password else None
     with transaction.atomic():
-        _require_another_superuser(user)
+        require_another_superuser(user)
         if confirmed is not None:
             logins.hold(user, confirmed)
         row = User.objects.hold().filter(id=user.id).first()
@@ -52,7 +52,7 @@ def request(*, user: User, session: Session, password: str, origin: Origin) -> d
     return row.deletes_at
 
 
-def _require_another_superuser(user: User) -> None:
+def require_another_superuser(user: User) -> None:
     """The last who has every right stays. All of them are held, so that no two go at once."""
     if not user.is_superuser:
         return

@@ -48,6 +48,7 @@ class Message(StrEnum):
     RESET_PASSWORD = "reset_password"  # noqa: S105 - the name of a mail
     ADDRESS_TAKEN = "address_taken"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
+    PASSWORD_REVOKED = "password_revoked"  # noqa: S105
     EMAIL_CHANGED = "email_changed"
     REFRESH_REUSED = "refresh_reused"
     NEW_DEVICE = "new_device"
@@ -63,7 +64,7 @@ class Message(StrEnum):
 
 
 # Somebody is waiting for these: before the notices.
-CODES = frozenset({Message.CONFIRM_EMAIL, Message.RESET_PASSWORD, Message.SIGN_IN})
+CODES = frozenset({Message.CONFIRM_EMAIL, Message.RESET_PASSWORD, Message.PASSWORD_REVOKED, Message.SIGN_IN})
 # The notice goes in place of a code, where somebody else has proved the address: whoever asked sees when it leaves,
 # and must not see which of the two it is.
 URGENT = CODES | {Message.ADDRESS_TAKEN}

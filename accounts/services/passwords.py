@@ -141,6 +141,26 @@ def answer(request: Challenge) -> None:
     )
 
 
+def revoke(user: User, *, origin: Origin) -> None:
+    """The password opens nothing any more, every device is signed out, and a mail leads to a new one, where there is
+    an address. In the caller's transaction, which holds the user."""
+    user.set_unusable_password()
+    user.save(update_fields=["password"])
+    sessions.end_others(user=user, keep=None, origin=origin)
+    challenges.close_all(user)
+    audit.record(audit.Kind.PASSWORD_REVOKED, user=user, origin=origin)
+    if not _may_mail(user, origin):
+        return
+    secrets = challenges.issue(Challenge.Kind.RESET_PASSWORD, user=user, email=user.email, origin=origin)
+    mail.send(
+        mail.Message.PASSWORD_REVOKED,
+        user=user,
+        origin=origin,
+        context={"code": secrets.code, "link": f"{settings.PUBLIC_URL}/account/password/reset/key/{secrets.key}/"},
+        expires_at=secrets.challenge.link_expires_at,
+    )
+
+
 def _may_mail(user: User, origin: Origin) -> bool:
     if not user.is_active or not user.email:
         return False

@@ -3,7 +3,6 @@
 import os
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from playwright.sync_api import Browser, Page, expect
 
@@ -57,9 +56,8 @@ def sign_in(page: Page) -> None:
 
 @pytest.mark.usefixtures("_ada")
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_each_page_fits_a_narrow_phone_and_axe_finds_nothing(
-    chromium: Browser, service: Service, language: str
-) -> None:
+def test_each_page_fits_a_narrow_phone(chromium: Browser, service: Service, language: str) -> None:
+    """What axe finds does not hang on the words: test_states.py."""
     page = phone(chromium, service, language)
     found: dict[str, object] = {}
 
@@ -70,8 +68,6 @@ def test_each_page_fits_a_narrow_phone_and_axe_finds_nothing(
             found[path] = f"{width} pixels wide"
         elif cut := page.evaluate(CUT):
             found[path] = cut
-        elif language in {"de", "ar"} and (wrong := Axe().run(page).response["violations"]):
-            found[path] = wrong
 
     for name in FOR_VISITORS:
         look(f"/account/{name}/")

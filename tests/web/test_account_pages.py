@@ -15,7 +15,7 @@ from post_office.models import STATUS, Email, RecipientDeliveryStatus
 
 from accounts.models import Event, MailOutage, Session, User
 from accounts.origin import Origin
-from accounts.services import passwords, sessions
+from accounts.services import sessions
 from tests.conftest import PASSWORD, Api, Mailbox, picture
 from tests.web.conftest import refused, signed_in, sound, upload
 
@@ -302,27 +302,6 @@ def test_a_bad_picture_saves_nothing_else_of_the_form(alices_page: Client, alice
     assert answer.status_code == 200
     alice.refresh_from_db()
     assert alice.picture == ""
-
-
-def test_staff_read_what_became_of_a_mail_but_not_the_mail(alices_page: Client, bob: User) -> None:
-    passwords.request_reset(login="bob", origin=Origin(ip=None))
-    passwords.answer_requests()
-    mail = Email.objects.get()
-    answer = alices_page.get(f"/admin/post_office/email/{mail.id}/change/")
-    assert answer.status_code == 200
-    assert "/password/reset/key/" not in answer.content.decode()
-    assert alices_page.get("/admin/post_office/email/").status_code == 200
-    assert alices_page.get(f"/admin/accounts/user/{bob.id}/change/").status_code == 200
-
-
-def test_staff_switch_an_account_off_and_its_sessions_end(alices_page: Client, bob: User) -> None:
-    row = sessions.begin(user=bob, kind=Session.Kind.APP, origin=Origin(ip=None))
-    assert alices_page.post(f"/admin/accounts/user/{bob.id}/change/", {}).status_code == 302
-    bob.refresh_from_db()
-    row.refresh_from_db()
-    assert not bob.is_active
-    assert row.ended_at is not None
-    assert Event.objects.filter(user=bob, kind="user.disabled").count() == 1
 
 
 # --- What became of the mail --------------------------------------------------------------------------------

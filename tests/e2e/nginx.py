@@ -1,0 +1,28 @@
+"""nginx with the configuration of docker-compose.yml, where there is one, in front of a web process on this machine."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from project.embedded import BASE
+
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+
+
+def nginx(folder: Path, *, listen: int, web: int) -> "subprocess.Popen[bytes]":
+    assert NGINX
+    conf = (BASE / "docker/nginx.conf").read_text()
+    for theirs, ours in (
+        ("listen 8080", f"listen 127.0.0.1:{listen}"),
+        ("server web:8000", f"server 127.0.0.1:{web}"),
+        ("pid /tmp/nginx.pid", f"pid {folder}/pid"),
+        ("_path /tmp/", f"_path {folder}/"),
+        ("include mime.types", "include /etc/nginx/mime.types"),
+        ("access_log /dev/stdout", f"access_log {folder}/access.log"),
+        ("error_log /dev/stderr", f"error_log {folder}/error.log"),
+    ):
+        assert theirs in conf
+        conf = conf.replace(theirs, ours)
+    (folder / "nginx.conf").write_text("daemon off;\n" + conf)
+    folder.chmod(0o755)  # its workers are another user
+    return subprocess.Popen([NGINX, "-c", f"{folder}/nginx.conf", "-p", str(folder)])

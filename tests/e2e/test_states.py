@@ -1,0 +1,121 @@
+"""What each page keeps in each of its states (states.py). STATES="sign in" walks through those alone whose name has
+these words."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import axe_playwright_python
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize
+
+from project.embedded import BASE
+from tests.e2e.chromium import browser
+from tests.e2e.conftest import Service
+from tests.e2e.states import DESK, PHONE, Cast, State, table
+
+pytestmark = browser
+
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text() + "\n;undefined"
+Rules = Sequence[str]
+# All rules on a desk by day, and elsewhere those that colours and sizes decide.
+ALL: Rules = ()
+COLOURS: Rules = ("color-contrast", "link-in-text-block")
+SIZES: Rules = (*COLOURS, "target-size", "scrollable-region-focusable", "region", "skip-link")
+LOOKS: Sequence[tuple[ViewportSize, Literal["light", "dark"], Rules]] = (
+    (DESK, "light", ALL),
+    (DESK, "dark", COLOURS),
+    (PHONE, "dark", SIZES),
+    (PHONE, "light", COLOURS),
+)
+# Django's own pages: the levels of WCAG, and not also what axe thinks good.
+WCAG: Rules = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
+
+
+@dataclass
+class Walked:
+    """What was found, by the state's name."""
+
+    html: Path
+    axe: dict[str, Any] = field(default_factory=lambda: defaultdict(dict))
+    too_wide: dict[str, int] = field(default_factory=dict)
+    complaints: dict[str, list[str]] = field(default_factory=dict)
+
+
+def axe(page: Page, rules: Rules) -> list[str]:
+    options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
+    found = page.evaluate("async (options) => (await axe.run(document, options)).violations", options)
+    return [
+        f"{wrong['id']}: {node['html'][:120]} {node['failureSummary'][:300]}"
+        for wrong in found
+        for node in wrong["nodes"]
+    ]
+
+
+def look(page: Page, state: State, walked: Walked) -> None:
+    page.evaluate(AXE)
+    for viewport, scheme, rules in LOOKS:
+        page.set_viewport_size(viewport)
+        page.emulate_media(color_scheme=scheme)
+        if wrong := axe(page, rules or (WCAG if state.by_others else ALL)):
+            walked.axe[state.name][f"{viewport['width']} {scheme}"] = wrong
+    page.set_viewport_size({"width": 320, "height": 640})
+    width = page.evaluate("document.documentElement.scrollWidth")
+    if width > 320 and not state.by_others:
+        walked.too_wide[state.name] = width
+
+
+@pytest.fixture(scope="module")
+def walked(chromium: Browser, service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
+    cast = Cast(service, chromium).gather()
+    found = Walked(tmp_path_factory.mktemp("html"))
+    for number, state in enumerate(table(cast)):
+        if os.environ.get("STATES", "") not in state.name:
+            continue
+        with cast.at(state) as shown:
+            if shown.complaints:  # those about axe's own styles would come later
+                found.complaints[state.name] = [*shown.complaints]
+            look(shown.page, state, found)
+            if not state.by_others:
+                (found.html / f"{number:02} {state.name}.html").write_text(shown.html)
+    yield found
+    cast.close()
+
+
+def listed(found: object) -> str:
+    return json.dumps(found, indent=1, ensure_ascii=False)
+
+
+def test_axe_finds_nothing_on_a_desk_and_on_a_phone_by_day_and_by_night(walked: Walked) -> None:
+    assert not walked.axe, listed(walked.axe)
+
+
+def test_nothing_scrolls_sideways_on_a_narrow_phone(walked: Walked) -> None:
+    assert not walked.too_wide, listed(walked.too_wide)
+
+
+def test_no_page_breaks_its_content_security_policy_or_fails_in_a_script(walked: Walked) -> None:
+    assert not walked.complaints, listed(walked.complaints)
+
+
+@pytest.mark.skipif(not shutil.which("npm"), reason="no node and npm here: apt-get install nodejs npm")
+def test_a_validator_passes_the_html_as_it_was_sent(walked: Walked) -> None:
+    assert list(walked.html.iterdir()) or "STATES" in os.environ
+    folder = BASE / "tests/e2e/html"
+    program = folder / "node_modules/.bin/html-validate"
+    if not program.exists():
+        command = ["npm", "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    config = folder / "html-validate.json"
+    done = subprocess.run(
+        [program, "--config", config, "--formatter", "text", "--ext", "html", walked.html],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,280 @@
+"""What staff do to an account: who may, what follows, and what both logs say of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.utils.timezone import now
+from pytest_django import Settings
+
+from accounts.errors import AccountDisabled, AccountError, InvalidCredentials, LastSuperuser, NotAllowed, OwnAccount
+from accounts.models import Challenge, Event, Session, User
+from accounts.origin import Device, Origin
+from accounts.services import audit, deletion, export, login, passwords, sessions, staff, two_step, users
+from tests.conftest import PASSWORD, Mailbox, make_user
+from tests.factors import passkey_on, two_step_on
+from tests.threads import each_at_once
+
+RULES = [
+    staff.disable,
+    staff.enable,
+    staff.revoke_password,
+    staff.end_sessions,
+    staff.resend_confirmation,
+    staff.call_off_deletion,
+    staff.remove_second_factors,
+]
+every = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+Rule = Callable[..., None]
+
+
+@pytest.fixture
+def clerk(db: None) -> User:
+    """Staff with the one right, and no other."""
+    made = make_user("clerk", is_staff=True)
+    made.user_permissions.add(Permission.objects.get(codename="change_user"))
+    return User.objects.get(id=made.id)
+
+
+@pytest.fixture
+def bobs_phone(bob: User) -> Session:
+    return sessions.begin(user=bob, kind=Session.Kind.APP, origin=Origin(ip="192.0.2.1", device=Device("Bob's phone")))
+
+
+def kinds(user: User) -> list[str]:
+    return list(Event.objects.filter(user=user).order_by("id").values_list("kind", flat=True))
+
+
+def prepare(user: User) -> None:
+    """Something to do for each rule."""
+    User.objects.filter(id=user.id).update(email_verified=False, deletes_at=now())
+    sessions.begin(user=user, kind=Session.Kind.APP, origin=Origin(ip=None, device=Device("A phone")))
+    Event.objects.all().delete()
+
+
+def snapshot(user: User) -> Any:
+    row = User.objects.filter(id=user.id).values().get()
+    return row, [device.id for device in sessions.of(user)], kinds(user), LogEntry.objects.count()
+
+
+# --- Who may ------------------------------------------------------------------------------------------------
+
+
+@every
+def test_bob_may_do_nothing_to_alice(rule: Rule, alice: User, bob: User, origin: Origin, mailbox: Mailbox) -> None:
+    prepare(alice)
+    before = snapshot(alice)
+    with pytest.raises(NotAllowed):
+        rule(staff=bob, user=alice, origin=origin)
+    assert snapshot(alice) == before
+    assert mailbox.all() == []
+
+
+@every
+@pytest.mark.parametrize(
+    "changes", [{"is_staff": False}, {"is_active": False}, {"is_superuser": False}], ids=["staff", "active", "rights"]
+)
+def test_who_lost_the_right_meanwhile_may_do_nothing(
+    rule: Rule, changes: dict[str, bool], alice: User, bob: User, origin: Origin
+) -> None:
+    make_user("root", is_staff=True, is_superuser=True)
+    prepare(bob)
+    before = snapshot(bob)
+    User.objects.filter(id=alice.id).update(**changes)  # while the page was open
+    with pytest.raises(NotAllowed):
+        rule(staff=alice, user=bob, origin=origin)
+    assert snapshot(bob) == before
+
+
+@every
+def test_the_one_right_is_enough_for_people_and_not_for_staff(
+    rule: Rule, clerk: User, alice: User, bob: User, origin: Origin
+) -> None:
+    rule(staff=clerk, user=bob, origin=origin)
+    helper = make_user("helper", is_staff=True)
+    for other in (alice, helper):
+        before = snapshot(other)
+        with pytest.raises(NotAllowed):
+            rule(staff=clerk, user=other, origin=origin)
+        assert snapshot(other) == before
+
+
+@pytest.mark.parametrize(
+    "rule", [staff.disable, staff.revoke_password, staff.remove_second_factors], ids=lambda rule: rule.__name__
+)
+def test_nobody_locks_themselves_out(rule: Rule, alice: User, origin: Origin) -> None:
+    before = snapshot(alice)
+    with pytest.raises(OwnAccount):
+        rule(staff=alice, user=alice, origin=origin)
+    assert snapshot(alice) == before
+
+
+def test_the_last_with_every_right_stays(alice: User, origin: Origin) -> None:
+    """Whoever acts has every right too, unless they are about to go."""
+    root = make_user("root", is_staff=True, is_superuser=True)
+    User.objects.filter(id=alice.id).update(deletes_at=now())
+    with pytest.raises(LastSuperuser):
+        staff.disable(staff=alice, user=root, origin=origin)
+    assert User.objects.get(id=root.id).is_active
+    User.objects.filter(id=alice.id).update(deletes_at=None)
+    staff.disable(staff=alice, user=root, origin=origin)
+    assert not User.objects.get(id=root.id).is_active
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_switch_each_other_off_at_once_do_not_both_succeed(origin: Origin) -> None:
+    one, two = (make_user(name, is_staff=True, is_superuser=True) for name in ("one", "two"))
+
+    def switch_off(pair: tuple[User, User]) -> str:
+        try:
+            staff.disable(staff=pair[0], user=pair[1], origin=origin)
+        except AccountError as error:
+            return error.code
+        return "done"
+
+    found = each_at_once([lambda: switch_off((one, two)), lambda: switch_off((two, one))])
+    assert sorted(map(str, found)) in (["done", "not_allowed"], ["done", "last_superuser"]), found
+    assert User.objects.filter(is_superuser=True, is_active=True).count() == 1
+
+
+# --- What follows -------------------------------------------------------------------------------------------
+
+
+def test_an_account_that_is_switched_off_is_signed_out_and_comes_back(
+    alice: User, bob: User, bobs_phone: Session, origin: Origin
+) -> None:
+    for _twice in range(2):
+        staff.disable(staff=alice, user=bob, origin=origin)
+    assert sessions.of(bob) == []
+    with pytest.raises(AccountDisabled):
+        login.check(login="bob", password=PASSWORD, origin=origin)
+    assert kinds(bob) == ["session.started", "session.others_ended", "user.disabled", "login.refused"]
+    for _twice in range(2):
+        staff.enable(staff=alice, user=bob, origin=origin)
+    assert login.check(login="bob", password=PASSWORD, origin=origin) == bob
+    assert kinds(bob)[4:] == ["user.enabled"]
+
+
+def test_a_new_password_is_forced_by_a_mail_and_the_old_one_is_as_wrong_as_any(
+    alice: User, bob: User, bobs_phone: Session, origin: Origin, mailbox: Mailbox
+) -> None:
+    passwords.request_reset(login="bob", origin=origin)
+    passwords.answer_requests()
+    earlier = mailbox.key("bob@example.com")
+    staff.revoke_password(staff=alice, user=bob, origin=origin)
+    assert sessions.of(bob) == []
+    for wrong in (PASSWORD, "another wrong one", ""):
+        with pytest.raises(InvalidCredentials) as refusal:
+            login.check(login="bob", password=wrong, origin=origin)
+        assert refusal.value.reason == "wrong password"
+    assert kinds(bob)[-5:] == ["session.others_ended", "password.revoked", *["login.failed"] * 3]
+    with pytest.raises(AccountError):
+        passwords.reset_by_key(key=earlier, new_password="third lagoon tractor", origin=origin)
+    mail = mailbox.last("bob@example.com")
+    assert "The people who run" in mail.message
+    code = mailbox.code("bob@example.com")
+    passwords.reset_by_code(login="bob", code=code, new_password="third lagoon tractor", origin=origin)
+    assert login.check(login="bob", password="third lagoon tractor", origin=origin) == bob
+
+
+def test_a_new_password_can_be_forced_where_no_mail_can_go(
+    alice: User, bob: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    User.objects.filter(id=bob.id).update(email="", email_verified=False)
+    staff.revoke_password(staff=alice, user=bob, origin=origin)
+    assert not User.objects.get(id=bob.id).has_usable_password()
+    assert mailbox.all() == []
+
+
+def test_every_device_is_signed_out_and_the_password_stays(
+    alice: User, bob: User, bobs_phone: Session, phone: Session, origin: Origin
+) -> None:
+    staff.end_sessions(staff=alice, user=bob, origin=origin)
+    assert sessions.of(bob) == []
+    assert sessions.of(alice) == [phone]
+    assert kinds(bob)[-1] == "session.others_ended"
+    assert login.check(login="bob", password=PASSWORD, origin=origin) == bob
+
+
+def test_staff_may_sign_themselves_out_everywhere(alice: User, phone: Session, origin: Origin) -> None:
+    staff.end_sessions(staff=alice, user=alice, origin=origin)
+    assert sessions.of(alice) == []
+
+
+def test_the_confirmation_is_mailed_again_to_who_waits_for_it_and_to_nobody_else(
+    alice: User, bob: User, carol: User, origin: Origin, mailbox: Mailbox
+) -> None:
+    staff.resend_confirmation(staff=alice, user=carol, origin=origin)
+    assert kinds(carol) == ["email.confirmation_resent"]
+    [mail] = mailbox.all()
+    assert mail.to == ["carol@example.com"]
+    assert Challenge.objects.get().user == carol
+    staff.resend_confirmation(staff=alice, user=bob, origin=origin)
+    assert (kinds(bob), len(mailbox.all())) == ([], 1)
+
+
+def test_a_deletion_is_called_off_and_the_owner_is_told(
+    alice: User, bob: User, bobs_phone: Session, origin: Origin, mailbox: Mailbox
+) -> None:
+    deletion.request(user=bob, session=bobs_phone, password=PASSWORD, origin=origin)
+    for _twice in range(2):
+        staff.call_off_deletion(staff=alice, user=bob, origin=origin)
+    assert User.objects.get(id=bob.id).deletes_at is None
+    assert kinds(bob)[-2:] == ["user.deletion_planned", "user.deletion_cancelled"]
+    assert "is not deleted" in mailbox.last("bob@example.com").message
+
+
+# --- What both logs say -------------------------------------------------------------------------------------
+
+
+@every
+def test_lost_second_factors_are_removed_and_the_owner_is_told_of_each(
+    alice: User, bob: User, bobs_phone: Session, origin: Origin, mailbox: Mailbox
+) -> None:
+    passkey_on(bob, bobs_phone, origin)
+    two_step_on(bob, bobs_phone, origin)
+    before = len(mailbox.all(bob.email))
+    staff.remove_second_factors(staff=alice, user=bob, origin=origin)
+    assert two_step.of(bob) == two_step.Factors(None, 0, [])
+    assert len(mailbox.all(bob.email)) == before + 2
+    login.sign_in(login="bob", password=PASSWORD, origin=origin)
+
+
+def test_the_owner_reads_that_staff_did_it_and_operators_who(
+    rule: Rule, alice: User, carol: User, origin: Origin, settings: Settings, mailbox: Mailbox
+) -> None:
+    prepare(carol)
+    if rule is staff.enable:
+        users.set_active(user=carol, active=False, origin=origin)
+        Event.objects.all().delete()
+    rule(staff=alice, user=carol, origin=origin)
+    written = list(Event.objects.filter(user=carol))
+    assert written
+    for event in written:
+        assert (event.ip, event.device, event.data["by"]) == (None, settings.SITE_NAME, "staff")
+    told = f"{[*export._events(carol)]} {[mail.message for mail in mailbox.all()]}"
+    for private in ("alice", str(alice.id), str(origin.ip), "Ada's iPhone"):
+        assert private not in told
+    [entry] = LogEntry.objects.all()
+    assert (entry.user, entry.object_id) == (alice, str(carol.id))
+    assert str(origin.ip) in entry.change_message
+
+
+def test_what_others_do_is_not_marked_as_staffs(alice: User, origin: Origin) -> None:
+    audit.record(audit.Kind.PROFILE_CHANGED, user=alice, origin=origin, fields=["gender"])
+    assert Event.objects.get().data == {"fields": ["gender"]}
+
+
+def test_what_fails_stands_in_neither_log(
+    alice: User, bob: User, bobs_phone: Session, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(LogEntry.objects, "create", fail)
+    before = snapshot(bob)
+    with pytest.raises(RuntimeError):
+        staff.revoke_password(staff=alice, user=bob, origin=origin)
+    assert snapshot(bob) == before
