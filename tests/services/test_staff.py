@@ -51,6 +51,7 @@ def prepare(user: User) -> None:
     """Something to do for each rule."""
     User.objects.filter(id=user.id).update(email_verified=False, deletes_at=now())
     sessions.begin(user=user, kind=Session.Kind.APP, origin=Origin(ip=None, device=Device("A phone")))
+    passkey_on(User.objects.get(id=user.id), user.sessions.latest("created_at"), Origin(ip=None))
     Event.objects.all().delete()
 
 
@@ -226,10 +227,6 @@ def test_a_deletion_is_called_off_and_the_owner_is_told(
     assert "is not deleted" in mailbox.last("bob@example.com").message
 
 
-# --- What both logs say -------------------------------------------------------------------------------------
-
-
-@every
 def test_lost_second_factors_are_removed_and_the_owner_is_told_of_each(
     alice: User, bob: User, bobs_phone: Session, origin: Origin, mailbox: Mailbox
 ) -> None:
@@ -242,6 +239,10 @@ def test_lost_second_factors_are_removed_and_the_owner_is_told_of_each(
     login.sign_in(login="bob", password=PASSWORD, origin=origin)
 
 
+# --- What both logs say -------------------------------------------------------------------------------------
+
+
+@every
 def test_the_owner_reads_that_staff_did_it_and_operators_who(
     rule: Rule, alice: User, carol: User, origin: Origin, settings: Settings, mailbox: Mailbox
 ) -> None:
