@@ -203,7 +203,7 @@ class InvalidCursor(AccountError):
 
 class InvalidPicture(AccountError):
     code = "invalid_picture"
-    message = _("That file is not a picture that can be used: send JPEG, PNG or WebP.")
+    message = _("That file is not a picture that can be used: send JPEG, PNG, WebP, HEIC or AVIF.")
     field = "picture"
 
 

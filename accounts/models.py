@@ -71,6 +71,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     picture = models.CharField(
         max_length=64, blank=True, editable=False, help_text="The key of the objects, see pictures.py"
     )
+    picture_placeholder = models.CharField(
+        max_length=40, blank=True, default="", db_default="", editable=False, help_text="a BlurHash"
+    )
     is_active = models.BooleanField(_("active"), default=True)
     is_staff = models.BooleanField(_("staff"), default=False)
     created_at = models.DateTimeField(default=now, editable=False)
@@ -97,6 +100,8 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.Index("id", condition=Q(is_active=True), name="user_active_ids"),
             models.Index("created_at", condition=Q(email_verified=False), name="user_unproved"),
             models.Index("deletes_at", condition=Q(deletes_at__isnull=False), name="user_deletion_planned"),
+            # Whether somebody has a picture, before its objects go.
+            models.Index("picture", condition=~Q(picture=""), name="user_picture"),
         ]
 
     def __str__(self) -> str:

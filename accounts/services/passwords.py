@@ -194,8 +194,8 @@ def _hand_over(user: User, origin: Origin) -> None:
     if user.picture:
         pictures.discard(user.picture)
     user.first_name, user.last_name, user.gender, user.picture = "", "", Gender.UNSPECIFIED, ""
-    user.language, user.deletes_at = origin.language, None
-    user.save_profile("first_name", "last_name", "gender", "picture", "language", "deletes_at")
+    user.picture_placeholder, user.language, user.deletes_at = "", origin.language, None
+    user.save_profile("first_name", "last_name", "gender", "picture", "picture_placeholder", "language", "deletes_at")
     export.forget(user)
     user.sessions.all().delete()
     audit.record(audit.Kind.USER_HANDED_OVER, user=user, origin=origin)

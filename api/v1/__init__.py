@@ -18,7 +18,7 @@ class _API(VersionedAPI):
 
 api = _API(
     title="User Service",
-    version="1.1.0",
+    version="1.2.0",
     description="Accounts for mobile apps: sign-up, tokens, profile, picture, recovery. Every error is "
     "application/problem+json with a stable `code` and an `action`.",
     urls_namespace="v1",

@@ -56,7 +56,8 @@ def _read_file(request: AuthenticatedRequest) -> BinaryIO:
     openapi_extra=_FILE,
 )
 def put_picture(request: AuthenticatedRequest) -> dict[str, Any]:
-    """Set the profile picture: JPEG, PNG or WebP. It comes out square, in three sizes, without EXIF or GPS."""
+    """Set the profile picture: JPEG, PNG, WebP, HEIC or AVIF. It comes out square, in
+    three sizes, without EXIF or GPS."""
     user = pictures.replace(user=request.user, file=_read_file(request), origin=origin(request))
     return schemas.profile(user)
 

@@ -145,6 +145,9 @@ class PageIn(In):
 class PictureOut(Schema):
     url: str = Field(description="A signed address that works for a while; ask for the profile again when it stops.")
     sizes: dict[str, str] = Field(description="Addresses by the length of an edge in pixels: 64, 256, 1024.")
+    placeholder: str | None = Field(
+        description="A BlurHash (blurha.sh) to show until the picture is there; null for an old picture."
+    )
 
 
 class ProfileOut(Schema):
@@ -165,7 +168,6 @@ class ProfileOut(Schema):
 
 
 def profile(user: User) -> dict[str, Any]:
-    signed = pictures.addresses(user)
     return {
         "id": user.id,
         "username": user.username,
@@ -175,11 +177,19 @@ def profile(user: User) -> dict[str, Any]:
         "last_name": user.last_name,
         "gender": user.gender,
         "language": user.language or settings.LANGUAGE_CODE,
-        "picture": {"url": signed[256], "sizes": {str(size): url for size, url in signed.items()}} if signed else None,
+        "picture": picture(user),
         "created_at": user.created_at,
         "updated_at": user.updated_at,
         "deletion_planned_for": user.deletes_at,
     }
+
+
+def picture(user: User) -> dict[str, Any] | None:
+    signed = pictures.addresses(user)
+    if not signed:
+        return None
+    sizes = {str(size): url for size, url in signed.items()}
+    return {"url": signed[256], "sizes": sizes, "placeholder": user.picture_placeholder or None}
 
 
 class TokensOut(Schema):
@@ -333,6 +343,9 @@ class PasswordRuleOut(Schema):
 class PictureRuleOut(Schema):
     max_bytes: int
     max_pixels: int
+    max_pixels_by_type: dict[str, int] = Field(
+        description="The same for each content type: some take more memory to decode."
+    )
     content_types: list[str]
     sizes: list[int]
 
