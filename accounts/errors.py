@@ -213,6 +213,18 @@ class PictureTooLarge(AccountError):
     field = "picture"
 
 
+class UploadNotFound(AccountError):
+    code = "upload_not_found"
+    message = _("There is no such upload any more. Begin a new one.")
+
+
+class UploadMissing(AccountError):
+    """Told in the state of an upload."""
+
+    code = "upload_missing"
+    message = _("No file has arrived for this upload. Begin a new one.")
+
+
 class StorageUnavailable(AccountError):
     code = "storage_unavailable"
     message = _("The picture can't be saved just now; your old one stays. Try again in a minute.")

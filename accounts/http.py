@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from django import forms
@@ -127,7 +128,8 @@ class PageMiddleware:
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
-        bucket = settings.S3_PUBLIC_ENDPOINT_URL or f"https://{settings.S3_BUCKET}.s3.amazonaws.com"
+        place = urlsplit(settings.S3_PUBLIC_BUCKET_URL)
+        bucket = f"{place.scheme}://{place.netloc}"
         self.policy = (
             "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
             f"img-src 'self' data: {bucket}; connect-src 'self' {bucket}; form-action 'self'; "

@@ -320,6 +320,39 @@ class DiscardedPicture(models.Model):
         return self.key
 
 
+class PictureUpload(models.Model):
+    """A picture that an app puts into the bucket itself (services/picture_uploads.py). The row names its object before
+    there is one and goes after it; one without a user is to be removed."""
+
+    class State(models.TextChoices):
+        ASKED = "asked"  # the form is handed out
+        QUEUED = "queued"  # the worker may take it
+        DONE = "done"
+        REFUSED = "refused"
+        REPLACED = "replaced"  # another picture was chosen before the worker came to it
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="picture_uploads")
+    key = models.CharField(max_length=64, unique=True)
+    content_type = models.CharField(max_length=20)
+    size = models.PositiveBigIntegerField()
+    state = models.CharField(max_length=8, choices=State, default=State.ASKED)
+    reason = models.CharField(max_length=40, blank=True, help_text="why it was refused: the code of an error")
+    created_at = models.DateTimeField(default=now)
+    expires_at = models.DateTimeField(help_text="until when the form works")
+    remove_at = models.DateTimeField(db_index=True)
+    tries = models.PositiveSmallIntegerField(default=0)
+    claimed_until = models.DateTimeField(null=True)
+    ip = models.GenericIPAddressField(null=True)
+    device = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        indexes = [models.Index("id", condition=Q(state="queued"), name="picture_upload_queued")]
+
+    def __str__(self) -> str:
+        return f"{self.state} {self.id}"
+
+
 class MailOwner(models.Model):
     """Whose account a mail in post_office's queue is about. One without a user is of an account that is gone: the
     mail goes too, as soon as it is sent."""

@@ -21,6 +21,7 @@ from accounts.services import (
     hashing,
     identifiers,
     mail,
+    picture_uploads,
     pictures,
     rate_limits,
     sessions,
@@ -197,5 +198,6 @@ def _hand_over(user: User, origin: Origin) -> None:
     user.picture_placeholder, user.language, user.deletes_at = "", origin.language, None
     user.save_profile("first_name", "last_name", "gender", "picture", "picture_placeholder", "language", "deletes_at")
     export.forget(user)
+    picture_uploads.forget(user)
     user.sessions.all().delete()
     audit.record(audit.Kind.USER_HANDED_OVER, user=user, origin=origin)

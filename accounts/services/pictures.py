@@ -7,6 +7,7 @@ key, and an object never changes."""
 import io
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ from django.db import transaction
 from django.utils.timezone import now
 
 from accounts.errors import InvalidPicture, Overloaded, PictureTooLarge, StorageUnavailable
-from accounts.models import DiscardedPicture, User
+from accounts.models import DiscardedPicture, PictureUpload, User
 from accounts.origin import Origin
 from accounts.services import audit, bucket, decoding, rate_limits, sealing, worker
 
@@ -178,6 +179,7 @@ def show(user: User, prepared: Prepared, origin: Origin) -> User:
         found, _ = DiscardedPicture.objects.filter(key=key).delete()
         if key and old != key and not found:
             raise StorageUnavailable("it waited for too long to be shown")
+        replace_queued(user)
         user.picture, user.picture_placeholder = key, prepared.placeholder
         if old == key:
             return user
@@ -186,6 +188,13 @@ def show(user: User, prepared: Prepared, origin: Origin) -> User:
             discard(old)
         audit.record(audit.Kind.PICTURE_CHANGED if key else audit.Kind.PICTURE_REMOVED, user=user, origin=origin)
     return user
+
+
+def replace_queued(user: User) -> None:
+    """Another picture is chosen now, so what was uploaded before shall not be shown after it. The caller holds the
+    user."""
+    queued = PictureUpload.objects.filter(user=user, state=PictureUpload.State.QUEUED)
+    queued.update(state=PictureUpload.State.REPLACED, claimed_until=None)
 
 
 def discard(key: str) -> None:
@@ -218,6 +227,22 @@ def remove_discarded() -> int:
                     return count
             DiscardedPicture.objects.filter(key=row.key).delete()
             count += 1
+    return count
+
+
+_OBJECT = re.compile(r"pictures/(?P<key>[0-9a-f]{48})/\d+\.webp")
+
+
+def adopt_orphans(*, age: timedelta, at_most: int) -> int:
+    """In the worker: give objects that no row names a row, with which they go like any other. They are not deleted
+    here, because the same picture may be on its way just now: `store` would take over the row."""
+    count = 0
+    for names in bucket.older_than(age, "pictures/", at_most=at_most):
+        keys = {found["key"] for name in names if (found := _OBJECT.fullmatch(name))}
+        keys -= set(User.objects.filter(picture__in=keys).values_list("picture", flat=True))
+        keys -= set(DiscardedPicture.objects.filter(key__in=keys).values_list("key", flat=True))
+        DiscardedPicture.objects.bulk_create([DiscardedPicture(key=key) for key in keys], ignore_conflicts=True)
+        count += len(keys)
     return count
 
 

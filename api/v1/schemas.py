@@ -10,9 +10,9 @@ from ninja import Schema
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from accounts.models import Event, Export, Gender, Session, User
+from accounts.models import Event, Export, Gender, PictureUpload, Session, User
 from accounts.origin import Device
-from accounts.services import audit, email_addresses, pictures, sessions
+from accounts.services import audit, bucket, email_addresses, picture_uploads, pictures, sessions
 from accounts.services import export as exports
 from api.errors import Action
 
@@ -53,6 +53,11 @@ class SignUpIn(In):
     last_name: Text = ""
     gender: Gender = Gender.UNSPECIFIED
     device: DeviceIn | None = None
+
+
+class PictureUploadIn(In):
+    content_type: Short = Field(description="One of `content_types` in the config.", examples=["image/jpeg"])
+    size: int = Field(description="Bytes, exactly.", examples=[482133])
 
 
 class ConfirmEmailIn(In):
@@ -190,6 +195,38 @@ def picture(user: User) -> dict[str, Any] | None:
         return None
     sizes = {str(size): url for size, url in signed.items()}
     return {"url": signed[256], "sizes": sizes, "placeholder": user.picture_placeholder or None}
+
+
+class PictureUploadFormOut(Schema):
+    """POST it as multipart/form-data to `url`: the fields first, then the file as `file`."""
+
+    id: UUID
+    url: str
+    fields: dict[str, str]
+    expires_at: datetime = Field(description="Until when the storage takes it.")
+
+
+def picture_upload_form(upload: PictureUpload, form: bucket.Form) -> dict[str, Any]:
+    return {"id": upload.id, "url": form.url, "fields": form.fields, "expires_at": upload.expires_at}
+
+
+class PictureUploadOut(Schema):
+    id: UUID
+    state: Literal["asked", "queued", "done", "refused", "replaced"] = Field(
+        description="`replaced`: another picture was chosen before this one was ready. New states may come."
+    )
+    code: str | None = Field(description="Why it was refused, as in an error.", examples=["invalid_picture"])
+    detail: str | None = Field(description="The same as a sentence.")
+
+
+def picture_upload(upload: PictureUpload) -> dict[str, Any]:
+    words = picture_uploads.words(upload)
+    return {
+        "id": upload.id,
+        "state": upload.state,
+        "code": upload.reason or None,
+        "detail": str(words) if words else None,
+    }
 
 
 class TokensOut(Schema):

@@ -32,6 +32,7 @@ VISITOR: dict[str, int | str] = {
 FOR_MEMBERS: dict[str, int | str] = {
     "overview": 200,
     "profile": 200,
+    "picture_upload_begin": 405,
     "account_email": 200,
     "account_change_password": 200,
     "session_list": 200,
@@ -65,6 +66,8 @@ WITH_ARGUMENTS = {
     "account_confirm_email",
     "account_reset_password_from_key",
     "session_end",
+    "picture_upload_complete",
+    "picture_upload_state",
 }
 SAME = {"account_email_verification_sent", "account_set_password", "account_signup"}
 
