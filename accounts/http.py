@@ -128,11 +128,11 @@ class PageMiddleware:
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
-        place = urlsplit(settings.S3_PUBLIC_BUCKET_URL)
-        bucket = f"{place.scheme}://{place.netloc}"
+        places = [urlsplit(address) for address in (settings.S3_PUBLIC_BUCKET_URL, settings.PICTURE_CDN_URL) if address]
+        bucket, *cdn = (f"{place.scheme}://{place.netloc}" for place in places)
         self.policy = (
             "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
-            f"img-src 'self' data: {bucket}; connect-src 'self' {bucket}; form-action 'self'; "
+            f"img-src 'self' data: {' '.join(cdn or [bucket])}; connect-src 'self' {bucket}; form-action 'self'; "
             "frame-ancestors 'none'; base-uri 'none'"
         )
 

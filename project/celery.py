@@ -22,7 +22,7 @@ def _schedule(sender: Celery, **_: object) -> None:
         "accounts.sweep": sweep,
         "accounts.check_mail_server": 60.0,
         "accounts.remove_discarded_pictures": 60.0,
-        "accounts.publish_upload": sweep,
+        "accounts.sweep_uploads": sweep,
         "accounts.remove_uploads": 60.0,
         "accounts.remove_orphans": 3600.0,
         "accounts.make_exports": 60.0,

@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from typing import Any, BinaryIO, NamedTuple
 
 from celery import shared_task
 from django.conf import settings
-from django.core.files.storage import storages
 from django.db import transaction
 from django.utils.timezone import now
 
@@ -109,8 +107,9 @@ def _decode(content: bytes) -> tuple[dict[str, Any], BinaryIO]:
 # --- Keeping ------------------------------------------------------------------------------------------------
 
 
-# An object never changes under its key. Not for caches that many share: those would outlive the signature.
-_CACHE = "private, max-age=31536000, immutable"
+def _cache() -> str:
+    """An object never changes under its key. Caches that many share would outlive a signature."""
+    return f"{'public' if settings.PICTURE_CDN_URL else 'private'}, max-age=31536000, immutable"
 
 
 def path(key: str, size: int) -> str:
@@ -154,7 +153,7 @@ def store(user: User, encoded: Encoded) -> Prepared:
     DiscardedPicture.objects.update_or_create(key=key, defaults={"remove_at": now() + UPLOAD_TIME})
     try:
         for size, content in encoded.files.items():
-            bucket.put(path(key, size), content, content_type="image/webp", cache_control=_CACHE)
+            bucket.put(path(key, size), content, content_type="image/webp", cache_control=_cache())
     except bucket.ERRORS as error:
         raise StorageUnavailable(type(error).__name__) from error
     return Prepared(key, encoded.placeholder)
@@ -248,23 +247,12 @@ def adopt_orphans(*, age: timedelta, at_most: int) -> int:
 
 # --- Showing ------------------------------------------------------------------------------------------------
 
-_signed: dict[str, tuple[float, str]] = {}
-_SIGNED_AT_MOST = 20_000
-
 
 def addresses(user: User) -> dict[int, str]:
-    """{edge in pixels: signed address}, or {} without a picture. An address stays the same for half of its
-    life, so that a phone's image cache works, and because signing three costs a millisecond."""
+    """{edge in pixels: address}, or {} without a picture. Signed, and the same for half of its life from every process,
+    so that a phone's image cache works; or the CDN's, which is the same as long as the picture is."""
     return {size: _address(path(user.picture, size)) for size in SIZES} if user.picture else {}
 
 
 def _address(name: str) -> str:
-    at = time.monotonic()
-    found = _signed.get(name)
-    if found and found[0] > at:
-        return found[1]
-    if len(_signed) >= _SIGNED_AT_MOST:
-        _signed.clear()
-    address: str = storages["public"].url(name)
-    _signed[name] = (at + settings.PICTURE_URL_LIFETIME / 2, address)
-    return address
+    return f"{settings.PICTURE_CDN_URL}/{name}" if settings.PICTURE_CDN_URL else bucket.address(name)

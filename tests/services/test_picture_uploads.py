@@ -379,7 +379,7 @@ def test_workers_at_once_publish_each_upload_once(empty_bucket: None) -> None:
     for person in people:
         uploaded(person)
     assert [
-        one for one in at_once(4, lambda: [*iter(picture_uploads.publish_next, False)]) if isinstance(one, Exception)
+        one for one in at_once(2, lambda: [*iter(picture_uploads.publish_next, False)]) if isinstance(one, Exception)
     ] == []
     assert {upload.state for upload in PictureUpload.objects.all()} == {State.DONE}
     assert Event.objects.count() == 4

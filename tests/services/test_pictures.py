@@ -12,7 +12,7 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -29,18 +29,11 @@ from pytest_django import Settings
 from accounts.errors import InvalidPicture, Overloaded, PictureTooLarge, RateLimited, StorageUnavailable
 from accounts.models import DiscardedPicture, Event, User
 from accounts.origin import Origin
-from accounts.services import decoding, pictures, rate_limits, users
+from accounts.services import bucket, decoding, pictures, rate_limits, users
 from tests.conftest import PASSWORD, make_user, picture, random_ip
 from tests.threads import at_once
 
 SECRET = b"SECRET-PLACE-48.8584N"
-
-
-@pytest.fixture(autouse=True)
-def _signed_anew() -> Iterator[None]:
-    pictures._signed.clear()
-    yield
-    pictures._signed.clear()
 
 
 # --- Files --------------------------------------------------------------------------------------------------
@@ -777,33 +770,46 @@ def test_the_bucket_answers_nobody_without_a_signature(alice: User, origin: Orig
 
 
 def test_a_signed_address_runs_out(alice: User, origin: Origin, settings: Settings) -> None:
-    options = {**settings.STORAGES["public"]["OPTIONS"], "querystring_expire": 1}
-    settings.STORAGES = {**settings.STORAGES, "public": {**settings.STORAGES["public"], "OPTIONS": options}}
+    settings.PICTURE_URL_LIFETIME = 2
     address = pictures.addresses(replace(alice, origin))[64]
     assert get(address)[0] == 200
-    time.sleep(2.1)
+    time.sleep(3.1)
     assert get(address)[0] == 403
 
 
-def test_an_address_stays_the_same_for_half_its_life(
-    alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch, settings: Settings
+@pytest.mark.parametrize("late", [0, 1, 899, 1799, 1800, 3599])
+def test_an_address_stays_the_same_for_half_its_life_and_never_outlives_its_time(
+    alice: User, monkeypatch: pytest.MonkeyPatch, late: int
 ) -> None:
+    alice.picture = "a" * 48
+    window = 1_795_000_000 // 1800 * 1800
+    monkeypatch.setattr(bucket, "time", lambda: window + 0.5)
+    first = pictures.addresses(alice)
+    monkeypatch.setattr(bucket, "time", lambda: window + late + 0.5)
+    then = pictures.addresses(alice)
+    assert (then == first) is (late < 1800)
+    query = parse_qs(urlsplit(then[64]).query)
+    signed = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%S%z").timestamp()
+    left = signed + int(query["X-Amz-Expires"][0]) - (window + late)
+    assert 1800 < left <= 3600
+
+
+def test_an_address_is_what_boto3_would_sign_at_that_moment(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice.picture = "a" * 48
+    moment = datetime.fromtimestamp(time.time() // 1800 * 1800, UTC)
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda **_: moment.replace(tzinfo=None))
+    for size, address in pictures.addresses(alice).items():
+        theirs = storages["public"].url(pictures.path(alice.picture, size))
+        assert sorted(address.partition("?")[2].split("&")) == sorted(theirs.partition("?")[2].split("&"))
+        assert address.partition("?")[0] == theirs.partition("?")[0]
+
+
+def test_a_cdn_shows_them_by_addresses_that_stay(alice: User, origin: Origin, settings: Settings) -> None:
+    settings.PICTURE_CDN_URL = "https://cdn.example.com"
     user = replace(alice, origin)
-    moment = time.monotonic()
-    first = pictures.addresses(user)
-    pictures._signed[pictures.path(user.picture, 64)] = (moment + 1800, "remembered")
-    monkeypatch.setattr(time, "monotonic", lambda: moment + 1799)
-    assert pictures.addresses(user) == {**first, 64: "remembered"}
-    monkeypatch.setattr(time, "monotonic", lambda: moment + 1801)
-    assert pictures.addresses(user)[64] != "remembered"
-
-
-def test_remembered_addresses_are_bounded(alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "_SIGNED_AT_MOST", 3)
-    for key in ("a", "b", "c"):
-        alice.picture = key
-        pictures.addresses(alice)
-    assert len(pictures._signed) <= 5
+    assert pictures.addresses(user)[64] == f"https://cdn.example.com/pictures/{user.picture}/64.webp"
+    settings.PICTURE_CDN_URL = ""
+    assert get(pictures.addresses(user)[64])[1]["cache-control"] == "public, max-age=31536000, immutable"
 
 
 def test_who_has_no_picture_has_no_address(alice: User) -> None:
