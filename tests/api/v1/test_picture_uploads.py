@@ -72,6 +72,18 @@ def test_an_upload_of_someone_else_is_not_found(alices_api: Api, bob: User, orig
         problem(alices_api(method, path, {} if method == "POST" else None, token=bobs), 404, "upload_not_found", "none")
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_id_that_is_none_is_named_and_a_stranger_is_refused(alices_api: Api, method: str) -> None:
+    path = "/me/picture/uploads/mine" + ("/complete" if method == "POST" else "")
+    body: dict[str, str] | None = {} if method == "POST" else None
+    assert wrong_fields(alices_api(method, path, body)) == {"upload_id": "not_a_uuid"}
+    problem(alices_api(method, path.replace("mine", str(uuid4())), body, token=""), 401, "invalid_token")
+
+
+def test_who_is_not_signed_in_gets_no_form(api: Api) -> None:
+    problem(api.post("/me/picture/uploads", {"content_type": "image/png", "size": 9}), 401, "invalid_token")
+
+
 def test_too_many_uploads_pause(alices_api: Api, limits: Any) -> None:
     limits("open_upload_per_account=1/300")
     begin(alices_api, picture())
