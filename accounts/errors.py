@@ -264,7 +264,7 @@ class InvalidCursor(AccountError):
 
 class InvalidPicture(AccountError):
     code = "invalid_picture"
-    message = _("That file is not a picture that can be used: send JPEG, PNG or WebP.")
+    message = _("That file is not a picture that can be used: send JPEG, PNG, WebP, HEIC or AVIF.")
     field = "picture"
 
 
@@ -272,6 +272,18 @@ class PictureTooLarge(AccountError):
     code = "picture_too_large"
     message = _("That picture is too large.")
     field = "picture"
+
+
+class UploadNotFound(AccountError):
+    code = "upload_not_found"
+    message = _("There is no such upload any more. Begin a new one.")
+
+
+class UploadMissing(AccountError):
+    """Told in the state of an upload."""
+
+    code = "upload_missing"
+    message = _("No file has arrived for this upload. Begin a new one.")
 
 
 class StorageUnavailable(AccountError):

@@ -14,14 +14,14 @@ from django.utils.translation import gettext_lazy as _
 from accounts.errors import AccountError
 from accounts.http import origin
 from accounts.models import Gender, User
-from accounts.services import passwords, rate_limits, time_zones, users
+from accounts.services import passwords, pictures, rate_limits, time_zones, users
 from accounts.services.identifiers import EMAIL_MAX_LENGTH
 
 PASSWORD_HELP = format_lazy(
     _("At least {n} characters. Three random words are easy to remember and hard to guess."),
     n=settings.PASSWORD_MIN_LENGTH,
 )
-PICTURE_HELP = format_lazy(_("JPEG, PNG or WebP, up to {mb} MB."), mb=settings.PICTURE_MAX_BYTES // 2**20)
+PICTURE_HELP = format_lazy(_("JPEG, PNG, WebP, HEIC or AVIF, up to {mb} MB."), mb=settings.PICTURE_MAX_BYTES // 2**20)
 
 
 class Text(forms.CharField):
@@ -80,7 +80,7 @@ class Picture(forms.FileField):
             label=_("Picture"),
             required=False,
             help_text=PICTURE_HELP,
-            widget=forms.FileInput(attrs={"accept": "image/jpeg,image/png,image/webp"}),
+            widget=forms.FileInput(attrs={"accept": ",".join(pictures.max_pixels())}),
         )
 
 

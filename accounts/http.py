@@ -145,12 +145,13 @@ class PageMiddleware:
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
-        bucket = settings.S3_PUBLIC_ENDPOINT_URL or f"https://{settings.S3_BUCKET}.s3.amazonaws.com"
+        places = [urlsplit(address) for address in (settings.S3_PUBLIC_BUCKET_URL, settings.PICTURE_CDN_URL) if address]
+        bucket, *cdn = (f"{place.scheme}://{place.netloc}" for place in places)
         logo = urlsplit(settings.SITE_LOGO)
-        pictures = f"{bucket} {logo.scheme}://{logo.netloc}" if logo.netloc else bucket
+        pictures = [*(cdn or [bucket]), *([f"{logo.scheme}://{logo.netloc}"] if logo.netloc else [])]
         self.policy = (
             "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
-            f"img-src 'self' data: {pictures}; connect-src 'self' {bucket}; form-action 'self'; "
+            f"img-src 'self' data: {' '.join(pictures)}; connect-src 'self' {bucket}; form-action 'self'; "
             "frame-ancestors 'none'; base-uri 'none'"
         )
 

@@ -74,6 +74,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     picture = models.CharField(
         max_length=64, blank=True, editable=False, help_text="The key of the objects, see pictures.py"
     )
+    picture_placeholder = models.CharField(
+        max_length=40, blank=True, default="", db_default="", editable=False, help_text="a BlurHash"
+    )
     is_active = models.BooleanField(_("active"), default=True)
     is_staff = models.BooleanField(_("staff"), default=False)
     created_at = models.DateTimeField(default=now, editable=False)
@@ -103,6 +106,8 @@ class User(AbstractBaseUser, PermissionsMixin):
             # Staff look for these few among the many (services/directory.py).
             models.Index("id", condition=Q(is_staff=True), name="user_staff_ids"),
             models.Index("id", condition=Q(is_active=False), name="user_inactive_ids"),
+            # Whether somebody has a picture, before its objects go.
+            models.Index("picture", condition=~Q(picture=""), name="user_picture"),
         ]
         permissions = [("export_user", "Can export users")]
 
@@ -371,6 +376,39 @@ class DiscardedPicture(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class PictureUpload(models.Model):
+    """A picture that an app puts into the bucket itself (services/picture_uploads.py). The row names its object before
+    there is one and goes after it; one without a user is to be removed."""
+
+    class State(models.TextChoices):
+        ASKED = "asked"  # the form is handed out
+        QUEUED = "queued"  # the worker may take it
+        DONE = "done"
+        REFUSED = "refused"
+        REPLACED = "replaced"  # another picture was chosen before the worker came to it
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="picture_uploads")
+    key = models.CharField(max_length=64, unique=True)
+    content_type = models.CharField(max_length=20)
+    size = models.PositiveBigIntegerField()
+    state = models.CharField(max_length=8, choices=State, default=State.ASKED)
+    reason = models.CharField(max_length=40, blank=True, help_text="why it was refused: the code of an error")
+    created_at = models.DateTimeField(default=now)
+    expires_at = models.DateTimeField(help_text="until when the form works")
+    remove_at = models.DateTimeField(db_index=True)
+    tries = models.PositiveSmallIntegerField(default=0)
+    claimed_until = models.DateTimeField(null=True)
+    ip = models.GenericIPAddressField(null=True)
+    device = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        indexes = [models.Index("id", condition=Q(state="queued"), name="picture_upload_queued")]
+
+    def __str__(self) -> str:
+        return f"{self.state} {self.id}"
 
 
 class MailOwner(models.Model):

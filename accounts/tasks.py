@@ -23,6 +23,12 @@ from accounts.services.email_addresses import answer_resend_requests
 from accounts.services.export import make_exports, remove_expired_exports
 from accounts.services.mail import check_mail_server, deliver_mail
 from accounts.services.passwords import answer_reset_requests
+from accounts.services.picture_uploads import (
+    publish_upload,
+    remove_orphans,
+    remove_uploads,
+    sweep_uploads,
+)
 from accounts.services.pictures import remove_discarded_pictures
 from accounts.services.sign_in_codes import answer_sign_in_requests
 from accounts.services.signing_keys import keep_signing_keys
@@ -37,9 +43,13 @@ __all__ = [
     "keep_signing_keys",
     "make_exports",
     "prune",
+    "publish_upload",
     "remove_discarded_pictures",
     "remove_expired_exports",
+    "remove_orphans",
+    "remove_uploads",
     "sweep",
+    "sweep_uploads",
 ]
 
 

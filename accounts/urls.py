@@ -43,6 +43,13 @@ urlpatterns = [
     path("email/undo/<str:key>/", views.email_undo, name="email_undo"),
     # The account
     path("profile/", views.profile, name="profile"),
+    path("profile/picture/uploads/", views.picture_upload_begin, name="picture_upload_begin"),
+    path("profile/picture/uploads/<uuid:upload_id>/", views.picture_upload_state, name="picture_upload_state"),
+    path(
+        "profile/picture/uploads/<uuid:upload_id>/complete/",
+        views.picture_upload_complete,
+        name="picture_upload_complete",
+    ),
     path("email/", views.email, name="account_email"),
     path("password/change/", adapter.ChangePasswordView.as_view(), name="account_change_password"),
     path("password/set/", RedirectView.as_view(pattern_name="account_change_password"), name="account_set_password"),

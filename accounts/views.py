@@ -1,6 +1,7 @@
 """The pages that are ours. (allauth walks people through signing in, up and out and through the reset link:
 adapter.py.) No rule stands here: a view asks a rule and chooses words and the next page."""
 
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -13,7 +14,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import translation
@@ -25,7 +26,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django.views.i18n import set_language
 
 from accounts import brand
-from accounts.errors import AccountError
+from accounts.errors import AccountError, UploadNotFound
 from accounts.forms import (
     ChangeEmailForm,
     ConfirmCodeForm,
@@ -34,7 +35,7 @@ from accounts.forms import (
     ResetCodeForm,
 )
 from accounts.http import AuthenticatedRequest, log_refusal, origin, show, status_of, with_retry_after
-from accounts.models import Session, User
+from accounts.models import PictureUpload, Session, User
 from accounts.services import (
     audit,
     deletion,
@@ -43,6 +44,7 @@ from accounts.services import (
     identifiers,
     mail,
     passwords,
+    picture_uploads,
     pictures,
     sessions,
     time_zones,
@@ -292,6 +294,58 @@ def profile(request: AuthenticatedRequest) -> HttpResponse:
         return response
 
     return form_page(request, "accounts/profile.html", form, save, picture=pictures.addresses(user).get(256))
+
+
+def _json(request: HttpRequest, work: Callable[[], dict[str, Any]]) -> HttpResponse:
+    """For the script of the profile page: what `work` returns, or a refusal that it can show."""
+    try:
+        return JsonResponse(work())
+    except AccountError as error:
+        log_refusal(request, error)
+        status = status_of(error)
+        if status == HTTPStatus.OK:
+            status = HTTPStatus.NOT_FOUND if isinstance(error, UploadNotFound) else HTTPStatus.UNPROCESSABLE_ENTITY
+        answer = JsonResponse({"code": error.code, "detail": str(error.message)}, status=status)
+        return with_retry_after(answer, error)
+
+
+def _upload_state(upload: PictureUpload) -> dict[str, Any]:
+    words = picture_uploads.words(upload)
+    return {"state": upload.state, "code": upload.reason, "detail": str(words or "")}
+
+
+@login_required
+@require_POST
+def picture_upload_begin(request: AuthenticatedRequest) -> HttpResponse:
+    """The form with which the browser sends a picture straight to the storage."""
+
+    def work() -> dict[str, Any]:
+        size = request.POST.get("size", "")
+        upload, form = picture_uploads.begin(
+            user=request.user,
+            content_type=request.POST.get("content_type", ""),
+            size=int(size) if re.fullmatch(r"[0-9]{1,12}", size) else 0,
+            origin=origin(request),
+        )
+        place = {name: reverse(f"picture_upload_{name}", args=[upload.id]) for name in ("complete", "state")}
+        return {"url": form.url, "fields": form.fields, **place}
+
+    return _json(request, work)
+
+
+@login_required
+@require_POST
+def picture_upload_complete(request: AuthenticatedRequest, upload_id: UUID) -> HttpResponse:
+    def work() -> dict[str, Any]:
+        return _upload_state(picture_uploads.complete(user=request.user, upload_id=upload_id, origin=origin(request)))
+
+    return _json(request, work)
+
+
+@login_required
+@require_GET
+def picture_upload_state(request: AuthenticatedRequest, upload_id: UUID) -> HttpResponse:
+    return _json(request, lambda: _upload_state(picture_uploads.find(user=request.user, upload_id=upload_id)))
 
 
 @login_required

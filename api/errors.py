@@ -76,6 +76,8 @@ CASES: dict[type[AccountError], Case] = {
     errors.InvalidCursor: Case(400, Action.FIX_INPUT),
     errors.InvalidPicture: Case(422, Action.FIX_INPUT),
     errors.PictureTooLarge: Case(413, Action.FIX_INPUT),
+    errors.UploadNotFound: Case(404, Action.NONE),
+    errors.UploadMissing: Case(409, Action.NONE),
     errors.StorageUnavailable: Case(503, Action.RETRY),
     errors.RateLimited: Case(429, Action.RETRY),
     errors.UsernameChangeLimited: Case(429, Action.RETRY),

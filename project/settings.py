@@ -247,6 +247,19 @@ S3_PUBLIC_ENDPOINT_URL = (
     env.text("S3_PUBLIC_ENDPOINT_URL", "", "How browsers and apps reach it. Empty: the same.") or S3_ENDPOINT_URL
 )
 PICTURE_URL_LIFETIME: int = _s3["querystring_expire"]
+_endpoint = urlsplit(S3_PUBLIC_ENDPOINT_URL or f"https://s3.{_s3['region_name']}.amazonaws.com")
+# The bucket as browsers and apps reach it.
+S3_PUBLIC_BUCKET_URL = (
+    f"{_endpoint.scheme}://{S3_BUCKET}.{_endpoint.netloc}"
+    if _s3["client_config"].s3["addressing_style"] == "virtual"
+    else f"{_endpoint.scheme}://{_endpoint.netloc}{_endpoint.path.rstrip('/')}/{S3_BUCKET}"
+)
+PICTURE_CDN_URL = env.text(
+    "PICTURE_CDN_URL",
+    "",
+    "A public address in front of the folder pictures/ alone, without a slash at the end: https://cdn.example.com. "
+    "Empty: addresses are signed and run out.",
+).rstrip("/")
 STORAGES = {
     "default": {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {**_s3, "endpoint_url": S3_ENDPOINT_URL}},
     # Only signs: an address signed for the inner name is refused at the public one.

@@ -20,7 +20,17 @@ from django.utils.timezone import now
 from accounts.errors import InvalidKey, LastSuperuser, RecentSignInNeeded, SessionRevoked
 from accounts.models import Challenge, RestingUsername, Session, Tombstone, User
 from accounts.origin import NOBODY, Origin
-from accounts.services import audit, challenges, export, identifiers, mail, pictures, rate_limits, sealing
+from accounts.services import (
+    audit,
+    challenges,
+    export,
+    identifiers,
+    mail,
+    picture_uploads,
+    pictures,
+    rate_limits,
+    sealing,
+)
 from accounts.services import login as logins
 
 log = logging.getLogger(__name__)
@@ -171,6 +181,7 @@ def remove(user: User) -> None:
 def _forget(user: User) -> None:
     """Whatever is about this user and would not go with the row."""
     export.forget(user)
+    picture_uploads.forget(user)
     if user.picture:
         pictures.discard(user.picture)
     audit.make_anonymous(user)

@@ -190,6 +190,7 @@ two_step.json  two-step verification and passkeys, without their secrets
 events.json    the security log
 mails.json     which mails were sent about the account, and when; not their text
 picture.webp   the profile picture, where there is one
+uploads.json   pictures that were uploaded just now, and what became of them
 
 Passwords, codes and keys are kept only as hashes or sealed, so that nobody can read them: they are not here."""
 )
@@ -209,6 +210,7 @@ def write(file: IO[bytes], user: User) -> None:
         archive.writestr("two_step.json", _json(_two_step(user)))
         _write_list(archive, "events.json", _events(user))
         _write_list(archive, "mails.json", _mails(user))
+        _write_list(archive, "uploads.json", _uploads(user))
         if user.picture:
             with storages["default"].open(pictures.path(user.picture, pictures.SIZES[-1])) as picture:
                 archive.writestr("picture.webp", picture.read())
@@ -274,6 +276,13 @@ def _events(user: User) -> Iterator[dict[str, Any]]:
             "session_id": event.session_id,
             **({"data": event.data} if event.data else {}),
         }
+
+
+UPLOAD = ("id", "content_type", "size", "state", "reason", "created_at", "ip", "device")
+
+
+def _uploads(user: User) -> Iterator[dict[str, Any]]:
+    yield from user.picture_uploads.order_by("id").values(*UPLOAD).iterator()
 
 
 _STATES = {STATUS.sent: "sent", STATUS.failed: "failed", STATUS.queued: "waiting", STATUS.requeued: "waiting"}

@@ -21,6 +21,7 @@ from accounts.services import (
     hashing,
     identifiers,
     mail,
+    picture_uploads,
     pictures,
     rate_limits,
     sessions,
@@ -215,9 +216,12 @@ def _hand_over(user: User, origin: Origin) -> None:
     if user.picture:
         pictures.discard(user.picture)
     user.first_name, user.last_name, user.gender, user.picture = "", "", Gender.UNSPECIFIED, ""
-    user.language, user.time_zone, user.deletes_at = origin.language, "", None
-    user.save_profile("first_name", "last_name", "gender", "picture", "language", "time_zone", "deletes_at")
+    user.picture_placeholder, user.language, user.time_zone, user.deletes_at = "", origin.language, "", None
+    user.save_profile(
+        "first_name", "last_name", "gender", "picture", "picture_placeholder", "language", "time_zone", "deletes_at"
+    )
     export.forget(user)
+    picture_uploads.forget(user)
     two_step.forget(user)
     rate_limits.clear("username_change_per_account", user.id)  # the name is not of their choice
     user.sessions.all().delete()

@@ -1,45 +1,47 @@
 """Profile pictures: decoded with care, re-encoded in three square sizes, kept under keys that nobody can guess.
 
-Nothing of the original survives: the pixels are pasted onto a fresh canvas (a JPEG comment would live through
-Pillow's re-encoding), so neither EXIF nor GPS nor a comment is left. A key is an HMAC of the pixels and the user:
-the same upload twice changes nothing, another person's same picture has another key, and an object never changes."""
+Nothing of the original survives but its pixels (decoding.py), so neither EXIF nor GPS nor a comment is left. A key is
+an HMAC of the pixels and the user: the same upload twice changes nothing, another person's same picture has another
+key, and an object never changes."""
 
 import io
+import json
 import logging
+import re
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
 from celery import shared_task
 from django.conf import settings
-from django.core.files.base import ContentFile
-from django.core.files.storage import storages
 from django.db import transaction
 from django.utils.timezone import now
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from accounts.errors import InvalidPicture, Overloaded, PictureTooLarge, StorageUnavailable
-from accounts.models import DiscardedPicture, User
+from accounts.models import DiscardedPicture, PictureUpload, User
 from accounts.origin import Origin
-from accounts.services import audit, rate_limits, sealing, worker
+from accounts.services import audit, bucket, decoding, rate_limits, sealing, worker
 
 log = logging.getLogger(__name__)
 
-SIZES = (64, 256, 1024)
-FORMATS = ("JPEG", "PNG", "WEBP")
+SIZES = decoding.SIZES
 UPLOAD_TIME = timedelta(minutes=10)  # after which an upload that showed no picture is cleared away
 
 # --- Making -------------------------------------------------------------------------------------------------
 
-_one_at_a_time = threading.Lock()  # a decoded picture takes some hundred MB
+_one_at_a_time = threading.Lock()  # a picture that is decoded takes up to 280 MB
 _in_line = threading.BoundedSemaphore(
     3
 )  # the one at work and two that wait: the other threads are for the other people
 _WAIT = 5.0  # seconds
+_PATIENCE = 60.0  # seconds; its own end comes by the CPU that it uses
+# Nothing of ours, and one heap: each thread of a decoder would set aside one of its own.
+_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 
 
 @contextmanager
@@ -57,106 +59,71 @@ def _turn() -> Iterator[None]:
         _in_line.release()
 
 
-def encode(file: BinaryIO) -> dict[int, bytes]:
-    """{edge in pixels: WebP}, square, upright, sRGB. Raises InvalidPicture, PictureTooLarge, Overloaded."""
+@dataclass(frozen=True)
+class Encoded:
+    """The sizes as WebP by the length of their edge, and what an app shows until one of them is there (a BlurHash)."""
+
+    files: dict[int, bytes]
+    placeholder: str
+
+
+def encode(file: BinaryIO) -> Encoded:
+    """Square, upright, sRGB. Raises InvalidPicture, PictureTooLarge, Overloaded."""
     file.seek(0, io.SEEK_END)
     if file.tell() > settings.PICTURE_MAX_BYTES:
         raise PictureTooLarge(f"{file.tell()} bytes")
     file.seek(0)
     with _turn():
-        try:
-            with Image.open(file, formats=FORMATS) as image:
-                if image.width * image.height > settings.PICTURE_MAX_PIXELS:
-                    raise PictureTooLarge(f"{image.width} x {image.height} pixels")
-                square = _square(image)
-            return {size: _webp(square, size) for size in SIZES}
-        except (UnidentifiedImageError, Image.DecompressionBombError):
-            raise InvalidPicture("not a picture") from None
-        except (OSError, ValueError, SyntaxError, EOFError, OverflowError, MemoryError, ImageCms.PyCMSError) as error:
-            # What decoders raise for files that are cut off or made to hurt.
-            raise InvalidPicture(type(error).__name__) from None
+        head, files = _decode(file.read())
+    if "code" in head:
+        raise (PictureTooLarge if head["code"] == PictureTooLarge.code else InvalidPicture)(head["reason"])
+    sizes = [(int(size), length) for size, length in head["sizes"].items()]
+    return Encoded({size: files.read(length) for size, length in sizes}, head["placeholder"])
 
 
-def _square(image: Image.Image) -> Image.Image:
-    largest = SIZES[-1]
-    # A JPEG is decoded at no more than twice the size that is needed: 223 ms become 95 for 12 megapixels.
-    image.draft("RGB", (largest * 2, largest * 2))
-    image.load()
-    profile, turn = image.info.get("icc_profile"), _TURNS.get(_orientation(image))
-    # The middle is cut out and made small before anything else: each further copy of the whole costs as much again.
-    flat = _on_white(_to_srgb(_middle(image, min(largest, *image.size)), profile))
-    upright = flat.transpose(turn) if turn is not None else flat
-    canvas = Image.new("RGB", upright.size)
-    canvas.paste(upright)
-    return canvas
+def max_pixels() -> dict[str, int]:
+    """{content type: the most pixels of it}, in what memory a decoder may have."""
+    most = settings.PICTURE_MAX_PIXELS
+    return {f"image/{kind.lower()}": decoding.max_pixels(kind, most) for kind in decoding.FORMATS}
 
 
-def _middle(image: Image.Image, edge: int) -> Image.Image:
-    if image.mode in {"1", "P", "PA"} or "transparency" in image.info:  # colours that can't be mixed as they are
-        image = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
-    return ImageOps.fit(image, (edge, edge), Image.Resampling.LANCZOS)
-
-
-# What the EXIF orientation asks for. Pillow's exif_transpose writes all of EXIF anew and breaks at some of it.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def _orientation(image: Image.Image) -> int:
+def _decode(content: bytes) -> tuple[dict[str, Any], BinaryIO]:
+    """What the decoder says (decoding.py), and the files that follow."""
+    command = [sys.executable, "-I", decoding.__file__, str(settings.PICTURE_MAX_PIXELS)]
     try:
-        found = image.getexif().get(0x0112)
-    except Exception:  # noqa: BLE001 - a photo with broken EXIF is still a photo
-        return 1
-    return found if isinstance(found, int) else 1
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    if image.mode in {"I;16", "I", "F"}:
-        image = image.convert("L") if image.mode == "F" else image.point(lambda value: value / 256).convert("L")
-    if profile and image.mode == "RGBA":
-        opaque = _to_srgb(image.convert("RGB"), profile)
-        opaque.putalpha(image.getchannel("A"))
-        return opaque
-    if profile and image.mode in {"RGB", "CMYK", "L"}:
-        try:
-            converted = ImageCms.profileToProfile(
-                image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-            if converted is not None:
-                return converted
-        except (ImageCms.PyCMSError, OSError):
-            log.info("a picture's colour profile can't be read; its colours are taken as they are")
-    return image
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    if "A" in image.getbands() or "transparency" in image.info:
-        seen = image.convert("RGBA")
-        canvas = Image.new("RGBA", seen.size, "white")
-        canvas.alpha_composite(seen)
-        return canvas.convert("RGB")
-    return image.convert("RGB")
-
-
-def _webp(square: Image.Image, size: int) -> bytes:
-    out = io.BytesIO()
-    scaled = square.resize((size, size), Image.Resampling.LANCZOS) if square.width != size else square
-    scaled.save(out, "WEBP", quality=82, method=4)
-    return out.getvalue()
+        found = subprocess.run(  # noqa: S603 - our own script
+            command, input=content, capture_output=True, env=_ENVIRONMENT, timeout=_PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise Overloaded("the decoder takes too long") from None
+    said = io.BytesIO(found.stdout)
+    if found.returncode:
+        kind = found.stderr.decode(errors="replace").strip().rpartition("\n")[2].partition(":")[0]
+        log.warning("the decoder of pictures ended with %s (%s)", found.returncode, kind[:80])
+        raise InvalidPicture("ended the decoder")
+    return json.loads(said.readline()), said
 
 
 # --- Keeping ------------------------------------------------------------------------------------------------
 
 
+def _cache() -> str:
+    """An object never changes under its key. Caches that many share would outlive a signature."""
+    return f"{'public' if settings.PICTURE_CDN_URL else 'private'}, max-age=31536000, immutable"
+
+
 def path(key: str, size: int) -> str:
     return f"pictures/{key}/{size}.webp"
+
+
+class Prepared(NamedTuple):
+    """A picture that lies in the bucket and waits to be shown."""
+
+    key: str
+    placeholder: str
+
+
+_NONE = Prepared("", "")
 
 
 def replace(*, user: User, file: BinaryIO, origin: Origin) -> User:
@@ -164,66 +131,75 @@ def replace(*, user: User, file: BinaryIO, origin: Origin) -> User:
     return show(user, prepare(user, file), origin)
 
 
-def prepare(user: User, file: BinaryIO) -> str:
-    """Make a picture of the file and put it into the storage; the key that `show` takes. Raises InvalidPicture,
-    PictureTooLarge, RateLimited, StorageUnavailable."""
+def prepare(user: User, file: BinaryIO) -> Prepared:
+    """Make a picture of the file and put it into the storage, for `show`. Raises InvalidPicture, PictureTooLarge,
+    RateLimited, Overloaded, StorageUnavailable."""
     rate_limits.spend_or_refuse("picture_per_account", user.id)
-    return _upload(user, encode(file))
+    return store(user, encode(file))
 
 
-def show_first(user: User, encoded: dict[int, bytes], origin: Origin) -> None:
+def show_first(user: User, encoded: Encoded, origin: Origin) -> None:
     """The picture of a sign-up. A storage that is down costs the picture but not the account."""
     try:
-        show(user, _upload(user, encoded), origin)
+        show(user, store(user, encoded), origin)
     except StorageUnavailable as error:
         log.warning("a sign-up lost its picture: %s", error.reason)
 
 
-def _upload(user: User, encoded: dict[int, bytes]) -> str:
-    key = sealing.mac("picture", user.id.bytes + encoded[SIZES[-1]]).hex()[:48]
+def store(user: User, encoded: Encoded) -> Prepared:
+    """Put the sizes into the bucket, for `show`. Raises StorageUnavailable."""
+    key = sealing.mac("picture", user.id.bytes + encoded.files[SIZES[-1]]).hex()[:48]
     # Should anything fail from here on, the objects are cleared away by themselves.
     DiscardedPicture.objects.update_or_create(key=key, defaults={"remove_at": now() + UPLOAD_TIME})
-    _store(key, encoded)
-    return key
+    try:
+        for size, content in encoded.files.items():
+            bucket.put(path(key, size), content, content_type="image/webp", cache_control=_cache())
+    except bucket.ERRORS as error:
+        raise StorageUnavailable(type(error).__name__) from error
+    return Prepared(key, encoded.placeholder)
 
 
 def remove(*, user: User, origin: Origin) -> User:
     """Take the picture away. Quiet where there is none."""
-    return show(user, "", origin) if user.picture else user
+    return hide(user, origin) if user.picture else user
 
 
-def show(user: User, key: str, origin: Origin) -> User:
-    """Make the prepared picture of this key the user's ("": none), and let the one before go."""
+def hide(user: User, origin: Origin) -> User:
+    """From now on the user has no picture."""
+    return show(user, _NONE, origin)
+
+
+def show(user: User, prepared: Prepared, origin: Origin) -> User:
+    """Make the prepared picture the user's, and let the one before go. Raises StorageUnavailable where it was cleared
+    away meanwhile."""
+    key = prepared.key
     with transaction.atomic():
         old = User.objects.hold().values_list("picture", flat=True).get(id=user.id)
-        DiscardedPicture.objects.filter(key=key).delete()
-        user.picture = key
+        found, _ = DiscardedPicture.objects.filter(key=key).delete()
+        if key and old != key and not found:
+            raise StorageUnavailable("it waited for too long to be shown")
+        replace_queued(user)
+        user.picture, user.picture_placeholder = key, prepared.placeholder
         if old == key:
             return user
-        user.save_profile("picture")
+        user.save_profile("picture", "picture_placeholder")
         if old:
             discard(old)
         audit.record(audit.Kind.PICTURE_CHANGED if key else audit.Kind.PICTURE_REMOVED, user=user, origin=origin)
     return user
 
 
+def replace_queued(user: User) -> None:
+    """Another picture is chosen now, so what was uploaded before shall not be shown after it. The caller holds the
+    user."""
+    queued = PictureUpload.objects.filter(user=user, state=PictureUpload.State.QUEUED)
+    queued.update(state=PictureUpload.State.REPLACED, claimed_until=None)
+
+
 def discard(key: str) -> None:
     """The objects of this key go, once the caller's transaction is committed."""
     DiscardedPicture.objects.update_or_create(key=key, defaults={"remove_at": now()})
     worker.tell(remove_discarded_pictures)
-
-
-class _WebP(ContentFile):  # type: ignore[type-arg]
-    content_type = "image/webp"  # read by django-storages
-
-
-def _store(key: str, encoded: dict[int, bytes]) -> None:
-    storage = storages["default"]
-    try:
-        for size, content in encoded.items():
-            storage.save(path(key, size), _WebP(content))
-    except (BotoCoreError, ClientError, OSError) as error:
-        raise StorageUnavailable(type(error).__name__) from error
 
 
 @shared_task(name="accounts.remove_discarded_pictures")
@@ -244,8 +220,8 @@ def remove_discarded() -> int:
             if not User.objects.filter(picture=row.key).exists():
                 try:
                     for size in SIZES:
-                        storages["default"].delete(path(row.key, size))
-                except (BotoCoreError, ClientError, OSError) as error:
+                        bucket.delete(path(row.key, size))
+                except bucket.ERRORS as error:
                     log.warning("a discarded picture stays for now: %s", type(error).__name__)
                     return count
             DiscardedPicture.objects.filter(key=row.key).delete()
@@ -253,25 +229,30 @@ def remove_discarded() -> int:
     return count
 
 
-# --- Showing ------------------------------------------------------------------------------------------------
+_OBJECT = re.compile(r"pictures/(?P<key>[0-9a-f]{48})/\d+\.webp")
 
-_signed: dict[str, tuple[float, str]] = {}
-_SIGNED_AT_MOST = 20_000
+
+def adopt_orphans(*, age: timedelta, at_most: int) -> int:
+    """In the worker: give objects that no row names a row, with which they go like any other. They are not deleted
+    here, because the same picture may be on its way just now: `store` would take over the row."""
+    count = 0
+    for names in bucket.older_than(age, "pictures/", at_most=at_most):
+        keys = {found["key"] for name in names if (found := _OBJECT.fullmatch(name))}
+        keys -= set(User.objects.filter(picture__in=keys).values_list("picture", flat=True))
+        keys -= set(DiscardedPicture.objects.filter(key__in=keys).values_list("key", flat=True))
+        DiscardedPicture.objects.bulk_create([DiscardedPicture(key=key) for key in keys], ignore_conflicts=True)
+        count += len(keys)
+    return count
+
+
+# --- Showing ------------------------------------------------------------------------------------------------
 
 
 def addresses(user: User) -> dict[int, str]:
-    """{edge in pixels: signed address}, or {} without a picture. An address stays the same for half of its
-    life, so that a phone's image cache works, and because signing three costs a millisecond."""
+    """{edge in pixels: address}, or {} without a picture. Signed, and the same for half of its life from every process,
+    so that a phone's image cache works; or the CDN's, which is the same as long as the picture is."""
     return {size: _address(path(user.picture, size)) for size in SIZES} if user.picture else {}
 
 
 def _address(name: str) -> str:
-    at = time.monotonic()
-    found = _signed.get(name)
-    if found and found[0] > at:
-        return found[1]
-    if len(_signed) >= _SIGNED_AT_MOST:
-        _signed.clear()
-    address: str = storages["public"].url(name)
-    _signed[name] = (at + settings.PICTURE_URL_LIFETIME / 2, address)
-    return address
+    return f"{settings.PICTURE_CDN_URL}/{name}" if settings.PICTURE_CDN_URL else bucket.address(name)

@@ -50,6 +50,7 @@ DEFAULTS = (
     Limit("claim_mail_per_address_and_network", 10, 3600),
     Limit("change_mail_per_account", 10, 3600),
     Limit("picture_per_account", 30, 3600),
+    Limit("open_upload_per_account", 10, 300),  # as long as a form works
     Limit("export_per_account", 3, 86400),
     Limit("username_change_per_account", 2, 30 * 86400),
 )

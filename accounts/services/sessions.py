@@ -216,7 +216,7 @@ def _end_for_reuse(session: Session, generation: int, origin: Origin) -> None:
 
 _USER_FIELDS: Sequence[str] = (
     "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "language", "time_zone",
-    "picture", "is_active", "is_staff", "created_at", "updated_at", "deletes_at",
+    "picture", "picture_placeholder", "is_active", "is_staff", "created_at", "updated_at", "deletes_at",
 )  # fmt: skip
 _SESSION_FIELDS: Sequence[str] = ("id", "user_id", "kind", "last_used_at", "generation", "generation_used_at")
 _BY_TOKEN = (

@@ -202,12 +202,12 @@ def update_profile(
             problems.append(identifiers.username_problem(changes["username"]))
     if found := [problem for problem in problems if problem]:
         raise InvalidInput(found)
-    key = pictures.prepare(user, picture) if picture else None
+    prepared = pictures.prepare(user, picture) if picture else None
     with _one_of_each_username():
         changed = _apply(user.id, changes, versions, origin)
-        if key is None and not remove_picture:
-            return changed
-        return pictures.show(changed, key or "", origin)
+        if prepared:
+            return pictures.show(changed, prepared, origin)
+        return pictures.hide(changed, origin) if remove_picture else changed
 
 
 def _apply(user_id: UUID, changes: dict[str, str], versions: Collection[str] | None, origin: Origin) -> User:

@@ -25,7 +25,8 @@ def get_config(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
         "picture": {
             "max_bytes": settings.PICTURE_MAX_BYTES,
             "max_pixels": settings.PICTURE_MAX_PIXELS,
-            "content_types": [f"image/{name.lower()}" for name in pictures.FORMATS],
+            "max_pixels_by_type": pictures.max_pixels(),
+            "content_types": list(pictures.max_pixels()),
             "sizes": list(pictures.SIZES),
         },
     }

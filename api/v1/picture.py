@@ -1,4 +1,5 @@
 from typing import Any, BinaryIO, cast
+from uuid import UUID
 
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
@@ -6,7 +7,7 @@ from ninja import Router, Status
 
 from accounts.errors import FieldError, InvalidInput, PictureTooLarge
 from accounts.http import AuthenticatedRequest, origin
-from accounts.services import pictures
+from accounts.services import picture_uploads, pictures
 from api.errors import MalformedBody, UnsupportedMediaType
 from api.security import AccessToken
 from api.v1 import schemas
@@ -56,7 +57,8 @@ def _read_file(request: AuthenticatedRequest) -> BinaryIO:
     openapi_extra=_FILE,
 )
 def put_picture(request: AuthenticatedRequest) -> dict[str, Any]:
-    """Set the profile picture: JPEG, PNG or WebP. It comes out square, in three sizes, without EXIF or GPS."""
+    """Set the profile picture: JPEG, PNG, WebP, HEIC or AVIF. It comes out square, in
+    three sizes, without EXIF or GPS."""
     user = pictures.replace(user=request.user, file=_read_file(request), origin=origin(request))
     return schemas.profile(user)
 
@@ -66,3 +68,39 @@ def delete_picture(request: AuthenticatedRequest) -> Status[None]:
     """Take the picture away. 204 the second time too."""
     pictures.remove(user=request.user, origin=origin(request))
     return Status(204, None)
+
+
+@router.post(
+    "/me/picture/uploads",
+    operation_id="beginPictureUpload",
+    response=responses({201: schemas.PictureUploadFormOut}, *BODY, 401, 429),
+)
+def begin_picture_upload(request: AuthenticatedRequest, payload: schemas.PictureUploadIn) -> Status[Any]:
+    """A form with which the app sends the file straight to the storage, with progress. Then call
+    `completePictureUpload`."""
+    upload, form = picture_uploads.begin(
+        user=request.user, content_type=payload.content_type, size=payload.size, origin=origin(request)
+    )
+    return Status(201, schemas.picture_upload_form(upload, form))
+
+
+@router.post(
+    "/me/picture/uploads/{upload_id}/complete",
+    operation_id="completePictureUpload",
+    response=responses({202: schemas.PictureUploadOut}, 401, 404, 422),
+)
+def complete_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> Status[Any]:
+    """The file is sent: it is checked and shown within seconds. Ask `getPictureUpload` until its state is neither
+    `asked` nor `queued`."""
+    upload = picture_uploads.complete(user=request.user, upload_id=upload_id, origin=origin(request))
+    return Status(202, schemas.picture_upload(upload))
+
+
+@router.get(
+    "/me/picture/uploads/{upload_id}",
+    operation_id="getPictureUpload",
+    response=responses({200: schemas.PictureUploadOut}, 401, 404, 422),
+)
+def get_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> dict[str, Any]:
+    """How far an upload is, and why it was refused; for an hour."""
+    return schemas.picture_upload(picture_uploads.find(user=request.user, upload_id=upload_id))

@@ -10,9 +10,9 @@ from ninja import Schema
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from accounts.models import Event, Export, Gender, Session, User
+from accounts.models import Event, Export, Gender, PictureUpload, Session, User
 from accounts.origin import Device
-from accounts.services import audit, email_addresses, pictures, sessions
+from accounts.services import audit, bucket, email_addresses, picture_uploads, pictures, sessions
 from accounts.services import export as exports
 from api.errors import Action
 
@@ -56,6 +56,11 @@ class SignUpIn(In):
         "", description="IANA name of the device's zone; one that the service does not know is left out."
     )
     device: DeviceIn | None = None
+
+
+class PictureUploadIn(In):
+    content_type: Short = Field(description="One of `content_types` in the config.", examples=["image/jpeg"])
+    size: int = Field(description="Bytes, exactly.", examples=[482133])
 
 
 class ConfirmEmailIn(In):
@@ -187,6 +192,9 @@ class PageIn(In):
 class PictureOut(Schema):
     url: str = Field(description="A signed address that works for a while; ask for the profile again when it stops.")
     sizes: dict[str, str] = Field(description="Addresses by the length of an edge in pixels: 64, 256, 1024.")
+    placeholder: str | None = Field(
+        description="A BlurHash (blurha.sh) to show until the picture is there; null for an old picture."
+    )
 
 
 class ProfileOut(Schema):
@@ -211,7 +219,6 @@ class ProfileOut(Schema):
 
 
 def profile(user: User) -> dict[str, Any]:
-    signed = pictures.addresses(user)
     return {
         "id": user.id,
         "username": user.username,
@@ -222,10 +229,50 @@ def profile(user: User) -> dict[str, Any]:
         "gender": user.gender,
         "language": user.language or settings.LANGUAGE_CODE,
         "time_zone": user.time_zone,
-        "picture": {"url": signed[256], "sizes": {str(size): url for size, url in signed.items()}} if signed else None,
+        "picture": picture(user),
         "created_at": user.created_at,
         "updated_at": user.updated_at,
         "deletion_planned_for": user.deletes_at,
+    }
+
+
+def picture(user: User) -> dict[str, Any] | None:
+    signed = pictures.addresses(user)
+    if not signed:
+        return None
+    sizes = {str(size): url for size, url in signed.items()}
+    return {"url": signed[256], "sizes": sizes, "placeholder": user.picture_placeholder or None}
+
+
+class PictureUploadFormOut(Schema):
+    """POST it as multipart/form-data to `url`: the fields first, then the file as `file`."""
+
+    id: UUID
+    url: str
+    fields: dict[str, str]
+    expires_at: datetime = Field(description="Until when the storage takes it.")
+
+
+def picture_upload_form(upload: PictureUpload, form: bucket.Form) -> dict[str, Any]:
+    return {"id": upload.id, "url": form.url, "fields": form.fields, "expires_at": upload.expires_at}
+
+
+class PictureUploadOut(Schema):
+    id: UUID
+    state: Literal["asked", "queued", "done", "refused", "replaced"] = Field(
+        description="`replaced`: another picture was chosen before this one was ready. New states may come."
+    )
+    code: str | None = Field(description="Why it was refused, as in an error.", examples=["invalid_picture"])
+    detail: str | None = Field(description="The same as a sentence.")
+
+
+def picture_upload(upload: PictureUpload) -> dict[str, Any]:
+    words = picture_uploads.words(upload)
+    return {
+        "id": upload.id,
+        "state": upload.state,
+        "code": upload.reason or None,
+        "detail": str(words) if words else None,
     }
 
 
@@ -409,6 +456,9 @@ class PasswordRuleOut(Schema):
 class PictureRuleOut(Schema):
     max_bytes: int
     max_pixels: int
+    max_pixels_by_type: dict[str, int] = Field(
+        description="The same for each content type: some take more memory to decode."
+    )
     content_types: list[str]
     sizes: list[int]
 

@@ -29,6 +29,7 @@ BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "updateProfile": ("PATCH", "/me", {"username": "ada", "first_name": "A", "last_name": "B", "gender": "male"}),
     "changePassword": ("POST", "/me/password", {"current_password": "x", "new_password": "y"}),
     "requestEmailChange": ("POST", "/me/email", {"email": "new@example.com", "password": "x"}),
+    "beginPictureUpload": ("POST", "/me/picture/uploads", {"content_type": "image/png", "size": 9}),
     "requestDeletion": ("POST", "/me/deletion", {"password": "x"}),
     "finishSignIn": ("POST", "/token/mfa", {"ticket": "x", "code": "123456", "device": {"name": "x"}}),
     "finishPasskeySignIn": (

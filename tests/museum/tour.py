@@ -50,6 +50,16 @@ def tour() -> list[Step]:
         {"ask": "PATCH /me", "as": "access", "body": {"gender": "none"}},
         picture_step(),
         {"ask": "DELETE /me/picture", "as": "access"},
+        # A picture straight to the storage; this one never arrives there.
+        {"ask": "POST /me/picture/uploads", "as": "access", "body": {"content_type": "image/gif", "size": 0}},
+        {
+            "ask": "POST /me/picture/uploads",
+            "as": "access",
+            "body": {"content_type": "image/jpeg", "size": 482133},
+            "keep": {"upload": "id"},
+        },
+        {"ask": "GET /me/picture/uploads/{upload}", "as": "access"},
+        {"ask": "POST /me/picture/uploads/{upload}/complete", "as": "access"},
         # Tokens.
         {"ask": "POST /token/refresh", "body": {"refresh_token": "{refresh}"}, "keep": {"access2": "access_token"}},
         {"ask": "POST /token/refresh", "body": {"refresh_token": "{refresh}"}, "keep": {"refresh2": "refresh_token"}},

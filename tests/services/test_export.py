@@ -25,9 +25,9 @@ from PIL import Image
 from pytest_django import Settings
 
 from accounts.errors import RateLimited
-from accounts.models import Event, Export, Session, User
+from accounts.models import Event, Export, PictureUpload, Session, User
 from accounts.origin import Device, Origin
-from accounts.services import audit, deletion, email_addresses, export, mail, pictures, sessions
+from accounts.services import audit, deletion, email_addresses, export, mail, picture_uploads, pictures, sessions
 from tests.conftest import PASSWORD, Mailbox, make_user, picture
 from tests.threads import at_once
 
@@ -188,13 +188,22 @@ def test_a_sites_name_does_not_break_the_file_name(ready: Export, settings: Sett
 
 def test_it_holds_all_that_is_kept(alice: User, phone: Session, origin: Origin) -> None:
     pictures.replace(user=alice, file=io.BytesIO(picture()), origin=origin)
+    picture_uploads.begin(user=alice, content_type="image/png", size=9, origin=origin)
     mail.send(mail.Message.PASSWORD_CHANGED, user=alice, to="alice.before@example.net", origin=origin)
     ended = sessions.begin(user=alice, kind=Session.Kind.BROWSER, origin=Origin(ip="192.0.2.9"))
     sessions.end(user=alice, session_id=ended.id, origin=origin)
     User.objects.filter(id=alice.id).update(deletes_at=now())
     alice.refresh_from_db()
     found = copy_of(alice)
-    names = {"profile.json", "devices.json", "two_step.json", "events.json", "mails.json", "picture.webp"}
+    names = {
+        "profile.json",
+        "devices.json",
+        "two_step.json",
+        "events.json",
+        "mails.json",
+        "uploads.json",
+        "picture.webp",
+    }
     assert set(found) == {"README.txt", *names}
     profile = json.loads(found["profile.json"])
     assert (profile["id"], profile["username"], profile["email"]) == (str(alice.id), "alice", "alice@example.com")
@@ -214,6 +223,8 @@ def test_it_holds_all_that_is_kept(alice: User, phone: Session, origin: Origin) 
         {name: item[name] for name in ("to", "subject", "state")} for item in mails
     ]
     assert Image.open(io.BytesIO(found["picture.webp"])).size == (1024, 1024)
+    (upload,) = json.loads(found["uploads.json"])
+    assert (upload["state"], upload["size"], upload["ip"]) == ("asked", 9, origin.ip)
 
 
 def test_it_speaks_the_language_of_the_user_s_mails(alice: User, phone: Session) -> None:
@@ -229,7 +240,10 @@ def test_it_speaks_the_language_of_the_user_s_mails(alice: User, phone: Session)
 def test_every_column_of_the_account_and_its_devices_is_in_it_or_left_out_on_purpose() -> None:
     """A field that is added later must be thought of."""
     kept = {field.name for field in User._meta.concrete_fields}
-    assert kept - set(export.PROFILE) == {"password", "username_skeleton", "picture", "is_active", "is_superuser"}
+    left_out = {"password", "username_skeleton", "picture", "picture_placeholder", "is_active", "is_superuser"}
+    assert kept - set(export.PROFILE) == left_out
+    kept = {field.name for field in PictureUpload._meta.concrete_fields}
+    assert kept - set(export.UPLOAD) == {"user", "key", "expires_at", "remove_at", "tries", "claimed_until"}
     kept = {field.name for field in Session._meta.concrete_fields}
     assert kept - set(export.DEVICE) == {"user", "generation", "generation_used_at", "earlier_used_at"}
 

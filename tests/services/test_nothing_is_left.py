@@ -23,6 +23,7 @@ from storages.backends.s3 import S3Storage
 from accounts.errors import AccountError, InvalidCredentials
 from accounts.models import Budget, Event, Export, Session, Tombstone, User
 from accounts.origin import Device, Origin
+from accounts.services import bucket as bucket_service
 from accounts.services import (
     deletion,
     email_addresses,
@@ -30,6 +31,7 @@ from accounts.services import (
     login,
     mail,
     passwords,
+    picture_uploads,
     pictures,
     rate_limits,
     sessions,
@@ -103,6 +105,8 @@ def a_life(mailbox: Mailbox) -> User:
     )
     email_addresses.confirm_mine(user=user, code=mailbox.code("before@example.net"), origin=HERS)
     pictures.replace(user=user, file=io.BytesIO(picture()), origin=HERS)
+    upload, _ = picture_uploads.begin(user=user, content_type="image/png", size=9, origin=HERS)
+    bucket_service.put(upload.key, b"no upload", content_type="image/png", cache_control="no-store")
     phone = login.sign_in(login="zenobia", password=PASSWORD, origin=HERS).tokens
     sessions.refresh(refresh_token=phone.refresh_token, origin=HERS)
     for name in ("zenobia", "zenobia@example.org"):  # once as herself, once as nobody
@@ -170,13 +174,14 @@ def test_a_search_for_the_person_finds_nothing_but_the_tombstone(alice: User, bo
     User.objects.filter(id=user.id).update(deletes_at=now())
     assert deletion.erase_due() == 1
     pictures.remove_discarded()
+    picture_uploads.remove_old()
     export.remove_expired()
     assert "is deleted" in Email.objects.get(to=["palmyra@example.com"]).subject
     mail.deliver()
 
     assert found(*needles, *keys) == set()
     assert not Budget.objects.filter(key__in=mine).exists()
-    assert sum(1 for _ in bucket()) == objects - 4
+    assert sum(1 for _ in bucket()) == objects - 5
     assert Tombstone.objects.count() == 1
     assert Event.objects.filter(kind="user.signed_up", user=None).exists()  # it happened, to nobody
     # The others are as they were.

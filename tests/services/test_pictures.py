@@ -1,16 +1,23 @@
 """Profile pictures: whatever is sent, only fresh pixels come out, in three sizes under keys that nobody can guess."""
 
 import io
+import json
+import math
 import struct
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pillow_heif
 import pytest
 from django.conf import settings as django_settings
 from django.core.files.storage import storages
@@ -22,18 +29,11 @@ from pytest_django import Settings
 from accounts.errors import InvalidPicture, Overloaded, PictureTooLarge, RateLimited, StorageUnavailable
 from accounts.models import DiscardedPicture, Event, User
 from accounts.origin import Origin
-from accounts.services import pictures, rate_limits, users
+from accounts.services import bucket, decoding, pictures, rate_limits, users
 from tests.conftest import PASSWORD, make_user, picture, random_ip
 from tests.threads import at_once
 
 SECRET = b"SECRET-PLACE-48.8584N"
-
-
-@pytest.fixture(autouse=True)
-def _signed_anew() -> Iterator[None]:
-    pictures._signed.clear()
-    yield
-    pictures._signed.clear()
 
 
 # --- Files --------------------------------------------------------------------------------------------------
@@ -41,8 +41,39 @@ def _signed_anew() -> Iterator[None]:
 
 def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
+    if kind == "HEIF":
+        pillow_heif.register_heif_opener()
+        Image.OPEN.pop("HEIF")
+        Image.ID.remove("HEIF")
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+KINDS = ["JPEG", "PNG", "WEBP", "HEIF", "AVIF"]
+
+
+def heic(image: Image.Image, **options: Any) -> bytes:
+    return saved(image, "HEIF", **options)
+
+
+def turned_heic(image: Image.Image, orientation: int) -> bytes:
+    """As phones write it: how to turn it stands in the container, and once more in EXIF."""
+    made = pillow_heif.from_pillow(image)
+    made[0].info["exif"] = exif(orientation=orientation).tobytes()
+    file = io.BytesIO()
+    made.save(file)
+    return file.getvalue()
+
+
+@contextmanager
+def heic_can_be_opened() -> Iterator[None]:
+    """By Pillow itself, which is not so in the service."""
+    pillow_heif.register_heif_opener()
+    try:
+        yield
+    finally:
+        Image.OPEN.pop("HEIF")
+        Image.ID.remove("HEIF")
 
 
 def plain(mode: str = "RGB", color: Any = "red", size: tuple[int, int] = (90, 60)) -> Image.Image:
@@ -131,8 +162,25 @@ def webp_header(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def sized(content: bytes, width: int, height: int) -> bytes:
+    """The HEIC or AVIF, saying that it has so many pixels."""
+    data = bytearray(content)
+    place = data.index(b"ispe") + 8
+    struct.pack_into(">II", data, place, width, height)
+    return bytes(data)
+
+
+def decode(content: bytes) -> dict[int, bytes]:
+    """What the decoder makes of it, without a process for each of some thousand files."""
+    try:
+        return decoding.squares(content, most_pixels=django_settings.PICTURE_MAX_PIXELS)[0]
+    except decoding.Refused as refused:
+        raise (PictureTooLarge if refused.code == PictureTooLarge.code else InvalidPicture)(refused.reason) from None
+
+
 def encode(content: bytes) -> dict[int, bytes]:
-    return pictures.encode(io.BytesIO(content))
+    """The same in the process that is meant for it."""
+    return pictures.encode(io.BytesIO(content)).files
 
 
 def opened(content: bytes) -> Image.Image:
@@ -142,7 +190,7 @@ def opened(content: bytes) -> Image.Image:
 
 
 def middle(content: bytes) -> tuple[int, int, int]:
-    image = opened(encode(content)[256])
+    image = opened(decode(content)[256])
     found = image.getpixel((128, 128))
     assert isinstance(found, tuple)
     return (int(found[0]), int(found[1]), int(found[2]))
@@ -177,6 +225,13 @@ GOOD: dict[str, Callable[[], bytes]] = {
     "webp": lambda: picture(kind="WEBP"),
     "lossless webp with alpha": lambda: picture(kind="WEBP", mode="RGBA", lossless=True),
     "animated webp": lambda: saved(quarters(), "WEBP", save_all=True, append_images=[plain(size=(128, 128))] * 3),
+    "heic": lambda: heic(quarters()),
+    "heic with alpha": lambda: heic(plain("RGBA", (9, 200, 9, 128))),
+    "heic in all its colours": lambda: heic(quarters(), chroma="444"),
+    "two pictures in one heic": lambda: heic(quarters(), save_all=True, append_images=[plain()]),
+    "avif": lambda: picture(kind="AVIF"),
+    "avif with alpha": lambda: picture(kind="AVIF", mode="RGBA"),
+    "animated avif": lambda: saved(quarters(), "AVIF", save_all=True, append_images=[quarters().rotate(90)] * 3),
     "one pixel": lambda: picture((1, 1)),
     "one pixel jpeg": lambda: picture((1, 1), "JPEG"),
     "very wide": lambda: picture((10_000, 1)),
@@ -205,7 +260,7 @@ def test_the_same_file_gives_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_all_eight_orientations_come_out_upright(kind: str, orientation: int) -> None:
     turn = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -217,7 +272,8 @@ def test_all_eight_orientations_come_out_upright(kind: str, orientation: int) ->
         8: Image.Transpose.ROTATE_270,
     }
     lying = quarters().transpose(turn[orientation]) if orientation in turn else quarters()
-    found = opened(encode(saved(lying, kind, exif=exif(orientation=orientation)))[256])
+    sent = turned_heic(lying, orientation) if kind == "HEIF" else saved(lying, kind, exif=exif(orientation=orientation))
+    found = opened(decode(sent)[256])
     for place, colour in {(60, 60): "red", (190, 60): "green", (60, 190): "blue", (190, 190): "white"}.items():
         expected = Image.new("RGB", (1, 1), colour).getpixel((0, 0))
         seen = found.getpixel(place)
@@ -228,10 +284,10 @@ def test_all_eight_orientations_come_out_upright(kind: str, orientation: int) ->
 
 @pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
 def test_an_orientation_that_does_not_exist_is_taken_as_upright(orientation: int) -> None:
-    assert encode(saved(quarters(), "JPEG", exif=exif(orientation=orientation))) == encode(saved(quarters(), "JPEG"))
+    assert decode(saved(quarters(), "JPEG", exif=exif(orientation=orientation))) == decode(saved(quarters(), "JPEG"))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_neither_gps_nor_comment_nor_profile_nor_xmp_survives(kind: str) -> None:
     options: dict[str, Any] = {"exif": with_gps(), "icc_profile": profile()}
     if kind != "PNG":
@@ -240,8 +296,9 @@ def test_neither_gps_nor_comment_nor_profile_nor_xmp_survives(kind: str) -> None
         options["comment"] = SECRET
     original = saved(quarters(), kind, **options)
     assert SECRET in original
-    assert opened(original).getexif().get_ifd(0x8825)
-    for content in encode(original).values():
+    with heic_can_be_opened():
+        assert opened(original).getexif().get_ifd(0x8825)
+    for content in decode(original).values():
         assert SECRET not in content
         image = opened(content)
         assert not image.getexif()
@@ -252,7 +309,7 @@ def test_text_chunks_of_a_png_do_not_survive() -> None:
     words = PngInfo()
     words.add_text("Comment", SECRET.decode())
     words.add_itxt("Location", SECRET.decode(), zip=True)
-    for content in encode(saved(quarters(), pnginfo=words)).values():
+    for content in decode(saved(quarters(), pnginfo=words)).values():
         assert SECRET not in content
 
 
@@ -260,7 +317,7 @@ def test_the_middle_of_an_oblong_is_shown() -> None:
     image = plain("RGB", "white", (300, 100))
     image.paste("blue", (100, 0, 200, 100))
     assert is_near(middle(saved(image)), (0, 0, 255), 12)
-    found = opened(encode(saved(image))[256])
+    found = opened(decode(saved(image))[256])
     for place in ((8, 128), (248, 128)):
         seen = found.getpixel(place)
         assert isinstance(seen, tuple)
@@ -313,7 +370,7 @@ def test_a_profile_for_another_kind_of_colours_is_left_out() -> None:
         saved(plain("L", 100), icc_profile=profile()),
         saved(plain("RGB", (200, 80, 80)), icc_profile=profile("LAB")),
     ):
-        assert encode(content)
+        assert decode(content)
 
 
 # --- What is refused ----------------------------------------------------------------------------------------
@@ -332,6 +389,10 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "pdf": lambda: saved(plain(), "PDF"),
     "psd header": lambda: b"8BPS\x00\x01" + b"\x00" * 100,
     "avif header": lambda: b"\x00\x00\x00\x1cftypavif" + b"\x00" * 100,
+    "heic header": lambda: b"\x00\x00\x00\x1cftypheic" + b"\x00" * 100,
+    "film": lambda: b"\x00\x00\x00\x1cftypisom" + b"\x00" * 100,
+    "avif that says it is heic": lambda: picture(kind="AVIF").replace(b"avif", b"heic"),
+    "heic that says it is avif": lambda: heic(quarters()).replace(b"heic", b"avif"),
     "gif with html in it": lambda: b"GIF89a/*" + b"\x00" * 20 + b"*/=1;alert(1)",
     "jpeg magic and html": lambda: b"\xff\xd8\xff\xe0<script>alert(1)</script>",
     "png magic alone": lambda: b"\x89PNG\r\n\x1a\n",
@@ -357,18 +418,18 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", HOSTILE)
-def test_refuses_what_is_no_jpeg_png_or_webp(name: str) -> None:
+def test_refuses_what_is_no_picture_that_is_taken(name: str) -> None:
     with pytest.raises(InvalidPicture):
         encode(HOSTILE[name]())
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("part", [0.02, 0.1, 0.5, 0.9])
 def test_refuses_a_file_that_is_cut_off(kind: str, part: float) -> None:
-    whole = picture(kind=kind)
+    whole = heic(Image.open(io.BytesIO(picture()))) if kind == "HEIF" else picture(kind=kind)
     with pytest.raises(InvalidPicture):
-        encode(whole[: int(len(whole) * part)])
+        decode(whole[: int(len(whole) * part)])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -380,6 +441,7 @@ def test_refuses_a_file_that_is_cut_off(kind: str, part: float) -> None:
         lambda: jpeg_header(65_000, 65_000),
         lambda: jpeg_header(8000, 6300),
         lambda: webp_header(16_383, 16_383),
+        lambda: sized(picture(kind="AVIF"), 40_000, 40_000),
         lambda: png((b"IHDR", struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 6, 0, 0, 0)), (b"IEND", b"")),
     ],
 )
@@ -391,7 +453,7 @@ def test_refuses_a_bomb_before_it_is_decoded(content: Callable[[], bytes], monke
     assert len(made) < 400_000
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
     with pytest.raises((PictureTooLarge, InvalidPicture)):
-        encode(made)
+        decode(made)
 
 
 def test_the_limit_of_pixels_is_the_operators(settings: Settings) -> None:
@@ -414,7 +476,7 @@ def test_the_limit_of_bytes_is_the_operators_and_nothing_is_read_beyond_it(setti
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 def test_a_photo_with_broken_exif_is_shown_and_is_no_error(kind: str) -> None:
-    assert encode(saved(plain(), kind, exif=broken_exif()))
+    assert decode(saved(plain(), kind, exif=broken_exif()))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -422,16 +484,203 @@ def test_a_photo_with_broken_exif_is_shown_and_is_no_error(kind: str) -> None:
 def test_bytes_that_were_changed_anywhere_give_a_picture_or_a_refusal(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "SIZES", (16,))  # scaling up a hundred times is not what is tried here
+    monkeypatch.setattr(decoding, "SIZES", (16,))  # scaling up a hundred times is not what is tried here
     whole = bytearray(saved(quarters(16), kind))
     for place in range(0, len(whole), max(1, len(whole) // 150)):
         for value in (0, 255, whole[place] ^ 1):
             spoilt = bytearray(whole)
             spoilt[place] = value
             try:
-                encode(bytes(spoilt))
+                decode(bytes(spoilt))
             except (InvalidPicture, PictureTooLarge):
                 continue
+
+
+# --- The process that decodes -------------------------------------------------------------------------------
+
+_TELL = """
+import runpy, sys
+sys.argv = ["decoding", "50000000"]
+try:
+    runpy.run_path({path!r}, run_name="__main__")
+finally:
+    with open("/proc/self/status") as file:
+        sys.stderr.write(next(line.split()[1] for line in file if line.startswith("VmHWM")))
+"""
+
+
+def peak(content: bytes) -> tuple[dict[str, Any], float]:
+    """What the process said, and the most megabytes that it was in memory with."""
+    command = [sys.executable, "-I", "-c", _TELL.format(path=decoding.__file__)]
+    done = subprocess.run(command, input=content, capture_output=True, env=pictures._ENVIRONMENT, check=True)
+    head: dict[str, Any] = json.loads(done.stdout.partition(b"\n")[0])
+    return head, int(done.stderr) / 1024
+
+
+def as_many_as(content_type: str, mode: str = "RGB", *, edge: int = 0, **options: Any) -> bytes:
+    """A picture of one colour with the most pixels that are taken of its kind."""
+    most = pictures.max_pixels()[content_type]
+    size = (edge, most // edge) if edge else (math.isqrt(most), math.isqrt(most))
+    kind = content_type.partition("/")[2].upper().replace("HEIC", "HEIF")
+    return saved(Image.new(mode, size), kind, **options)
+
+
+LARGEST: dict[str, Callable[[], bytes]] = {
+    "jpeg": lambda: as_many_as("image/jpeg"),
+    "narrow jpeg, which is decoded as large as it is": lambda: as_many_as("image/jpeg", edge=4095),
+    "narrow cmyk jpeg": lambda: as_many_as("image/jpeg", "CMYK", edge=4095),
+    "progressive jpeg": lambda: saved(Image.new("RGB", (4700, 4800)), "JPEG", progressive=True, subsampling=0),
+    "png": lambda: png_bomb(7071, 7071),
+    "rgba png": lambda: png_bomb(7071, 7071, colour=6),
+    "narrow rgba png": lambda: png_bomb(4095, 12_210, colour=6),
+    "grey png": lambda: png_bomb(7071, 7071, colour=0),
+    "16 bit png": lambda: as_many_as("image/png", "I;16", compress_level=1),
+    "webp": lambda: as_many_as("image/webp", quality=30, method=0),
+    "lossless webp with alpha": lambda: as_many_as("image/webp", "RGBA", lossless=True, quality=0, method=0),
+    "avif": lambda: as_many_as("image/avif", speed=10),
+    "avif with alpha in all its colours": lambda: as_many_as("image/avif", "RGBA", speed=10, subsampling="4:4:4"),
+    "heic": lambda: as_many_as("image/heic", quality=10, chroma="420", enc_params={"preset": "ultrafast"}),
+}
+TOO_LARGE: dict[str, Callable[[], bytes]] = {
+    "progressive jpeg": lambda: as_many_as("image/jpeg", progressive=True),
+    "png of so many rows that pointers to them are too many": lambda: png(
+        (b"IHDR", struct.pack(">IIBBBBB", 1, 50_000_000, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b"\x00" * 9))
+    ),
+    "jpeg header": lambda: jpeg_header(65_000, 65_000),
+    "png": lambda: png_bomb(9000, 9100),
+    "webp": lambda: saved(Image.new("RGB", (4000, 4000)), "WEBP", quality=10, method=0),
+    "avif": lambda: saved(Image.new("RGB", (5000, 5000)), "AVIF", speed=10),
+    "heic in all its colours": lambda: heic(
+        Image.new("RGB", (7000, 7000)), quality=10, chroma="444", enc_params={"preset": "ultrafast"}
+    ),
+    "heic": lambda: sized(heic(quarters()), 9000, 6000),
+}
+
+
+@pytest.mark.parametrize("name", LARGEST)
+def test_the_largest_of_each_kind_is_decoded_in_less_than_300_megabytes(name: str) -> None:
+    head, megabytes = peak(LARGEST[name]())
+    assert "sizes" in head, head
+    assert megabytes < 300
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_what_would_take_more_is_refused_with_its_reason(name: str) -> None:
+    head, megabytes = peak(TOO_LARGE[name]())
+    assert head.get("code") == PictureTooLarge.code, head
+    assert megabytes < 300
+
+
+@pytest.mark.parametrize("content", [b"\x00" * 50_000_000, b"\xff\xd8\xff\xe0" + b"x" * 50_000_000], ids=["0", "jpeg"])
+def test_fifty_megabytes_of_nothing_take_no_memory_either(content: bytes) -> None:
+    with pytest.raises(PictureTooLarge):
+        encode(content)
+    head, megabytes = peak(content)  # even if the limit of bytes were higher
+    assert head["code"] == InvalidPicture.code
+    assert megabytes < 300
+
+
+def test_the_process_sees_nothing_of_ours_and_can_write_no_file(tmp_path: Path) -> None:
+    look = f"""
+import os, runpy
+module = runpy.run_path({decoding.__file__!r}, run_name="look")
+module["_confine"]()
+print(sorted(os.environ))
+try:
+    with open({str(tmp_path / "x")!r}, "w") as file:
+        file.write("x")
+except OSError as error:
+    print(type(error).__name__)
+try:
+    bytearray(400 * 2**20)
+except MemoryError:
+    print("MemoryError")
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", look], capture_output=True, env=pictures._ENVIRONMENT, check=True, text=True
+    )
+    names, *refusals = done.stdout.splitlines()
+    assert set(names.strip("[]").replace("'", "").split(", ")) <= {"LC_CTYPE", "MALLOC_ARENA_MAX"}
+    assert refusals == ["OSError", "MemoryError"]
+
+
+@pytest.mark.parametrize("end", ["import os; os.abort()", "raise RuntimeError('a word of the file')"])
+def test_a_decoder_that_falls_over_is_a_refusal_and_tells_the_log_no_word_of_the_file(
+    end: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = tmp_path / "falls.py"
+    script.write_text(end)
+    monkeypatch.setattr(decoding, "__file__", str(script))
+    with pytest.raises(InvalidPicture):
+        encode(picture())
+    assert "the decoder of pictures ended with" in caplog.text
+    assert "a word of the file" not in caplog.text
+
+
+def test_a_decoder_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = tmp_path / "sleeps.py"
+    script.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(decoding, "__file__", str(script))
+    monkeypatch.setattr(pictures, "_PATIENCE", 0.5)
+    with pytest.raises(Overloaded):
+        encode(picture())
+
+
+# --- The placeholder ----------------------------------------------------------------------------------------
+
+
+def blurred(text: str, size: int = 32) -> list[tuple[int, int, int]]:
+    """What an app shows of a BlurHash: its definition at blurha.sh, read the other way round than we write it."""
+    digits = [decoding._DIGITS.index(letter) for letter in text]
+
+    def number(start: int, length: int) -> int:
+        found = 0
+        for digit in digits[start : start + length]:
+            found = found * 83 + digit
+        return found
+
+    across, down = number(0, 1) % 9 + 1, number(0, 1) // 9 + 1
+    assert len(text) == 4 + 2 * across * down
+    most = (number(1, 1) + 1) / 166
+    first = number(2, 4)
+    waves = [[decoding._to_light((first >> shift & 255) / 255) for shift in (16, 8, 0)]]
+    for place in range(1, across * down):
+        value = number(4 + 2 * place, 2)
+        steps = (value // 361, value // 19 % 19, value % 19)
+        waves.append([math.copysign(((step - 9) / 9) ** 2, step - 9) * most for step in steps])
+    found = []
+    for y in range(size):
+        for x in range(size):
+            colour = [0.0, 0.0, 0.0]
+            for place, wave in enumerate(waves):
+                factor = math.cos(math.pi * x * (place % across) / size) * math.cos(
+                    math.pi * y * (place // across) / size
+                )
+                colour = [total + factor * value for total, value in zip(colour, wave, strict=True)]
+            red, green, blue = (round(decoding._from_light(value) * 255) for value in colour)
+            found.append((red, green, blue))
+    return found
+
+
+def test_the_placeholder_shows_what_is_where() -> None:
+    shown = blurred(pictures.encode(io.BytesIO(saved(quarters()))).placeholder)
+    corners = {(0, 0): (255, 0, 0), (16, 0): (0, 128, 0), (0, 16): (0, 0, 255), (16, 16): (255, 255, 255)}
+    for (left, top), colour in corners.items():
+        quarter = [shown[y * 32 + x] for y in range(top, top + 16) for x in range(left, left + 16)]
+        mean = tuple(sum(pixel[band] for pixel in quarter) // len(quarter) for band in range(3))
+        distances = {other: math.dist(mean, other) for other in corners.values()}
+        assert min(distances, key=distances.__getitem__) == colour, (left, top, mean)
+
+
+@pytest.mark.parametrize("colour", ["black", "white", "red", "#204060"])
+def test_the_placeholder_of_one_colour_is_that_colour(colour: str) -> None:
+    wanted = Image.new("RGB", (1, 1), colour).getpixel((0, 0))
+    assert isinstance(wanted, tuple)
+    for seen in blurred(decoding.blurhash(plain("RGB", colour, (64, 64)))):
+        assert is_near(seen, wanted, 3)
+
+
+# --- Taking turns -------------------------------------------------------------------------------------------
 
 
 def test_many_at_once_are_decoded_one_after_the_other() -> None:
@@ -494,6 +743,7 @@ def test_a_picture_lies_in_the_bucket_in_three_sizes_and_is_shown_by_signed_addr
 ) -> None:
     user = replace(alice, origin)
     assert stored(user.picture) == [64, 256, 1024]
+    assert len(User.objects.get(id=alice.id).picture_placeholder) == 36
     addresses = pictures.addresses(User.objects.get(id=alice.id))
     assert list(addresses) == [64, 256, 1024]
     for size, address in addresses.items():
@@ -501,6 +751,7 @@ def test_a_picture_lies_in_the_bucket_in_three_sizes_and_is_shown_by_signed_addr
         status, headers, content = get(address)
         assert status == 200
         assert headers["content-type"] == "image/webp"
+        assert headers["cache-control"] == "private, max-age=31536000, immutable"
         image = opened(content)
         assert (image.format, image.size) == ("WEBP", (size, size))
 
@@ -519,33 +770,46 @@ def test_the_bucket_answers_nobody_without_a_signature(alice: User, origin: Orig
 
 
 def test_a_signed_address_runs_out(alice: User, origin: Origin, settings: Settings) -> None:
-    options = {**settings.STORAGES["public"]["OPTIONS"], "querystring_expire": 1}
-    settings.STORAGES = {**settings.STORAGES, "public": {**settings.STORAGES["public"], "OPTIONS": options}}
+    settings.PICTURE_URL_LIFETIME = 2
     address = pictures.addresses(replace(alice, origin))[64]
     assert get(address)[0] == 200
-    time.sleep(2.1)
+    time.sleep(3.1)
     assert get(address)[0] == 403
 
 
-def test_an_address_stays_the_same_for_half_its_life(
-    alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch, settings: Settings
+@pytest.mark.parametrize("late", [0, 1, 899, 1799, 1800, 3599])
+def test_an_address_stays_the_same_for_half_its_life_and_never_outlives_its_time(
+    alice: User, monkeypatch: pytest.MonkeyPatch, late: int
 ) -> None:
+    alice.picture = "a" * 48
+    window = 1_795_000_000 // 1800 * 1800
+    monkeypatch.setattr(bucket, "time", lambda: window + 0.5)
+    first = pictures.addresses(alice)
+    monkeypatch.setattr(bucket, "time", lambda: window + late + 0.5)
+    then = pictures.addresses(alice)
+    assert (then == first) is (late < 1800)
+    query = parse_qs(urlsplit(then[64]).query)
+    signed = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%S%z").timestamp()
+    left = signed + int(query["X-Amz-Expires"][0]) - (window + late)
+    assert 1800 < left <= 3600
+
+
+def test_an_address_is_what_boto3_would_sign_at_that_moment(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice.picture = "a" * 48
+    moment = datetime.fromtimestamp(time.time() // 1800 * 1800, UTC)
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda **_: moment.replace(tzinfo=None))
+    for size, address in pictures.addresses(alice).items():
+        theirs = storages["public"].url(pictures.path(alice.picture, size))
+        assert sorted(address.partition("?")[2].split("&")) == sorted(theirs.partition("?")[2].split("&"))
+        assert address.partition("?")[0] == theirs.partition("?")[0]
+
+
+def test_a_cdn_shows_them_by_addresses_that_stay(alice: User, origin: Origin, settings: Settings) -> None:
+    settings.PICTURE_CDN_URL = "https://cdn.example.com"
     user = replace(alice, origin)
-    moment = time.monotonic()
-    first = pictures.addresses(user)
-    pictures._signed[pictures.path(user.picture, 64)] = (moment + 1800, "remembered")
-    monkeypatch.setattr(time, "monotonic", lambda: moment + 1799)
-    assert pictures.addresses(user) == {**first, 64: "remembered"}
-    monkeypatch.setattr(time, "monotonic", lambda: moment + 1801)
-    assert pictures.addresses(user)[64] != "remembered"
-
-
-def test_remembered_addresses_are_bounded(alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "_SIGNED_AT_MOST", 3)
-    for key in ("a", "b", "c"):
-        alice.picture = key
-        pictures.addresses(alice)
-    assert len(pictures._signed) <= 5
+    assert pictures.addresses(user)[64] == f"https://cdn.example.com/pictures/{user.picture}/64.webp"
+    settings.PICTURE_CDN_URL = ""
+    assert get(pictures.addresses(user)[64])[1]["cache-control"] == "public, max-age=31536000, immutable"
 
 
 def test_who_has_no_picture_has_no_address(alice: User) -> None:

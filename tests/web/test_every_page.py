@@ -35,6 +35,7 @@ VISITOR: dict[str, int | str] = {
 FOR_MEMBERS: dict[str, int | str] = {
     "overview": 200,
     "profile": 200,
+    "picture_upload_begin": 405,
     "account_email": 200,
     "account_change_password": 200,
     "session_list": 200,
@@ -79,6 +80,8 @@ WITH_ARGUMENTS = {
     "session_end",
     "passkey",
     "passkey_remove",
+    "picture_upload_complete",
+    "picture_upload_state",
 }
 SAME = {"account_email_verification_sent", "account_set_password", "account_signup"}
 

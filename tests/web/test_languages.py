@@ -18,7 +18,7 @@ from tests.web.test_every_page import MEMBER, VISITOR
 LANGUAGES = [code for code, _name in settings.LANGUAGES]
 # What is the same in every language.
 NAMES = re.compile(
-    r"https?://\S+|\S+@\S+|@?\balice\b|Alice|Crew|JPEG|PNG|WebP|Firefox|Linux|Unknown device|\bUTC\b"
+    r"https?://\S+|\S+@\S+|@?\balice\b|Alice|Crew|JPEG|PNG|WebP|HEIC|AVIF|Firefox|Linux|Unknown device|\bUTC\b"
     r"|English|Deutsch|Français|Español|JavaScript|\bQR\b|\b[A-Z2-7]{32}\b"
 )
 

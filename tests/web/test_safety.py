@@ -4,9 +4,11 @@ import logging
 from typing import Any
 
 import pytest
+from django.http import HttpResponse
 from django.test import Client
+from pytest_django import Settings
 
-from accounts.http import client_ip
+from accounts.http import PageMiddleware, client_ip
 from accounts.models import Session, User
 from accounts.services import passwords
 from tests.conftest import PASSWORD, Mailbox, picture
@@ -42,6 +44,13 @@ def test_a_form_of_ours_passes(alice: User) -> None:
     strict.get("/account/login/")
     body = {"login": "alice", "password": PASSWORD, "csrfmiddlewaretoken": strict.cookies["csrf"].value}
     assert strict.post("/account/login/", body).status_code == 302
+
+
+def test_pages_may_show_the_pictures_of_the_cdn_and_upload_to_the_bucket(settings: Settings) -> None:
+    settings.PICTURE_CDN_URL = "https://cdn.example.com/of/ours"
+    policy = PageMiddleware(lambda _: HttpResponse()).policy
+    assert "img-src 'self' data: https://cdn.example.com;" in policy
+    assert f"connect-src 'self' {settings.S3_PUBLIC_ENDPOINT_URL};" in policy
 
 
 @pytest.mark.parametrize(

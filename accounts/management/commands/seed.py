@@ -44,7 +44,7 @@ class Command(BaseCommand):
         self.stdout.write(f"Sign in as alice (staff) or bob with the password: {PASSWORD}")
 
     def _make(
-        self, username: str, first: str, last: str, gender: str, staff: bool, password: str, portrait: dict[int, bytes]
+        self, username: str, first: str, last: str, gender: str, staff: bool, password: str, portrait: pictures.Encoded
     ) -> None:
         with transaction.atomic():
             user, made = User.objects.get_or_create(

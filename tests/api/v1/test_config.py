@@ -22,7 +22,14 @@ def test_the_configuration_is_public_and_may_be_kept_for_a_while(
         "picture": {
             "max_bytes": settings.PICTURE_MAX_BYTES,
             "max_pixels": settings.PICTURE_MAX_PIXELS,
-            "content_types": ["image/jpeg", "image/png", "image/webp"],
+            "max_pixels_by_type": {
+                "image/jpeg": settings.PICTURE_MAX_PIXELS,
+                "image/png": settings.PICTURE_MAX_PIXELS,
+                "image/webp": 14_155_776,
+                "image/heic": 49_237_481,
+                "image/avif": 17_422_493,
+            },
+            "content_types": ["image/jpeg", "image/png", "image/webp", "image/heic", "image/avif"],
             "sizes": [64, 256, 1024],
         },
     }

@@ -26,7 +26,8 @@ def test_a_picture_comes_out_in_three_sizes_behind_signed_addresses(alices_api: 
     answer = alices_api.upload(picture(kind="JPEG"), "me.jpg", "image/jpeg")
     assert answer.status_code == 200
     found = answer.json()["picture"]
-    assert set(found) == {"url", "sizes"}
+    assert set(found) == {"url", "sizes", "placeholder"}
+    assert len(found["placeholder"]) == 36
     assert found["url"] == found["sizes"]["256"]
     for size, url in found["sizes"].items():
         with Image.open(io.BytesIO(fetch(url))) as image:
@@ -48,7 +49,7 @@ def test_a_picture_can_be_taken_away_twice(alices_api: Api) -> None:
     assert DiscardedPicture.objects.count() == 1
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 def test_the_content_decides_and_not_the_name(alices_api: Api, kind: str) -> None:
     assert alices_api.upload(picture((80, 80), kind), "evil.html", "text/html").status_code == 200
 

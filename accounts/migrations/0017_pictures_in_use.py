@@ -1,0 +1,12 @@
+from django.contrib.postgres.operations import AddIndexConcurrently
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    atomic = False  # beside whoever works meanwhile
+    dependencies = [("accounts", "0016_picture_uploads")]
+    operations = [
+        AddIndexConcurrently(
+            "user", models.Index(models.F("picture"), condition=~models.Q(("picture", "")), name="user_picture")
+        ),
+    ]

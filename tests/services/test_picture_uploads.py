@@ -1,0 +1,563 @@
+"""Pictures that an app puts into the bucket itself: the bucket takes nothing else, and a worker makes them pictures."""
+
+import io
+import os
+import subprocess
+import sys
+import urllib.request
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+import requests
+from django.conf import settings as django_settings
+from django.db import connection
+from django.utils.timezone import now
+from PIL import Image
+from pytest_django import Settings
+
+from accounts.errors import (
+    InvalidInput,
+    InvalidPicture,
+    PictureTooLarge,
+    RateLimited,
+    StorageUnavailable,
+    UploadMissing,
+    UploadNotFound,
+)
+from accounts.models import DiscardedPicture, Event, PictureUpload, User
+from accounts.origin import Origin
+from accounts.services import bucket, deletion, picture_uploads, pictures
+from accounts.services.bucket import Form
+from tests.conftest import make_user, picture, random_ip
+from tests.services.test_pictures import down
+from tests.threads import at_once, each_at_once
+
+PNG = picture((90, 60))
+State = PictureUpload.State
+
+
+def begin(user: User, content: bytes = PNG, content_type: str = "image/png") -> tuple[PictureUpload, Form]:
+    origin = Origin(ip=random_ip())
+    return picture_uploads.begin(user=user, content_type=content_type, size=len(content), origin=origin)
+
+
+def post(form: Form, content: bytes = PNG, **fields: str) -> int:
+    """As an app does it. The status."""
+    return requests.post(
+        form.url, data={**form.fields, **fields}, files={"file": ("a", content)}, timeout=10
+    ).status_code
+
+
+def complete(user: User, upload: PictureUpload) -> PictureUpload:
+    return picture_uploads.complete(user=user, upload_id=upload.id, origin=Origin(ip=random_ip()))
+
+
+def uploaded(user: User, content: bytes = PNG, content_type: str = "image/png") -> PictureUpload:
+    """Begun, posted and said to be complete."""
+    upload, form = begin(user, content, content_type)
+    assert post(form, content) == 204
+    return complete(user, upload)
+
+
+def state(upload: PictureUpload) -> tuple[str, str]:
+    upload.refresh_from_db()
+    return upload.state, upload.reason
+
+
+def objects(*prefixes: str) -> set[str]:
+    return {key for prefix in prefixes for key, _ in bucket.listing(prefix, after="", at_most=100_000)}
+
+
+def objects_of(user: User) -> set[str]:
+    user.refresh_from_db()
+    return objects(f"pictures/{user.picture}/") if user.picture else set()
+
+
+@pytest.fixture
+def empty_bucket(db: None) -> None:
+    for key in objects(""):
+        bucket.delete(key)
+
+
+# --- The form -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_uploaded_becomes_the_picture_and_the_file_goes(alice: User) -> None:
+    upload, form = begin(alice)
+    assert form.url.startswith(f"{django_settings.S3_PUBLIC_ENDPOINT_URL}/")
+    assert form.fields["key"] == upload.key
+    assert upload.key.startswith("incoming/")
+    assert upload.expires_at - now() < timedelta(minutes=5)
+    assert post(form) == 204
+    assert complete(alice, upload).state == State.QUEUED
+    assert picture_uploads.publish_next()
+    assert state(upload) == (State.DONE, "")
+    assert len(objects_of(alice)) == 3
+    assert len(alice.picture_placeholder) == 36
+    assert bucket.get(upload.key) is None
+    assert not DiscardedPicture.objects.exists()
+    event = Event.objects.get(user=alice)
+    assert (event.kind, event.ip) == ("picture.changed", upload.ip)
+    address = pictures.addresses(alice)[256]
+    with urllib.request.urlopen(address, timeout=5) as answer, Image.open(io.BytesIO(answer.read())) as image:  # noqa: S310 - our own bucket
+        assert image.size == (256, 256)
+
+
+def test_the_same_picture_comes_out_as_by_the_form_of_the_profile(alice: User, origin: Origin) -> None:
+    by_form = pictures.replace(user=alice, file=io.BytesIO(PNG), origin=origin).picture
+    upload = uploaded(alice)
+    picture_uploads.publish_next()
+    alice.refresh_from_db()
+    assert (alice.picture, state(upload)) == (by_form, (State.DONE, ""))
+    assert Event.objects.filter(user=alice).count() == 1  # the second time changed nothing
+
+
+@pytest.mark.parametrize(
+    ("content", "fields"),
+    [
+        (PNG[:-1], {}),
+        (PNG + b"x", {}),
+        (b"x" * 20_000_000, {}),
+        (b"", {}),
+        (PNG, {"key": "incoming/of-my-own"}),
+        (PNG, {"key": "pictures/of-my-own/64.webp"}),
+        (PNG, {"Content-Type": "text/html"}),
+        (PNG, {"x-amz-signature": "0" * 64}),
+        (PNG, {"x-amz-date": "20200101T000000Z"}),
+        (PNG, {"policy": "e30="}),
+    ],
+    ids=["shorter", "longer", "much longer", "empty", "key", "folder", "type", "signature", "date", "policy"],
+)
+def test_the_bucket_itself_refuses_anything_else(
+    alice: User, empty_bucket: None, content: bytes, fields: dict[str, str]
+) -> None:
+    _, form = begin(alice)
+    assert post(form, content, **fields) in {400, 403}
+    assert objects("") == set()
+
+
+def test_the_bucket_refuses_a_form_that_is_too_old(
+    alice: User, empty_bucket: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture_uploads, "FORM_LIFETIME", timedelta(seconds=-1))
+    _, form = begin(alice)
+    assert post(form) == 403
+    assert objects("") == set()
+
+
+def test_nobody_reads_a_file_that_waits_whatever_else_the_form_asks_for(alice: User) -> None:
+    _, form = begin(alice)
+    post(form, acl="public-read")  # Amazon refuses fields that the policy does not name, SeaweedFS takes no notice
+    assert requests.get(f"{form.url}/{form.fields['key']}", timeout=5).status_code in {403, 404}
+
+
+def test_a_page_of_ours_may_post_to_the_bucket_and_no_other(alice: User) -> None:
+    _, form = begin(alice)
+    ours = {"Origin": os.environ["PUBLIC_URL"]}
+    before = requests.options(form.url, headers={**ours, "Access-Control-Request-Method": "POST"}, timeout=5)
+    assert before.headers["Access-Control-Allow-Origin"] == ours["Origin"]
+    for origin, allowed in ((ours["Origin"], True), ("https://elsewhere.example", False)):
+        sent = requests.post(
+            form.url, data=form.fields, files={"file": ("a", PNG)}, headers={"Origin": origin}, timeout=5
+        )
+        assert ("Access-Control-Allow-Origin" in sent.headers) is allowed
+
+
+@pytest.mark.parametrize("content_type", ["", "image/gif", "image/svg+xml", "text/html", "IMAGE/PNG"])
+def test_a_type_that_is_not_taken_is_refused_by_name(alice: User, content_type: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        begin(alice, content_type=content_type)
+    assert [(error.field, error.code) for error in refusal.value.errors] == [("content_type", "unknown_choice")]
+    assert not PictureUpload.objects.exists()
+
+
+@pytest.mark.parametrize(("size", "error"), [(0, InvalidInput), (-1, InvalidInput), (10**12, PictureTooLarge)])
+def test_a_size_that_is_not_taken_is_refused(alice: User, origin: Origin, size: int, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        picture_uploads.begin(user=alice, content_type="image/png", size=size, origin=origin)
+    assert not PictureUpload.objects.exists()
+
+
+def test_open_uploads_are_limited_for_each_account(alice: User, bob: User) -> None:
+    for _ in range(10):
+        begin(alice)
+    with pytest.raises(RateLimited):
+        begin(alice)
+    begin(bob)
+
+
+# --- Completing ---------------------------------------------------------------------------------------------
+
+
+def test_an_upload_of_someone_else_is_not_there(alice: User, bob: User) -> None:
+    upload, _ = begin(alice)
+    for unknown in (upload.id, uuid4()):
+        with pytest.raises(UploadNotFound):
+            picture_uploads.find(user=bob, upload_id=unknown)
+        with pytest.raises(UploadNotFound):
+            picture_uploads.complete(user=bob, upload_id=unknown, origin=Origin(ip=random_ip()))
+    assert state(upload) == (State.ASKED, "")
+
+
+def test_completing_twice_changes_nothing(alice: User) -> None:
+    upload = uploaded(alice)
+    assert complete(alice, upload).state == State.QUEUED
+    picture_uploads.publish_next()
+    assert complete(alice, upload).state == State.DONE
+    assert not picture_uploads.publish_next()
+
+
+def test_of_two_that_wait_the_last_one_counts(alice: User) -> None:
+    first, second = uploaded(alice), uploaded(alice, picture((50, 50)))
+    while picture_uploads.publish_next():
+        pass
+    assert (state(first)[0], state(second)[0]) == (State.REPLACED, State.DONE)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_picture_that_is_chosen_meanwhile_stays(alice: User, origin: Origin, removed: bool) -> None:
+    pictures.replace(user=alice, file=io.BytesIO(picture((30, 30))), origin=origin)
+    upload = uploaded(alice)
+    if removed:
+        chosen = pictures.remove(user=alice, origin=origin).picture
+    else:
+        chosen = pictures.replace(user=alice, file=io.BytesIO(picture((40, 40))), origin=origin).picture
+    assert not picture_uploads.publish_next()
+    assert state(upload) == (State.REPLACED, "")
+    alice.refresh_from_db()
+    assert alice.picture == chosen
+
+
+def refused(upload: PictureUpload, error: type[Exception]) -> None:
+    assert picture_uploads.publish_next()
+    assert state(upload) == (State.REFUSED, error.code)  # type: ignore[attr-defined]
+    assert picture_uploads.words(upload) == error.message  # type: ignore[attr-defined]
+    assert bucket.get(upload.key) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [(b"no picture", InvalidPicture), (b"<svg/>", InvalidPicture), (PNG[:-100], InvalidPicture)],
+    ids=["text", "svg", "cut off"],
+)
+def test_what_is_no_picture_is_refused_with_its_reason_and_the_old_one_stays(
+    alice: User, origin: Origin, content: bytes, error: type[Exception]
+) -> None:
+    old = pictures.replace(user=alice, file=io.BytesIO(picture((30, 30))), origin=origin).picture
+    refused(uploaded(alice, content), error)
+    alice.refresh_from_db()
+    assert alice.picture == old
+    assert not DiscardedPicture.objects.exists()
+
+
+def test_too_many_pixels_are_refused_with_their_reason(alice: User, settings: Settings) -> None:
+    settings.PICTURE_MAX_PIXELS = 100
+    refused(uploaded(alice), PictureTooLarge)
+
+
+def test_an_upload_that_never_arrived_is_refused_with_its_reason(alice: User) -> None:
+    upload, _ = begin(alice)
+    complete(alice, upload)
+    refused(upload, UploadMissing)
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "error"),
+    [(PNG + b"x", "image/png", PictureTooLarge), (PNG[:-1], "image/png", InvalidPicture), (PNG, "", InvalidPicture)],
+    ids=["longer", "shorter", "another type"],
+)
+def test_a_bucket_that_took_something_else_is_not_believed(
+    alice: User, content: bytes, content_type: str, error: type[Exception]
+) -> None:
+    upload, _ = begin(alice)
+    bucket.put(upload.key, content, content_type=content_type or "text/html", cache_control="no-store")
+    complete(alice, upload)
+    refused(upload, error)
+
+
+# --- When something fails -----------------------------------------------------------------------------------
+
+
+def test_a_storage_that_is_down_is_waited_for(alice: User, settings: Settings) -> None:
+    upload = uploaded(alice)
+    shipped = settings.STORAGES
+    down(settings)
+    assert picture_uploads.publish_next()
+    assert state(upload) == (State.QUEUED, "")
+    assert not picture_uploads.publish_next()  # it is left alone for a while
+    settings.STORAGES = shipped
+    PictureUpload.objects.update(claimed_until=now())
+    assert picture_uploads.publish_next()
+    assert state(upload) == (State.DONE, "")
+
+
+def test_after_many_tries_it_is_given_up_with_its_reason(alice: User, settings: Settings) -> None:
+    upload = uploaded(alice)
+    PictureUpload.objects.update(tries=picture_uploads.MAX_TRIES - 1)
+    down(settings)
+    assert picture_uploads.publish_next()
+    assert state(upload) == (State.REFUSED, StorageUnavailable.code)
+
+
+STEPS = {
+    "after the claim": "picture_uploads._publish = die",
+    "before the file is fetched": "bucket.get = die",
+    "before it is decoded": "pictures.encode = die",
+    "before the first size": "bucket.put = after(0, bucket.put)",
+    "after the first size": "bucket.put = after(1, bucket.put)",
+    "after the second size": "bucket.put = after(2, bucket.put)",
+    "before it is shown": "pictures.show = die",
+    "before the transaction ends": "audit.record = die",
+    "after the transaction": "picture_uploads._discard = die",
+}
+_DIE = """
+import os, signal
+import django
+django.setup()
+from accounts.services import audit, bucket, picture_uploads, pictures
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def after(times, work):
+    def working(*args, **options):
+        nonlocal times
+        if not times:
+            die()
+        times -= 1
+        return work(*args, **options)
+    return working
+
+{step}
+picture_uploads.publish_next()
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_worker_that_is_killed_at_any_step_leaves_no_size_out_and_nothing_behind(
+    step: str, empty_bucket: None
+) -> None:
+    alice = make_user("alice")
+    old = pictures.replace(user=alice, file=io.BytesIO(picture((30, 30))), origin=Origin(ip=random_ip())).picture
+    upload = uploaded(alice)
+    parts = urlsplit(os.environ["DATABASE_URL"])
+    environment = {
+        **os.environ,
+        "DATABASE_URL": parts._replace(path=f"/{connection.settings_dict['NAME']}").geturl(),
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+    }
+    code = _DIE.format(step=STEPS[step])
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False, timeout=60)
+    assert done.returncode == -9, done.stderr
+    alice.refresh_from_db()
+    assert len(objects_of(alice)) == 3
+    assert alice.picture == old or step == "after the transaction"
+
+    PictureUpload.objects.update(claimed_until=now())  # the lease runs out
+    while picture_uploads.publish_next():
+        pass
+    assert state(upload) == (State.DONE, "")
+    assert len(objects_of(alice)) == 3
+    assert alice.picture != old
+    assert Event.objects.filter(user=alice, kind="picture.changed").count() == 2
+    DiscardedPicture.objects.update(remove_at=now())
+    PictureUpload.objects.update(remove_at=now(), expires_at=now())
+    pictures.remove_discarded()
+    picture_uploads.remove_old()
+    assert objects("") == objects_of(alice)
+    assert not PictureUpload.objects.exists()
+    assert not DiscardedPicture.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_workers_at_once_publish_each_upload_once(empty_bucket: None) -> None:
+    people = [make_user(f"{name}.uploads") for name in ("ada", "ben", "cleo", "dora")]
+    for person in people:
+        uploaded(person)
+    assert [
+        one for one in at_once(2, lambda: [*iter(picture_uploads.publish_next, False)]) if isinstance(one, Exception)
+    ] == []
+    assert {upload.state for upload in PictureUpload.objects.all()} == {State.DONE}
+    assert Event.objects.count() == 4
+    assert len(objects("pictures/")) == 12
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_upload_and_the_form_at_once_leave_one_picture_and_nothing_behind(empty_bucket: None) -> None:
+    alice = make_user("alice")
+    uploaded(alice)
+
+    def by_form() -> None:
+        user = User.objects.get(id=alice.id)
+        pictures.replace(user=user, file=io.BytesIO(picture((40, 40))), origin=Origin(ip=random_ip()))
+
+    found = each_at_once([picture_uploads.publish_next, by_form])
+    assert not [one for one in found if isinstance(one, Exception)], found
+    DiscardedPicture.objects.update(remove_at=now())
+    pictures.remove_discarded()
+    assert len(objects_of(alice)) == 3
+    assert objects("pictures/") == objects_of(alice)
+
+
+def test_what_waited_too_long_to_be_shown_and_was_cleared_away_is_not_shown(alice: User, origin: Origin) -> None:
+    prepared = pictures.prepare(alice, io.BytesIO(PNG))
+    DiscardedPicture.objects.update(remove_at=now())
+    pictures.remove_discarded()
+    with pytest.raises(StorageUnavailable):
+        pictures.show(alice, prepared, origin)
+    alice.refresh_from_db()
+    assert alice.picture == ""
+
+
+# --- Removing -----------------------------------------------------------------------------------------------
+
+
+def test_what_nobody_completed_is_removed_after_an_hour(alice: User) -> None:
+    upload, form = begin(alice)
+    post(form)
+    assert picture_uploads.remove_old() == 0
+    PictureUpload.objects.update(remove_at=now(), expires_at=now())
+    assert picture_uploads.remove_old() == 1
+    assert bucket.get(upload.key) is None
+    with pytest.raises(UploadNotFound):
+        complete(alice, upload)
+
+
+def test_what_waits_for_the_worker_is_never_removed(alice: User) -> None:
+    upload = uploaded(alice)
+    PictureUpload.objects.update(remove_at=now())
+    assert picture_uploads.remove_old() == 0
+    assert bucket.get(upload.key) is not None
+
+
+def test_a_form_that_is_used_again_afterwards_leaves_nothing_behind(alice: User) -> None:
+    upload, form = begin(alice)
+    post(form)
+    complete(alice, upload)
+    picture_uploads.publish_next()
+    assert post(form) == 204  # it works for five minutes
+    PictureUpload.objects.update(remove_at=now(), expires_at=now())
+    picture_uploads.remove_old()
+    assert bucket.get(upload.key) is None
+
+
+def test_what_cannot_be_removed_now_is_removed_later(alice: User, settings: Settings) -> None:
+    begin(alice)
+    PictureUpload.objects.update(remove_at=now(), expires_at=now())
+    shipped = settings.STORAGES
+    down(settings)
+    assert picture_uploads.remove_old() == 0
+    settings.STORAGES = shipped
+    assert picture_uploads.remove_old() == 1
+
+
+def erase(user: User) -> None:
+    User.objects.filter(id=user.id).update(deletes_at=now())
+    assert deletion.erase_due() == 1
+
+
+@pytest.mark.parametrize("moment", ["asked", "posted", "queued", "done", "refused"])
+def test_nothing_is_left_of_an_erased_account_wherever_its_upload_was(
+    bob: User, empty_bucket: None, moment: str
+) -> None:
+    upload, form = begin(bob, PNG if moment != "refused" else b"text")
+    if moment != "asked":
+        post(form, PNG if moment != "refused" else b"text")
+    if moment in {"queued", "done", "refused"}:
+        complete(bob, upload)
+    if moment in {"done", "refused"}:
+        picture_uploads.publish_next()
+    erase(bob)
+    upload.refresh_from_db()
+    assert (upload.user, upload.ip, upload.device) == (None, None, "")
+    assert not picture_uploads.publish_next()
+    picture_uploads.remove_old()
+    pictures.remove_discarded()
+    assert objects("") == set()
+    if moment == "asked":
+        assert post(form) == 204  # its form works for some minutes still
+    PictureUpload.objects.update(remove_at=now(), expires_at=now())
+    picture_uploads.remove_old()
+    assert objects("") == set()
+    assert not PictureUpload.objects.exists()
+
+
+def test_an_account_that_is_erased_while_its_picture_is_made_leaves_nothing_behind(
+    bob: User, empty_bucket: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded(bob)
+    store = pictures.store
+
+    def erased_meanwhile(*args: Any) -> pictures.Prepared:
+        prepared = store(*args)
+        erase(bob)
+        return prepared
+
+    monkeypatch.setattr(pictures, "store", erased_meanwhile)
+    assert picture_uploads.publish_next()
+    DiscardedPicture.objects.update(remove_at=now())
+    PictureUpload.objects.update(remove_at=now(), expires_at=now())
+    pictures.remove_discarded()
+    picture_uploads.remove_old()
+    assert objects("") == set()
+
+
+# --- Objects that no row names ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def all_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture_uploads, "GRACE", timedelta(seconds=-5))
+
+
+def test_objects_that_no_row_names_are_removed_and_no_others(
+    alice: User, origin: Origin, empty_bucket: None, all_is_old: None
+) -> None:
+    pictures.replace(user=alice, file=io.BytesIO(picture((30, 30))), origin=origin)
+    waiting = uploaded(alice, picture((40, 40)))
+    on_its_way = pictures.prepare(alice, io.BytesIO(picture((20, 20)))).key
+    others = {f"pictures/{'0' * 48}/{size}.webp" for size in pictures.SIZES} | {"incoming/of-no-row"}
+    strangers = {"pictures/readme.txt", "exports/x.zip", "else/where"}
+    for key in others | strangers:
+        bucket.put(key, b"x", content_type="image/webp", cache_control="no-store")
+    named = objects_of(alice) | objects(f"pictures/{on_its_way}/") | {waiting.key}
+    assert picture_uploads.remove_orphans() == 2
+    pictures.remove_discarded()
+    assert objects("") == named | strangers
+    assert picture_uploads.remove_orphans() == 0
+
+
+def test_an_object_that_is_young_has_its_time(alice: User, empty_bucket: None) -> None:
+    bucket.put("incoming/young", b"x", content_type="image/png", cache_control="no-store")
+    assert picture_uploads.remove_orphans() == 0
+    assert objects("") == {"incoming/young"}
+
+
+def test_an_orphan_whose_picture_is_sent_again_at_that_moment_stays(
+    alice: User, origin: Origin, empty_bucket: None, all_is_old: None
+) -> None:
+    key = pictures.prepare(alice, io.BytesIO(PNG)).key
+    DiscardedPicture.objects.all().delete()  # now it is one
+    assert picture_uploads.remove_orphans() == 1
+    pictures.replace(user=alice, file=io.BytesIO(PNG), origin=origin)
+    pictures.remove_discarded()
+    alice.refresh_from_db()
+    assert alice.picture == key
+    assert len(objects_of(alice)) == 3
+
+
+def test_the_listing_goes_through_all_wherever_it_begins(db: None, empty_bucket: None) -> None:
+    keys = {f"incoming/{number:x}" for number in range(16)}
+    for key in keys:
+        bucket.put(key, b"x", content_type="image/png", cache_control="no-store")
+    for _ in range(5):
+        pages = list(bucket.older_than(timedelta(seconds=-5), "incoming/", at_most=100))
+        found = [key for page in pages for key in page]
+        assert sorted(found) == sorted(keys)
+    few = [key for page in bucket.older_than(timedelta(seconds=-5), "incoming/", at_most=3) for key in page]
+    assert len(few) <= 6
+    assert set(few) <= keys
