@@ -1,7 +1,5 @@
 // What JavaScript adds; without it everything works too.
 
-// --- Passwords: shown, and how hard a new one is to guess ---
-
 class PasswordField extends HTMLElement {
   connectedCallback() {
     const words = this.dataset;
@@ -38,7 +36,7 @@ class PasswordField extends HTMLElement {
   }
 }
 
-// A hint, no more: pairs of characters that are new and go on no series ("1234"), and alphabets.
+// A hint, no more: new pairs that go on no series ("1234"), and alphabets.
 function strength(password, least, names) {
   const small = password.toLowerCase();
   if (password.length < least) return password && "short";
@@ -54,8 +52,6 @@ function strength(password, least, names) {
   const score = pairs.size + 2 * alphabets.length;
   return score < 12 ? "weak" : score < 20 ? "fair" : "strong";
 }
-
-// --- A picture: chosen or dropped, cut to a square, seen before it is sent ---
 
 class PictureField extends HTMLElement {
   connectedCallback() {
@@ -89,7 +85,7 @@ class PictureField extends HTMLElement {
   async choose(file) {
     if (!file) return this.take(this.none);
     const picture = await createImageBitmap(file).catch(() => null);
-    // Not one that this browser can draw: the server says what is wrong with it.
+    // The server says what is wrong with it.
     if (!picture) return this.take({ file, nodes: this.none.nodes });
     const canvas = await crop(picture);
     this.input.focus();
@@ -103,7 +99,7 @@ class PictureField extends HTMLElement {
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-// The square that a person cuts out, as a canvas, or null.
+// The square that was cut out, or null.
 function crop(picture) {
   const dialog = document.querySelector(".crop");
   const view = dialog.querySelector("canvas");
@@ -176,8 +172,6 @@ function crop(picture) {
   });
 }
 
-// --- Sending ---
-
 // A press of the button is one press, and shows.
 document.addEventListener("submit", (event) => {
   const form = event.target;
@@ -200,10 +194,10 @@ function release(form) {
   form.querySelectorAll("[aria-disabled]").forEach((button) => (button.ariaDisabled = null));
   form.querySelectorAll("progress").forEach((bar) => (bar.hidden = true));
 }
-// Back from the next page, or a download: the form can be sent again.
+// Back from the next page, or after a download.
 addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach(release));
 
-// With a picture: the way is shown, and a line that breaks costs nothing.
+// A line that breaks costs nothing.
 async function deliver(form) {
   const bar = form.querySelector("progress");
   const words = bar.nextElementSibling;
@@ -225,21 +219,49 @@ async function deliver(form) {
   }
 }
 
-// How a form travels: the only place that knows.
-function send(form, progress) {
+// The picture goes straight to the storage where the page says how, else within the form.
+async function send(form, progress) {
+  const body = new FormData(form);
+  const { uploads } = form.dataset;
+  if (uploads) {
+    // What is wrong with it, the form says.
+    const done = await upload(uploads, body, progress).catch(() => false);
+    if (done) body.delete("picture");
+  }
+  return post(form.action, body, progress, "self"); // a redirect comes as a header, see PageMiddleware
+}
+
+async function upload(path, form, progress) {
+  const picture = form.get("picture");
+  const token = ["csrfmiddlewaretoken", form.get("csrfmiddlewaretoken")];
+  const ask = async (...how) => (await fetch(...how)).json();
+  const tell = (where, ...more) => ask(where, { method: "POST", body: new URLSearchParams([token, ...more]) });
+  const place = await tell(path, ["content_type", picture.type], ["size", picture.size]);
+  const body = new FormData();
+  Object.entries(place.fields).forEach((field) => body.append(...field));
+  body.append("file", picture);
+  await post(place.url, body, progress);
+  let found = await tell(place.complete);
+  for (let tries = 60; tries-- && found.state === "queued"; found = await ask(place.state)) {
+    await new Promise((done) => setTimeout(done, 400));
+  }
+  return found.state === "done";
+}
+
+function post(path, body, progress, follow) {
   return new Promise((done, fail) => {
     const request = new XMLHttpRequest();
-    request.open("POST", form.action);
-    request.setRequestHeader("X-Follow", "self"); // a redirect comes as a header, see PageMiddleware
+    request.open("POST", path);
+    if (follow) request.setRequestHeader("X-Follow", follow);
     request.timeout = 120_000;
     request.upload.onprogress = (event) => progress(event.loaded / event.total);
     request.onload = () => done(request);
     request.onerror = request.ontimeout = fail;
-    request.send(new FormData(form));
+    request.send(body);
   });
 }
 
-// A page that came back with a problem; the picture stays chosen, unless it is the problem.
+// A page with a problem; the picture stays chosen, unless it is the problem.
 function show(html, choice) {
   const page = new DOMParser().parseFromString(html, "text/html");
   document.title = page.title;
@@ -252,8 +274,7 @@ function show(html, choice) {
   arrive();
 }
 
-// --- A code: sent when its last digit is there, typed or pasted ("4829 1375") ---
-
+// A code is sent with its last digit, typed or pasted ("4829 1375").
 document.addEventListener("input", ({ target }) => {
   const { digits, tried } = target.dataset;
   const code = target.value.replace(/[\s-]/g, "");
@@ -262,19 +283,15 @@ document.addEventListener("input", ({ target }) => {
   target.form.requestSubmit();
 });
 
-// --- On each page ---
-
 function arrive() {
   for (const field of document.querySelectorAll("[data-own-zone]")) {
     field.value ||= Intl.DateTimeFormat().resolvedOptions().timeZone;
     if (field.selectedIndex < 0) field.value = "";
   }
   document.querySelector(".error-summary")?.focus();
-  // On phones the menu is a strip: bring the present page into view.
+  // On phones the menu is a strip.
   document.querySelector(".menu [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 }
-
-// --- Passkeys ---------------------------------------------------------------------------------------------
 
 class PasskeyForm extends HTMLElement {
   async connectedCallback() {
@@ -288,7 +305,7 @@ class PasskeyForm extends HTMLElement {
     this.form.addEventListener("submit", (event) => {
       if (this.form.elements.credential.value) return;
       event.preventDefault();
-      event.stopPropagation(); // not sent yet
+      event.stopPropagation();
       this.ask();
     });
     // The browser offers a passkey where the username is typed.

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Response, Route, expect
 
 from tests.conftest import PASSWORD
 from tests.e2e.chromium import browser, press, sign_in
@@ -216,6 +216,33 @@ def test_what_is_sent_is_small_and_no_more_than_was_cut(profile: Page, tmp_path:
     assert size == [1024, 1024]
 
 
+def test_a_picture_goes_straight_to_the_storage(profile: Page, flag: Path) -> None:
+    met: list[tuple[str, int, int]] = []
+
+    def note(got: Response) -> None:
+        if got.request.method == "POST":
+            size = int(got.request.header_value("content-length") or 0)
+            met.append((got.url.rpartition("/account")[2] or got.url, got.status, size))
+
+    profile.on("requestfinished", lambda sent: note(sent.response()))  # type: ignore[arg-type]
+    choose(profile, flag).get_by_role("button", name="Use picture").click()
+    save(profile)
+    (form,) = [size for url, _status, size in met if url.endswith("/profile/")]
+    (straight,) = [(status, size) for url, status, size in met if url.endswith("/pictures")]
+    assert straight[0] == 204
+    assert form < 2500 < straight[1], met  # the form's words, and no picture
+    assert colors(stored(profile)) == [GREEN, GREEN, GREEN]
+
+
+def test_where_the_storage_cannot_be_reached_the_form_carries_it(
+    context: BrowserContext, profile: Page, flag: Path
+) -> None:
+    context.route("**/pictures", lambda route: route.abort())
+    choose(profile, flag).get_by_role("button", name="Use picture").click()
+    save(profile)
+    assert colors(stored(profile)) == [GREEN, GREEN, GREEN]
+
+
 def test_a_file_that_no_browser_can_draw_goes_to_the_server_who_says_so(profile: Page, tmp_path: Path) -> None:
     (tmp_path / "no.png").write_bytes(b"no picture")
     profile.locator("[type=file]").set_input_files(tmp_path / "no.png")
@@ -328,6 +355,8 @@ def test_while_it_is_sent_it_says_so_and_a_second_press_is_none(profile: Page, f
     button = profile.get_by_role("button", name="Save")
     expect(button).to_have_attribute("aria-disabled", "true")
     button.click(force=True)
+    while not held:  # the form, once the picture is in the storage
+        profile.wait_for_timeout(50)
     profile.wait_for_timeout(200)
     assert len(held) == 1
     held.pop().continue_()
