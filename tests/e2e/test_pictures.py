@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, Response, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, expect
 
 from tests.conftest import PASSWORD
 from tests.e2e.chromium import browser, press, sign_in
@@ -219,12 +219,12 @@ def test_what_is_sent_is_small_and_no_more_than_was_cut(profile: Page, tmp_path:
 def test_a_picture_goes_straight_to_the_storage(profile: Page, flag: Path) -> None:
     met: list[tuple[str, int, int]] = []
 
-    def note(got: Response) -> None:
-        if got.request.method == "POST":
-            size = int(got.request.header_value("content-length") or 0)
-            met.append((got.url.rpartition("/account")[2] or got.url, got.status, size))
+    def note(sent: Request) -> None:
+        got = sent.response()
+        if got and sent.method == "POST":
+            met.append((sent.url, got.status, int(sent.header_value("content-length") or 0)))
 
-    profile.on("requestfinished", lambda sent: note(sent.response()))  # type: ignore[arg-type]
+    profile.on("requestfinished", note)
     choose(profile, flag).get_by_role("button", name="Use picture").click()
     save(profile)
     (form,) = [size for url, _status, size in met if url.endswith("/profile/")]
