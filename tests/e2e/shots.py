@@ -2,7 +2,7 @@
 of all of them to look at (index.html) and one picture for each look.
 
     python -m tests.e2e.shots            all
-    python -m tests.e2e.shots readme     the few that README shows, into docs/img/
+    python -m tests.e2e.shots readme     the few that README shows, into docs/images/
 """
 
 import html
@@ -38,9 +38,11 @@ LOOKS: Mapping[str, tuple[ViewportSize, Scheme]] = {
 README: Mapping[str, tuple[str, str, int]] = {
     "sign-in": ("sign in", "desk by day", 800),
     "overview": ("overview", "desk by day", 640),
+    "two-step": ("two-step and passkeys, both", "desk by day", 640),
     "profile-dark": ("profile", "phone by night", 844),
     "devices-arabic": ("Arabic: devices", "phone by day", 844),
     "admin-user": ("admin: user", "desk by day", 800),
+    "statistics": ("admin: statistics", "desk by day", 800),
 }
 
 
@@ -149,7 +151,7 @@ if __name__ == "__main__":
         case []:
             everything(BASE / "shots")
         case ["readme"]:
-            for_readme(BASE / "docs/img")
+            for_readme(BASE / "docs/images")
         case _:
             say(__doc__ or "")
             sys.exit(2)
