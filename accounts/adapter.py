@@ -36,6 +36,7 @@ from accounts.http import (
     origin,
     show,
     status_of,
+    to_second_step,
     with_retry_after,
 )
 from accounts.models import Session, User
@@ -89,7 +90,7 @@ class AccountAdapter(DefaultAccountAdapter):
         """Where the password is not enough, the second step comes first."""
         assert isinstance(user, User)
         try:
-            second_step.require(user, _methods(request))
+            second_step.ask(user, _methods(request), origin=origin(request))
         except MfaRequired as error:
             request.session[SECOND_STEP] = {"ticket": error.ticket, "next": kwargs["redirect_url"]}
             return HttpResponseRedirect(reverse("second_step"))
@@ -102,6 +103,7 @@ class AccountAdapter(DefaultAccountAdapter):
         methods = _methods(request)
         row = sessions.begin(user=user, kind=Session.Kind.BROWSER, origin=origin(request), methods=methods)
         super().login(request, user)
+        request.session.pop(SECOND_STEP, None)  # of somebody who was on the way in here before
         request.session[SESSION_ID] = str(row.id)
 
     def logout(self, request: HttpRequest) -> None:
@@ -166,6 +168,9 @@ class RuleFormMixin:
     def form_valid(self, form: Any) -> HttpResponse:
         try:
             return self.obey(form)
+        except MfaRequired as error:
+            log_refusal(self.request, error)
+            return to_second_step(self.request)
         except AccountError as error:
             show(form, error, self.request)
             self.request.refusal = error  # type: ignore[attr-defined]

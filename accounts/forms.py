@@ -1,6 +1,7 @@
 """The browser's forms. They say what is asked and how it looks; whether an answer is right, the rules decide
 (`RuleFormMixin` in views.py puts a refusal beside its field)."""
 
+import json
 from typing import Any
 
 from allauth.account import forms as allauth_forms
@@ -11,7 +12,7 @@ from django.urls import reverse
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
-from accounts.errors import AccountError
+from accounts.errors import AccountError, InvalidPasskey
 from accounts.http import origin
 from accounts.models import Gender, User
 from accounts.services import passwords, pictures, rate_limits, time_zones, users
@@ -241,11 +242,27 @@ class TurnOnForm(forms.Form):
     code = Code(digits=6)
 
 
+class Credential(forms.CharField):
+    """One JSON object. (Django's JSONField meets JSON that is too deep, and numbers that are too long, with a 500.)"""
+
+    def __init__(self) -> None:
+        super().__init__(max_length=16_384, widget=forms.HiddenInput)
+
+    def clean(self, value: Any) -> Any:
+        try:
+            found = json.loads(super().clean(value))
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise forms.ValidationError(str(InvalidPasskey.message), code=InvalidPasskey.code)
+        return found
+
+
 class PasskeyForm(forms.Form):
     """Filled in by the script, with what the device answered."""
 
     state = forms.CharField(widget=forms.HiddenInput, max_length=4096)
-    credential = forms.JSONField(widget=forms.HiddenInput)
+    credential = Credential()
 
 
 class AddPasskeyForm(PasskeyForm):

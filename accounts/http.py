@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from uuid import UUID, uuid4
 
 from django import forms
@@ -16,8 +16,9 @@ from django.contrib.auth import logout
 from django.contrib.messages.storage.cookie import CookieStorage
 from django.contrib.messages.storage.fallback import FallbackStorage
 from django.contrib.messages.storage.session import SessionStorage
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.translation import get_language, get_language_from_request
 
@@ -77,6 +78,11 @@ def log_refusal(request: HttpRequest, error: AccountError) -> None:
 # Links carry their key in the path.
 _PRIVATE_PATH = re.compile(r"^(/account/(?:password/reset/key|confirm-email|email/undo|delete/undo)/).+")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+def to_second_step(request: HttpRequest) -> HttpResponse:
+    """For a browser that signed in before two-step verification was on: it does the step, and comes back."""
+    return HttpResponseRedirect(f"{reverse('second_step')}?{urlencode({'next': request.path})}")
 
 
 # --- Refusals on pages --------------------------------------------------------------------------------------
@@ -164,7 +170,7 @@ class PageMiddleware:
             response = self._refuse(request, "400.html", HTTPStatus.BAD_REQUEST)
         else:
             response = self.get_response(request)
-        if "X-Follow" in request.headers and response.status_code == HTTPStatus.FOUND:
+        if request.method == "POST" and "X-Follow" in request.headers and response.status_code == HTTPStatus.FOUND:
             # A script that sent a form (account.js) could not see where it leads: its browser would follow unseen, and
             # use up the notice that waits there.
             response.status_code = HTTPStatus.OK

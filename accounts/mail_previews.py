@@ -40,7 +40,7 @@ SAMPLES: Mapping[Message, dict[str, Any]] = {
     Message.FACTOR_ADDED: {"factor": "passkey", "other": "Ada's iPhone"},
     Message.FACTOR_REMOVED: {"factor": "two_step"},
     Message.RECOVERY_CODE_USED: {"left": 7},
-    Message.SECOND_STEP_PAUSED: {},
+    Message.SECOND_STEP_TRIED: {},
     Message.EXPORT_READY: {
         "link": f"{settings.PUBLIC_URL}/account/data/",
         "days": settings.EXPORT_LIFETIME.days,

@@ -38,6 +38,8 @@ def recently_signed_in(view: View) -> View:
         if logins.is_recent(request.session_row):
             return view(request, **kwargs)
         back = request.path if request.method == "GET" else reverse("two_step")
+        if logins.lacks_second_step(request.session_row):
+            return redirect(f"{reverse('second_step')}?{urlencode({'next': back})}")
         return redirect(f"{reverse('account_reauthenticate')}?{urlencode({'next': back})}")
 
     return asked

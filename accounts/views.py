@@ -26,7 +26,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django.views.i18n import set_language
 
 from accounts import brand
-from accounts.errors import AccountError, UploadNotFound
+from accounts.errors import AccountError, MfaRequired, UploadNotFound
 from accounts.forms import (
     ChangeEmailForm,
     ConfirmCodeForm,
@@ -34,7 +34,15 @@ from accounts.forms import (
     ProfileForm,
     ResetCodeForm,
 )
-from accounts.http import AuthenticatedRequest, log_refusal, origin, show, status_of, with_retry_after
+from accounts.http import (
+    AuthenticatedRequest,
+    log_refusal,
+    origin,
+    show,
+    status_of,
+    to_second_step,
+    with_retry_after,
+)  # fmt: skip
 from accounts.models import PictureUpload, Session, User
 from accounts.services import (
     audit,
@@ -66,6 +74,9 @@ def form_page(
     if request.method == "POST" and form.is_valid():
         try:
             return save(form.cleaned_data)
+        except MfaRequired as refused:
+            log_refusal(request, refused)
+            return to_second_step(request)
         except AccountError as refused:
             error = refused
             show(form, refused, request)
@@ -354,7 +365,11 @@ def picture_upload_state(request: AuthenticatedRequest, upload_id: UUID) -> Http
 def email(request: AuthenticatedRequest) -> HttpResponse:
     def save(data: dict[str, Any]) -> HttpResponse:
         email_addresses.request_change(
-            user=request.user, email=data["email"], password=data["password"], origin=origin(request)
+            user=request.user,
+            email=data["email"],
+            password=data["password"],
+            session=request.session_row,
+            origin=origin(request),
         )
         request.session["confirming"] = data["email"].strip()
         return redirect("email_confirm")

@@ -29,6 +29,7 @@ class Kind(StrEnum):
     LOGIN_FAILED = "login.failed"
     LOGIN_PAUSED = "login.paused"
     LOGIN_REFUSED = "login.refused"
+    LOGIN_HALF_WAY = "login.half_way"
     SESSION_STARTED = "session.started"
     SESSION_NEW_DEVICE = "session.new_device"
     SESSION_ENDED = "session.ended"
@@ -77,6 +78,7 @@ WORDS: dict[Kind, Words] = {
     Kind.LOGIN_CODE_REQUESTED: _("Code to sign in asked for"),
     Kind.LOGIN_FAILED: _("Failed sign-in: wrong password"),
     Kind.LOGIN_PAUSED: _("Failed sign-in: paused after too many wrong passwords"),
+    Kind.LOGIN_HALF_WAY: _("Right password or mailed code; asked for the second step"),
     Kind.LOGIN_REFUSED: _("Right password, but the account may not sign in"),
     Kind.SESSION_STARTED: _("Signed in"),
     Kind.SESSION_NEW_DEVICE: _("Signed in on a new device"),

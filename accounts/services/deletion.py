@@ -44,7 +44,8 @@ def request(*, user: User, session: Session, password: str, origin: Origin) -> d
     """A signed-in user wants the account gone, and gives the password or has just signed in on this device. The
     moment of the erasure; asked for again, it stays the same.
 
-    Raises WrongPassword, RecentSignInNeeded, LastSuperuser, RateLimited, Overloaded, SessionRevoked."""
+    Raises WrongPassword, MfaRequired, RecentSignInNeeded, LastSuperuser, RateLimited, Overloaded, SessionRevoked."""
+    logins.require_second_step(user, session)
     confirmed = logins.confirm_password(user=user, password=password, origin=origin) if password else None
     with transaction.atomic():
         require_another_superuser(user)

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 
 from accounts.errors import EmailInUse, FieldError, InvalidCode, InvalidInput, InvalidKey
-from accounts.models import Challenge, User
+from accounts.models import Challenge, Session, User
 from accounts.origin import Origin
 from accounts.services import audit, challenges, deletion, identifiers, mail, rate_limits, sessions, two_step, worker
 from accounts.services import login as logins
@@ -211,9 +211,11 @@ def lapse_other_claims(email: str, *, owner_id: UUID, origin: Origin) -> None:
 # --- Changing -----------------------------------------------------------------------------------------------
 
 
-def request_change(*, user: User, email: str, password: str, origin: Origin) -> None:
-    """A signed-in user wants another address: it takes effect when it is proved. Raises WrongPassword,
-    InvalidInput; a taken address is not told."""
+def request_change(*, user: User, email: str, password: str, session: Session | None = None, origin: Origin) -> None:
+    """A user who is signed in on this device wants another address: it takes effect when it is proved. Raises
+    MfaRequired, WrongPassword, InvalidInput; a taken address is not told."""
+    if session:
+        logins.require_second_step(user, session)
     rate_limits.count_address("mail_per_ip", origin=origin)
     email = identifiers.fold_email(email)
     if found := identifiers.email_problem(email):

@@ -20,7 +20,7 @@ from accounts.errors import (
     SessionRevoked,
     WrongPassword,
 )
-from accounts.models import Challenge, Session, User
+from accounts.models import Challenge, Session, TwoStep, User
 from accounts.origin import Origin
 from accounts.services import audit, challenges, hashing, identifiers, rate_limits, sealing, second_step, sessions
 from accounts.services.second_step import Passed
@@ -133,6 +133,7 @@ def sign_in(*, login: str, password: str, origin: Origin) -> SignedIn:
 
 
 def begin_app(user: User, origin: Origin, *, methods: Sequence[str] = BY_PASSWORD) -> SignedIn:
+    second_step.ask(user, methods, origin=origin)
     session = sessions.begin(user=user, kind=Session.Kind.APP, origin=origin, methods=methods)
     return SignedIn(user, sessions.tokens(session))
 
@@ -179,10 +180,31 @@ def confirm_password(*, user: User, password: str, origin: Origin) -> str:
     return full.password
 
 
-def reauthenticate(*, user: User, session: Session, password: str, origin: Origin) -> None:
-    """A signed-in device proves once more who uses it. Raises WrongPassword, RateLimited."""
+def reauthenticate(*, user: User, session: Session, password: str, code: str = "", origin: Origin) -> None:
+    """A signed-in device proves once more who uses it; with a `code` of the second step where that was turned on
+    since it signed in. Raises WrongPassword, MfaRequired, InvalidCode, RateLimited."""
     confirm_password(user=user, password=password, origin=origin)
+    if code and lacks_second_step(session):
+        sessions.strengthen(session, second_step.step_up(user=user, code=code, origin=origin))
+    require_second_step(user, session)
     sessions.strengthen(session, BY_PASSWORD)
+
+
+def _methods(session: Session) -> Sequence[str]:
+    """As they are now: a request of the API knows only a part of its session."""
+    found = Session.objects.filter(id=session.id).values_list("authenticated_by", flat=True).first()
+    return (found or "").split()
+
+
+def lacks_second_step(session: Session) -> bool:
+    """Whether this device signed in before two-step verification was on, and has not done the step since."""
+    return second_step.MFA not in _methods(session) and TwoStep.objects.filter(user=session.user_id).exists()
+
+
+def require_second_step(user: User, session: Session) -> None:
+    """Before a dangerous change the password alone is not enough for such a device either: whoever turned the step on
+    may have done it because somebody knows the password. Raises MfaRequired."""
+    second_step.require(user, _methods(session))
 
 
 RECENT = timedelta(minutes=10)
@@ -190,11 +212,13 @@ RECENT = timedelta(minutes=10)
 
 def is_recent(session: Session) -> bool:
     """Whether this device, which is still signed in, has just proved who uses it: that counts as the password."""
-    return Session.objects.open().filter(id=session.id, authenticated_at__gt=now() - RECENT).exists()
+    recent = Session.objects.open().filter(id=session.id, authenticated_at__gt=now() - RECENT).exists()
+    return recent and not lacks_second_step(session)
 
 
-def require_recent(session: Session) -> None:
-    """Before a change that could lock its owner out or let somebody else in. Raises RecentSignInNeeded."""
+def require_recent(user: User, session: Session) -> None:
+    """Before a change that could lock its owner out or let somebody else in. Raises MfaRequired, RecentSignInNeeded."""
+    require_second_step(user, session)
     if not is_recent(session):
         raise RecentSignInNeeded
 

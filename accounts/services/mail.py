@@ -60,7 +60,7 @@ class Message(StrEnum):
     FACTOR_ADDED = "factor_added"
     FACTOR_REMOVED = "factor_removed"
     RECOVERY_CODE_USED = "recovery_code_used"
-    SECOND_STEP_PAUSED = "second_step_paused"
+    SECOND_STEP_TRIED = "second_step_tried"
 
 
 # Somebody is waiting for these: before the notices.

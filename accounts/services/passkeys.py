@@ -47,6 +47,7 @@ from accounts.services.sessions import SignedIn
 
 MAX = 20  # of one account
 NAME_MAX_LENGTH = 60
+ID_MAX_LENGTH = 1023  # bytes; WebAuthn's own limit
 PAGE_LIFETIME = timedelta(minutes=30)  # of the sign-in page, where it waits for somebody to choose a passkey
 Credential = Mapping[str, Any]  # what `PublicKeyCredential.toJSON()` gives, and what phones call the response JSON
 
@@ -85,7 +86,8 @@ def _android_origin(fingerprint: str) -> str:
 
 def begin_adding(*, user: User, session: Session) -> Ceremony:
     """Raises RecentSignInNeeded, TooManyPasskeys."""
-    logins.require_recent(session)
+    logins.require_recent(user, session)
+    two_step.require_proved(user)
     known = [AttestedCredentialData(bytes(one.credential)) for one in user.passkeys.all()]
     if len(known) >= MAX:
         raise TooManyPasskeys
@@ -109,8 +111,10 @@ def add(*, user: User, session: Session, state: str, credential: Credential, nam
         raise InvalidTicket("of another device")
     answer = _checked(lambda: _server().register_complete(_fido_state(found), credential))
     made = answer.credential_data
+    if len(made.credential_id) > ID_MAX_LENGTH:
+        raise InvalidPasskey("its id is too long")
     with transaction.atomic():
-        logins.hold_signed_in(user, session)
+        two_step.require_proved(logins.hold_signed_in(user, session))
         tickets.spend(found)
         if user.passkeys.count() >= MAX:
             raise TooManyPasskeys
@@ -245,7 +249,7 @@ def rename(*, user: User, passkey_id: UUID, name: str, origin: Origin) -> Passke
 
 def remove(*, user: User, session: Session, passkey_id: UUID, origin: Origin) -> None:
     """Raises RecentSignInNeeded, PasskeyNotFound, LastWayIn."""
-    logins.require_recent(session)
+    logins.require_recent(user, session)
     with transaction.atomic():
         held = logins.hold_signed_in(user, session)
         passkey = held.passkeys.filter(id=passkey_id).first()

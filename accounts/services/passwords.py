@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils.timezone import now
 
 from accounts.errors import FieldError, InvalidCode, InvalidInput, InvalidKey, Overloaded, WrongPassword
-from accounts.models import Challenge, Gender, User
+from accounts.models import Challenge, Gender, Session, User
 from accounts.origin import Origin
 from accounts.services import (
     audit,
@@ -24,6 +24,7 @@ from accounts.services import (
     picture_uploads,
     pictures,
     rate_limits,
+    second_step,
     sessions,
     two_step,
     worker,
@@ -63,9 +64,11 @@ def require_good(password: str, user: User, *, field: str) -> None:
 
 
 def change(*, user: User, current_password: str, new_password: str, keep: UUID | None, origin: Origin) -> None:
-    """A signed-in user chooses another; every session but `keep` ends.
+    """A signed-in user chooses another; every session but `keep`, that of the device that asks, ends.
 
-    Raises WrongPassword, InvalidInput, RateLimited."""
+    Raises MfaRequired, WrongPassword, InvalidInput, RateLimited."""
+    if keep:
+        logins.require_second_step(user, Session(id=keep, user=user))
     try:
         confirmed = logins.confirm_password(user=user, password=current_password, origin=origin)
         require_good(new_password, user, field="new_password")
@@ -92,6 +95,7 @@ def _set(user: User, encoded: str, *, keep: UUID | None, origin: Origin, kind: a
         user.password = encoded
         sessions.end_others(user=user, keep=keep, origin=origin)
         challenges.close_all(user)
+        second_step.clear_tries(user)  # somebody else's, who knew the earlier password: their tickets are void
         audit.record(kind, user=user, origin=origin)
         mail.send(mail.Message.PASSWORD_CHANGED, user=user, origin=origin)
 
@@ -149,6 +153,7 @@ def revoke(user: User, *, origin: Origin) -> None:
     user.save(update_fields=["password"])
     sessions.end_others(user=user, keep=None, origin=origin)
     challenges.close_all(user)
+    second_step.clear_tries(user)
     audit.record(audit.Kind.PASSWORD_REVOKED, user=user, origin=origin)
     if not _may_mail(user, origin):
         return
@@ -206,6 +211,9 @@ def _reset(challenge: Challenge, new_password: str, origin: Origin) -> User:
         if not user.email_verified:  # reading the mail proves the address as well
             email_addresses.prove(user, challenge.email, origin=origin)
             _hand_over(user, origin)
+        else:
+            # Somebody who only knew the password may have set these up to stay, and to keep the owner out.
+            two_step.remove_newer(user=user, than=now() - settings.UNDO_LIFETIME, origin=origin)
         _set(user, encoded, keep=None, origin=origin, kind=audit.Kind.PASSWORD_RESET)
     return user
 

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils.timezone import now
 
-from accounts.errors import InvalidCode, InvalidTicket, MfaRequired, RateLimited
+from accounts.errors import InvalidCode, InvalidTicket, MfaRequired
 from accounts.models import TwoStep, User
 from accounts.origin import Origin
 from accounts.services import audit, challenges, mail, rate_limits, sealing, tickets
@@ -41,9 +41,22 @@ def require(user: User, methods: Sequence[str]) -> None:
         raise MfaRequired(tickets.issue("mfa", user=user.id.hex, password=_print(user), methods=list(methods)))
 
 
+def ask(user: User, methods: Sequence[str], *, origin: Origin) -> None:
+    """The same, for somebody who signs in: their log says that the first factor was right. In no transaction."""
+    try:
+        require(user, methods)
+    except MfaRequired:
+        audit.record(audit.Kind.LOGIN_HALF_WAY, user=user, origin=origin)
+        raise
+
+
+def _password_of(user: User) -> bytes:
+    return f"{user.id} {user.password}".encode()
+
+
 def _print(user: User) -> str:
     """A ticket is void when the password was changed since."""
-    return sealing.mac("ticket password", f"{user.id} {user.password}".encode()).hex()
+    return sealing.mac("ticket password", _password_of(user)).hex()
 
 
 @dataclass(frozen=True)
@@ -60,29 +73,47 @@ def check(*, ticket: str, code: str, origin: Origin) -> Passed:
     rate_limits.count_address("code_per_ip", origin=origin)
     found = tickets.read("mfa", ticket)
     user = User.objects.filter(id=found["user"]).first()
-    if user is None or not hmac.compare_digest(found["password"], _print(user)):
+    if user is None or not sealing.is_mac("ticket password", _password_of(user), bytes.fromhex(found["password"])):
         raise InvalidTicket("changed meanwhile")
-    _spend_a_try(user, origin)
+    limits = LIMITS[len(_normal(code)) == RECOVERY_LENGTH]
+    for limit in limits:
+        rate_limits.spend_or_refuse(limit, user.id)
     with transaction.atomic():
-        right = use_code(user, code, origin=origin)
+        # First, as everywhere (models.UserQuerySet.hold): the account may be erased at this moment.
+        held = User.objects.hold().filter(id=user.id).first()
+        right = held is not None and use_code(held, code, origin=origin)
         if right:
             tickets.spend(found)
     if not right:
-        audit.record(audit.Kind.TWO_STEP_FAILED, user=user, origin=origin)
+        _note_failure(user, origin)
         raise InvalidCode("wrong code of the second step")
-    rate_limits.refund("wrong_second_step_per_account", user.id)
+    for limit in limits:
+        rate_limits.refund(limit, user.id)
     return Passed(user, tuple(dict.fromkeys([*found["methods"], "otp", MFA])))
 
 
-def _spend_a_try(user: User, origin: Origin) -> None:
-    spent = rate_limits.spend("wrong_second_step_per_account", user.id)
-    if spent.allowed:
+# Of the app's codes, three in a million are right at any time; recovery codes cannot be guessed, and who guesses at the
+# app's does not keep the owner from using one.
+LIMITS = {
+    False: ("wrong_second_step_per_account", "wrong_second_step_per_day"),
+    True: ("wrong_recovery_code_per_account",),
+}
+
+
+def _note_failure(user: User, origin: Origin) -> None:
+    """Whoever types a wrong code knows the password, or reads the mail: at the third one in a day the owner is told."""
+    audit.record(audit.Kind.TWO_STEP_FAILED, user=user, origin=origin)
+    if rate_limits.spend("quiet_second_step_per_account", user.id).allowed:
         return
-    # Whoever tries this often knows the password, or reads the mail.
     with transaction.atomic():
         if rate_limits.spend("second_step_notice_per_account", user.id).allowed:
-            mail.send(mail.Message.SECOND_STEP_PAUSED, user=user, origin=origin)
-    raise RateLimited(spent.retry_after, reason="wrong_second_step_per_account")
+            mail.send(mail.Message.SECOND_STEP_TRIED, user=user, origin=origin)
+
+
+def clear_tries(user: User) -> None:
+    """All tries are left again."""
+    for limit in (*LIMITS[False], *LIMITS[True]):
+        rate_limits.clear(limit, user.id)
 
 
 def step_up(*, user: User, code: str, origin: Origin) -> tuple[str, ...]:
@@ -100,7 +131,7 @@ def use_code(user: User, code: str, *, origin: Origin) -> bool:
     row = TwoStep.objects.filter(user=user).select_related("user").first()
     if row is None:
         return False
-    given = challenges.normalise_code(code).lower()
+    given = _normal(code)
     if len(given) == RECOVERY_LENGTH:
         # Base32 has no digits 0, 1 and 8: they are letters that were misread.
         return _use_recovery_code(row, given.translate(str.maketrans("018", "olb")), origin)
@@ -108,6 +139,10 @@ def use_code(user: User, code: str, *, origin: Origin) -> bool:
     # Of several at once with one code, one moves the row on.
     newer = TwoStep.objects.filter(user=user, last_step__lt=step or 0)
     return bool(newer.update(last_step=step, last_used_at=now()))
+
+
+def _normal(code: str) -> str:
+    return challenges.normalise_code(code).lower()
 
 
 def seal(secret: bytes) -> bytes:

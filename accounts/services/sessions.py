@@ -92,8 +92,12 @@ def begin(*, user: User, kind: Session.Kind, origin: Origin, methods: Sequence[s
 
 def strengthen(session: Session, methods: Sequence[str]) -> None:
     """A signed-in device has shown more than it did when it signed in, at this moment."""
-    together = " ".join(dict.fromkeys([*session.methods, *methods]))
-    Session.objects.open().filter(id=session.id).update(authenticated_by=together, authenticated_at=now())
+    with transaction.atomic():
+        row = Session.objects.open().select_for_update(no_key=True).filter(id=session.id).first()
+        if row:
+            row.authenticated_by = " ".join(dict.fromkeys([*row.methods, *methods]))
+            row.authenticated_at = now()
+            row.save(update_fields=["authenticated_by", "authenticated_at"])
 
 
 def _end_oldest(user: User, origin: Origin) -> None:

@@ -13,9 +13,11 @@ from urllib.parse import quote, urlencode
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F, Value
+from django.db.models.functions import Replace
 from django.utils.timezone import now
 
-from accounts.errors import InvalidCode, InvalidTicket, TwoStepIsOff, TwoStepIsOn
+from accounts.errors import EmailNotVerified, InvalidCode, InvalidTicket, TwoStepIsOff, TwoStepIsOn
 from accounts.models import Passkey, Session, TwoStep, User
 from accounts.origin import Origin
 from accounts.services import audit, challenges, mail, rate_limits, second_step, sessions, tickets
@@ -35,7 +37,8 @@ class Setup:
 
 def begin(*, user: User, session: Session) -> Setup:
     """A new secret. It asks nobody for anything before `turn_on`. Raises RecentSignInNeeded, TwoStepIsOn."""
-    logins.require_recent(session)
+    logins.require_recent(user, session)
+    require_proved(user)
     if second_step.is_on(user):
         raise TwoStepIsOn
     secret = base64.b32encode(secrets.token_bytes(20)).decode()
@@ -72,7 +75,7 @@ def turn_on(*, user: User, session: Session, state: str, code: str, origin: Orig
     rate_limits.refund("wrong_second_step_per_account", user.id)
     recovery = secrets.token_bytes(32)
     with transaction.atomic():
-        logins.hold_signed_in(user, session)
+        require_proved(logins.hold_signed_in(user, session))
         if second_step.is_on(user):
             raise TwoStepIsOn
         tickets.spend(found)
@@ -88,9 +91,16 @@ def turn_on(*, user: User, session: Session, state: str, code: str, origin: Orig
     return second_step.shown(recovery)
 
 
+def require_proved(user: User) -> None:
+    """Who has not proved the address may have made the account for somebody else's: nothing that would keep the owner
+    out is set up before. Raises EmailNotVerified."""
+    if not user.email_verified:
+        raise EmailNotVerified("second factors need a proved address")
+
+
 def turn_off(*, user: User, session: Session, origin: Origin) -> None:
     """The recovery codes go too. Raises RecentSignInNeeded, TwoStepIsOff."""
-    logins.require_recent(session)
+    logins.require_recent(user, session)
     with transaction.atomic():
         logins.hold_signed_in(user, session)
         if not _remove_step(user, origin, session):
@@ -100,6 +110,7 @@ def turn_off(*, user: User, session: Session, origin: Origin) -> None:
 def _remove_step(user: User, origin: Origin, session: Session | None = None) -> bool:
     if not TwoStep.objects.filter(user=user).delete()[0]:
         return False
+    _weaken(user)
     audit.record(audit.Kind.TWO_STEP_DISABLED, user=user, origin=origin, session=session)
     mail.send(mail.Message.FACTOR_REMOVED, user=user, origin=origin, context={"factor": "two_step"})
     return True
@@ -109,9 +120,25 @@ def remove_passkey(passkey: Passkey, origin: Origin, session: Session | None = N
     """In the caller's transaction, which holds the user."""
     user, name = passkey.user, passkey.name
     passkey.delete()
+    _weaken(user)
     audit.record(audit.Kind.PASSKEY_REMOVED, user=user, origin=origin, session=session, name=name)
     context = {"factor": "passkey", "other": name}
     mail.send(mail.Message.FACTOR_REMOVED, user=user, origin=origin, context=context)
+
+
+def _weaken(user: User) -> None:
+    """With the last factor, what devices have shown by it counts no more."""
+    if not second_step.is_on(user) and not Passkey.objects.filter(user=user).exists():
+        without = Replace(F("authenticated_by"), Value(f" {second_step.MFA}"), Value(""))
+        Session.objects.open().filter(user=user).update(authenticated_by=without)
+
+
+def remove_newer(*, user: User, than: datetime, origin: Origin) -> None:
+    """What was set up since, in the caller's transaction, which holds the user."""
+    for passkey in Passkey.objects.filter(user=user, created_at__gte=than).select_related("user"):
+        remove_passkey(passkey, origin)
+    if TwoStep.objects.filter(user=user, created_at__gte=than).exists():
+        _remove_step(user, origin)
 
 
 def remove_all(*, user: User, origin: Origin) -> int:
@@ -126,7 +153,7 @@ def remove_all(*, user: User, origin: Origin) -> int:
 
 def make_recovery_codes(*, user: User, session: Session, origin: Origin) -> Sequence[str]:
     """Ten new ones; the old ones are void. Raises RecentSignInNeeded, TwoStepIsOff."""
-    logins.require_recent(session)
+    logins.require_recent(user, session)
     seed = secrets.token_bytes(32)
     with transaction.atomic():
         logins.hold_signed_in(user, session)

@@ -199,6 +199,7 @@ def update_profile(
     if "username" in changes:
         changes["username"] = identifiers.fold_username(changes["username"])
         if changes["username"] != user.username:
+            rate_limits.count_address("signup_per_ip", origin=origin)  # who asks for names learns which are taken
             problems.append(identifiers.username_problem(changes["username"]))
     if found := [problem for problem in problems if problem]:
         raise InvalidInput(found)
@@ -237,7 +238,8 @@ def _rename(user: User, username: str) -> None:
     if user.username_skeleton != old:
         _refuse_resting(user)
         deletion.end_rest(user.username_skeleton)
-        deletion.let_name_rest(old, owner=user)
+        if user.email_verified:  # else throw-away accounts could keep names from everybody
+            deletion.let_name_rest(old, owner=user)
 
 
 def _spend_change(user: User) -> None:

@@ -77,7 +77,11 @@ def get_my_email(request: AuthenticatedRequest) -> dict[str, Any]:
 def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeEmailIn) -> Status[Any]:
     """Ask for another address. It takes effect with `confirmMyEmail`."""
     email_addresses.request_change(
-        user=request.user, email=payload.email, password=payload.password, origin=origin(request)
+        user=request.user,
+        email=payload.email,
+        password=payload.password,
+        session=request.session_row,
+        origin=origin(request),
     )
     return Status(202, {"detail": _("Type the code from the mail we sent to the new address.")})
 

@@ -52,10 +52,12 @@ def finish_passkey_sign_in(request: HttpRequest, payload: schemas.PasskeySignInI
     "/me/reauthenticate", operation_id="reauthenticate", response=responses({204: None}, *BODY, 401, 403, 429, 503)
 )
 def reauthenticate(request: AuthenticatedRequest, payload: schemas.ReauthenticateIn) -> Status[None]:
-    """Give the password once more, where an operation answers `recent_sign_in_needed`; good for 10 minutes."""
+    """Give the password once more, where an operation answers `recent_sign_in_needed`; good for 10 minutes. Where it
+    answers `mfa_required`, with a code of the second step."""
     login.reauthenticate(
-        user=request.user, session=request.session_row, password=payload.password, origin=origin(request)
-    )
+        user=request.user, session=request.session_row, password=payload.password, code=payload.code,
+        origin=origin(request),
+    )  # fmt: skip
     return Status(204, None)
 
 
@@ -74,7 +76,7 @@ def begin_totp(request: AuthenticatedRequest) -> two_step.Setup:
 @router.post(
     "/me/mfa/totp/confirm",
     operation_id="confirmTotp",
-    response=responses({200: schemas.RecoveryCodesOut}, *BODY, 401, 409, 429),
+    response=responses({200: schemas.RecoveryCodesOut}, *BODY, 401, 403, 409, 429),
 )
 def confirm_totp(request: AuthenticatedRequest, payload: schemas.ConfirmTotpIn) -> dict[str, Any]:
     """Turn two-step verification on, with a code that the app shows. The recovery codes are shown this once."""
@@ -113,7 +115,7 @@ def begin_passkey(request: AuthenticatedRequest) -> passkeys.Ceremony:
 
 
 @router.post(
-    "/me/mfa/passkeys", operation_id="addPasskey", response=responses({201: schemas.PasskeyOut}, *BODY, 401, 409)
+    "/me/mfa/passkeys", operation_id="addPasskey", response=responses({201: schemas.PasskeyOut}, *BODY, 401, 403, 409)
 )
 def add_passkey(request: AuthenticatedRequest, payload: schemas.AddPasskeyIn) -> Status[Any]:
     """Keep the passkey that the credential manager made."""

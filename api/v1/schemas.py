@@ -125,6 +125,7 @@ class ConfirmTotpIn(In):
 
 class ReauthenticateIn(In):
     password: Secret
+    code: Short = Field("", description="Of the second step, after `mfa_required`: it is newer than this sign-in.")
 
 
 class KeyIn(In):

@@ -50,6 +50,7 @@ EITHER_OR = {
     "resetPassword": {"new_password"},
     "requestDeletion": set(),
     "addPasskey": {"state", "credential"},
+    "reauthenticate": {"password"},
 }
 each_operation = pytest.mark.parametrize("operation", BODIES)
 

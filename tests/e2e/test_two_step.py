@@ -21,6 +21,8 @@ def name(service: Service) -> str:
     name = f"hedy.{uuid4().hex[:8]}"
     answer = service.post("/signup", {"username": name, "email": f"{name}@example.com", "password": PASSWORD})
     assert answer.status_code == 201, answer.text
+    code = service.code(f"{name}@example.com", "onfirm")
+    assert service.post("/me/email/confirm", {"code": code}, answer.json()["tokens"]["access_token"]).ok
     return name
 
 

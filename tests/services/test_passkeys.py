@@ -1,6 +1,7 @@
 """Passkeys: adding, signing in, keeping."""
 
 import copy
+import os
 from datetime import timedelta
 from typing import Any
 
@@ -216,6 +217,18 @@ def test_bob_cannot_finish_what_alice_began(alice: User, phone: Session, bob: Us
         with pytest.raises(InvalidTicket):
             passkeys.add(user=user, session=session, state=begun.state, credential=credential, origin=origin)
     assert not Passkey.objects.exists()
+
+
+def test_an_id_that_no_device_makes_is_refused(alice: User, phone: Session, origin: Origin) -> None:
+    for length, taken in ((1023, True), (1024, False), (5000, False)):
+        device, begun = Device(), passkeys.begin_adding(user=alice, session=phone)
+        device.id = os.urandom(length)
+        answer = device.create(begun.options)
+        if taken:
+            passkeys.add(user=alice, session=phone, state=begun.state, credential=answer, origin=origin)
+        else:
+            with pytest.raises(InvalidPasskey):
+                passkeys.add(user=alice, session=phone, state=begun.state, credential=answer, origin=origin)
 
 
 def test_a_device_that_does_not_check_its_holder_is_refused(alice: User, phone: Session, origin: Origin) -> None:

@@ -10,7 +10,7 @@ from django.utils.timezone import now
 from pytest_django import Settings
 
 from accounts.errors import AccountDisabled, AccountError, InvalidCredentials, LastSuperuser, NotAllowed, OwnAccount
-from accounts.models import Challenge, Event, Session, User
+from accounts.models import Challenge, Event, Passkey, Session, User
 from accounts.origin import Device, Origin
 from accounts.services import audit, deletion, export, login, passwords, sessions, staff, two_step, users
 from tests.conftest import PASSWORD, Mailbox, make_user
@@ -51,7 +51,7 @@ def prepare(user: User) -> None:
     """Something to do for each rule."""
     User.objects.filter(id=user.id).update(email_verified=False, deletes_at=now())
     sessions.begin(user=user, kind=Session.Kind.APP, origin=Origin(ip=None, device=Device("A phone")))
-    passkey_on(User.objects.get(id=user.id), user.sessions.latest("created_at"), Origin(ip=None))
+    Passkey.objects.create(user=user, credential_id=user.id.bytes, credential=b"", synced=True, name="A phone")
     Event.objects.all().delete()
 
 

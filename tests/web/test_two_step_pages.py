@@ -111,7 +111,9 @@ def test_a_passkey_signs_in_without_a_second_step(page: Client, device: Device, 
     assert "mfa" in Session.objects.get(kind="browser").methods
 
 
-@pytest.mark.parametrize("credential", ["", "{", "[]", "null", '"x"', '{"id": 1}'])
+@pytest.mark.parametrize(
+    "credential", ["", "{", "[]", "null", '"x"', '{"id": 1}', "[" * 16_000, "1" * 5000, "x" * 20_000]
+)
 def test_a_passkey_that_is_none_is_refused_with_words(page: Client, device: Device, credential: str) -> None:
     body = {**passkey_answer(page, device), "credential": credential, "next": "/account/devices/"}
     answer = page.post("/account/login/passkey/", body, follow=True)
@@ -226,6 +228,47 @@ def test_a_passkey_of_somebody_else_does_not(bobs_page: Client, device: Device) 
     answer = bobs_page.post("/account/login/passkey/", body, follow=True)
     assert answer.redirect_chain[-1][0] == "/account/reauthenticate/"
     assert bobs_page.get("/account/two-step/on/").status_code == 302
+
+
+@pytest.mark.parametrize("path", ["on/", "passkeys/add/", "off/"])
+def test_a_browser_from_before_does_the_step_first(
+    alices_page: Client, alice: User, phone: Session, origin: Origin, path: str
+) -> None:
+    Session.objects.filter(kind="browser").update(authenticated_by="pwd")
+    app = two_step_on(alice, phone, origin)
+    where = f"/account/two-step/{path}"
+    back = alices_page.get(where).headers["Location"]
+    assert back.startswith("/account/login/second-step/?next=")
+    answer = alices_page.post("/account/login/second-step/", {"code": app.code(), "next": where})
+    assert answer.headers["Location"] == where
+    assert alices_page.get(where, follow=True).status_code == 200
+
+
+def test_it_leads_there_from_each_dangerous_form(
+    alices_page: Client, alice: User, phone: Session, origin: Origin
+) -> None:
+    Session.objects.filter(kind="browser").update(authenticated_by="pwd")
+    two_step_on(alice, phone, origin)
+    forms = {
+        "/account/password/change/": {"current_password": PASSWORD, "new_password": "another lagoon tractor"},
+        "/account/email/": {"email": "new@example.com", "password": PASSWORD},
+        "/account/delete/": {"password": PASSWORD},
+    }
+    for path, body in forms.items():
+        answer = alices_page.post(path, body)
+        assert answer.headers["Location"].startswith("/account/login/second-step/?next="), path
+    alice.refresh_from_db()
+    assert alice.check_password(PASSWORD)
+    assert alice.deletes_at is None
+
+
+def test_nothing_is_offered_before_the_address_is_proved(alices_page: Client) -> None:
+    User.objects.update(email_verified=False)
+    html = sound(alices_page.get("/account/two-step/"))
+    assert "Confirm your email address first" in html
+    assert "/account/two-step/on/" not in html
+    answer = alices_page.get("/account/two-step/on/", follow=True)
+    assert answer.redirect_chain[-1][0] == "/account/two-step/"
 
 
 # --- The overview and the admin -----------------------------------------------------------------------------

@@ -208,6 +208,27 @@ def test_a_wrong_password_does_not_count(bobs_api: Api, crowd: Crowd) -> None:
     problem(bobs_api.post("/me/reauthenticate", {"password": PASSWORD}), 429, "rate_limited")
 
 
+def test_a_device_from_before_it_was_on_does_the_step(bobs_api: Api, bob: User, where: Origin) -> None:
+    app = two_step_on(bob, sessions.begin(user=bob, kind=Session.Kind.APP, origin=where), where)
+    problem(bobs_api("DELETE", "/me/mfa/totp"), 401, "mfa_required")
+    problem(bobs_api.post("/me/reauthenticate", {"password": PASSWORD}), 401, "mfa_required")
+    body = {"password": PASSWORD, "code": app.code()}
+    assert bobs_api.post("/me/reauthenticate", body).status_code == 204
+    assert bobs_api("DELETE", "/me/mfa/totp").status_code == 204
+
+
+def test_an_address_that_is_not_proved_comes_first(bobs_api: Api) -> None:
+    setup = bobs_api.post("/me/mfa/totp").json()
+    begun = bobs_api.post("/me/mfa/passkeys/begin").json()
+    User.objects.update(email_verified=False)
+    for path in ("/me/mfa/totp", "/me/mfa/passkeys/begin"):
+        problem(bobs_api.post(path), 403, "email_not_verified")
+    body = {"state": setup["state"], "code": App(setup["secret"]).code()}
+    problem(bobs_api.post("/me/mfa/totp/confirm", body), 403, "email_not_verified")
+    body = {"state": begun["state"], "credential": Device().create(begun["options"])}
+    problem(bobs_api.post("/me/mfa/passkeys", body), 403, "email_not_verified")
+
+
 def test_a_crowd_of_hashes_is_told_to_wait(bobs_api: Api, crowd: Crowd) -> None:
     crowd.come()
     problem(bobs_api.post("/me/reauthenticate", {"password": PASSWORD}), 503, "overloaded", "retry")
