@@ -527,8 +527,7 @@ class Stack:
         # The slowest first: all of them start at the same time.
         self.servers: list[Server] = []
         if not _given(SeaweedFS.variable):
-            # Tests start services of their own, each at its own port.
-            origins = self.environment["PUBLIC_URL"] if keep else "*"
+            origins = self.environment["PUBLIC_URL"]
             port = 8333 if keep else None
             self.servers.append(SeaweedFS(folder / "seaweedfs", keep=keep, port=port, origins=origins))
         if not _given(Mail.variable):

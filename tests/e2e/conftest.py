@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from email.message import EmailMessage
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg2
@@ -39,12 +40,12 @@ def eventually(look: Callable[[], T | None], within: float = 15.0) -> T:
 
 
 class Service:
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, port: int | None = None, **settings: str) -> None:
         self.folder = folder
         self.settings = settings  # other than below; those that start from now on have them
         self.valkey = Valkey(folder / "valkey", keep=True)
         self.mail = Mail(folder / "mail")
-        self.port = free_ports(1)[0]
+        self.port = port or free_ports(1)[0]
         self.url = f"http://localhost:{self.port}"
         self.database = f"e2e_{uuid4().hex[:8]}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -188,7 +189,8 @@ class Service:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    made = Service(tmp_path_factory.mktemp("service"))
+    # At the stack's own address, which the bucket knows as that of the pages.
+    made = Service(tmp_path_factory.mktemp("service"), port=urlsplit(os.environ["PUBLIC_URL"]).port)
     try:
         made.start()
         yield made
