@@ -169,7 +169,7 @@ def test_codes_go_before_notices_that_wait_for_a_slow_server(service: Service, p
     eventually(lambda: post_office.got.count(email) == 2, within=12)
     assert len(crowd - set(post_office.got)) > 20, "notices still wait"
     post_office.pause = 0
-    eventually(lambda: crowd <= set(post_office.got))
+    eventually(lambda: crowd <= set(post_office.got), within=40)
 
 
 def test_while_valkey_is_mute_nobody_waits_and_mail_can_be_sent_without_it(
