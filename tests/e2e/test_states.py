@@ -24,8 +24,8 @@ pytestmark = browser
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text() + "\n;undefined"
 Rules = Sequence[str]
-# All rules on a desk by day, and elsewhere those that colours and sizes decide. Colours follow the time of day and sizes
-# the window, so two looks meet all of them; EVERY_LOOK=1 takes four.
+# All rules on a desk by day, and elsewhere those that colours and sizes decide. Colours follow the time of day and
+# sizes the window, so two looks meet all of them; EVERY_LOOK=1 takes four.
 ALL: Rules = ()
 COLOURS: Rules = ("color-contrast", "link-in-text-block")
 SIZES: Rules = (*COLOURS, "target-size", "scrollable-region-focusable", "region", "skip-link")
