@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 from django import forms
@@ -16,10 +16,11 @@ from django.contrib.auth import logout
 from django.contrib.messages.storage.cookie import CookieStorage
 from django.contrib.messages.storage.fallback import FallbackStorage
 from django.contrib.messages.storage.session import SessionStorage
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone, translation
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import get_language, get_language_from_request
 
 from accounts.errors import AccountError, InvalidInput, Overloaded, RateLimited, StorageUnavailable
@@ -170,6 +171,17 @@ class PageMiddleware:
             response = self._refuse(request, "400.html", HTTPStatus.BAD_REQUEST)
         else:
             response = self.get_response(request)
+        if (
+            response.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+            and not response.content
+            and request.accepts("text/html")
+        ):
+            page = self._refuse(request, "405.html", HTTPStatus.METHOD_NOT_ALLOWED)
+            response.content = page.content
+            response["Content-Type"] = page["Content-Type"]
+            response["Content-Length"] = str(len(page.content))
+        if request.method == "POST" and response.status_code == HTTPStatus.FOUND:
+            _lead_back(request, response)
         if request.method == "POST" and "X-Follow" in request.headers and response.status_code == HTTPStatus.FOUND:
             # A script that sent a form (account.js) could not see where it leads: its browser would follow unseen, and
             # use up the notice that waits there.
@@ -184,6 +196,27 @@ class PageMiddleware:
         # Nobody behind here sees the request, so nobody has chosen its language.
         with translation.override(get_language_from_request(request)):
             return render(request, template, {"mb": settings.PICTURE_MAX_BYTES // 2**20}, status=status)
+
+
+def _lead_back(request: HttpRequest, response: HttpResponse) -> None:
+    """Whoever has to sign in before a form is taken comes back to the page that it stood on: the form's own address may
+    have none to show."""
+    address = urlsplit(response["Location"])
+    query = QueryDict(address.query, mutable=True)
+    page = _own_page(request.headers.get("Referer", ""), request.get_host())
+    if page and query.get("next") in {request.path, request.get_full_path()}:
+        query["next"] = page
+        response["Location"] = urlunsplit(address._replace(query=query.urlencode(safe="/")))
+
+
+def _own_page(address: str, host: str) -> str:
+    """Its path, or nothing if it is anybody else's."""
+    try:
+        page = urlsplit(address)
+    except ValueError:
+        return ""
+    path = urlunsplit(("", "", page.path, page.query, ""))
+    return path if page.netloc == host and url_has_allowed_host_and_scheme(path, allowed_hosts=None) else ""
 
 
 _FORM = 1024 * 1024  # bytes of form around the file; also lets the rule say "too large" of slightly larger ones

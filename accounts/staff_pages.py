@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.contrib.auth.decorators import permission_required
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.response import TemplateResponse
@@ -57,14 +58,13 @@ def _page(request: HttpRequest, template: str, title: str, context: dict[str, An
 
 
 @require_GET
+@permission_required("accounts.view_user", raise_exception=True)  # also where the form is not asked
 def people(request: AuthenticatedRequest) -> HttpResponse:
     form = SearchForm(request.GET)
     found, problem = directory.Found([]), None
     if form.is_valid():
         try:
             found = directory.search(viewer=request.user, cursor=request.GET.get("cursor"), **form.asked)
-        except DirectoryClosed:
-            raise PermissionDenied from None
         except AccountError as error:
             log_refusal(request, error)
             problem = error.message
@@ -85,14 +85,12 @@ def people(request: AuthenticatedRequest) -> HttpResponse:
 
 
 @require_POST
+@permission_required("accounts.export_user", raise_exception=True)
 def people_export(request: AuthenticatedRequest) -> HttpResponse | StreamingHttpResponse:
     form = SearchForm(request.POST)
     if not form.is_valid():
         return _page(request, "directory", say("Directory"), {"form": form, "found": directory.Found([])})
-    try:
-        lines = directory.export(viewer=request.user, origin=origin(request), **form.asked)
-    except DirectoryClosed:
-        raise PermissionDenied from None
+    lines = directory.export(viewer=request.user, origin=origin(request), **form.asked)
     response = StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="users-{now():%Y-%m-%d}.csv"'
     response["X-Accel-Buffering"] = "no"  # the first line is there at once, behind nginx too

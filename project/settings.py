@@ -146,10 +146,20 @@ _replica = env.text(
     secret=True,
 )
 if _replica:
+    _parsed = dj_database_url.parse(_replica, conn_max_age=_conn_max_age, conn_health_checks=True)
     DATABASES["replica"] = {
         **DATABASES["default"],
-        **dj_database_url.parse(_replica, conn_max_age=_conn_max_age, conn_health_checks=True),
-        "OPTIONS": {"connect_timeout": 3},  # seconds, then the primary answers
+        **_parsed,
+        # Seconds until a host that is gone is given up, also in the middle of a query (there in milliseconds); then the
+        # primary answers. What the address itself says goes before.
+        "OPTIONS": {
+            "connect_timeout": 3,
+            "keepalives_idle": 3,
+            "keepalives_interval": 1,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 3000,
+            **_parsed.get("OPTIONS", {}),
+        },
         "TEST": {"MIRROR": "default"},
     }
 
@@ -219,7 +229,12 @@ POST_OFFICE = {"LOG_LEVEL": 0, "CELERY_ENABLED": False, "DEFAULT_PRIORITY": "med
 
 # --- Pictures -----------------------------------------------------------------------------------------------
 
-S3_BUCKET = env.text("S3_BUCKET", "pictures", "The bucket of the pictures. It stays private: addresses are signed.")
+S3_BUCKET = env.text(
+    "S3_BUCKET",
+    "pictures",
+    "The bucket of the pictures (pictures/, and incoming/ while they are uploaded) and of the copies of people's data "
+    "(exports/). It stays private: addresses are signed.",
+)
 _s3 = {
     "bucket_name": S3_BUCKET,
     "access_key": env.text("S3_ACCESS_KEY_ID", None, "The key id for the bucket.", secret=True),

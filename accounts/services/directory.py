@@ -3,6 +3,7 @@ than its page, whichever page it is; a search that would is given up."""
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -243,11 +244,13 @@ def _csv(rows: Any) -> bytes:
 
 
 def _cell(value: object) -> str:
-    """A spreadsheet would run what begins like a formula, and people choose their own names: it becomes text."""
+    """A spreadsheet would run what begins like a formula, and people choose their own names: it becomes text. Also in
+    the middle: one that splits at another character than the comma makes a cell of what follows there."""
     if isinstance(value, bool):
         return str(int(value))
-    text = value.isoformat() if isinstance(value, datetime) else str(value)
+    text = _INNER_FORMULA.sub("'", value.isoformat() if isinstance(value, datetime) else str(value))
     return f"'{text}" if text.lstrip().startswith(_FORMULA) or text.startswith(("\t", "\r", "\n")) else text
 
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four in full width
+_INNER_FORMULA = re.compile(rf'(?<=[;|\t\r\n])(?=[\s"]*[{"".join(map(re.escape, _FORMULA))}])')

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, OperationalError, ProgrammingError, connections
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def read(work: Callable[[str], T]) -> T:
     if "replica" in connections.databases and time.monotonic() >= _away_until:
         try:
             return work("replica")
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, ProgrammingError) as error:  # the last: its schema is behind
             _away_until = time.monotonic() + PAUSE
             log.warning("the replica does not answer (%s); the primary does", type(error).__name__)
     return work("default")

@@ -197,7 +197,7 @@ def account(cast: "Cast") -> Iterator[State]:
 def failures() -> Iterator[State]:
     yield State("404", "/account/nothing/")
     yield State("403, the page was open too long", "/account/login/", act=without_cookies)
-    for name in ("400", "403", "413", "429", "500", "503"):
+    for name in ("400", "403", "405", "413", "429", "500", "503"):
         yield State(name, template=f"{name}.html")
     yield State("sign up, closed", template="account/signup_closed.html")
 

@@ -36,6 +36,9 @@ LOOKS: Sequence[tuple[ViewportSize, Literal["light", "dark"], Rules]] = (
 )
 # Django's own pages: the levels of WCAG, and not also what axe thinks good.
 WCAG: Rules = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
+STICKING_OUT = (
+    "[...document.querySelectorAll('.menu a')].filter(a => a.scrollWidth > a.clientWidth).map(a => a.innerText)"
+)
 
 
 @dataclass
@@ -45,6 +48,7 @@ class Walked:
     html: Path
     axe: dict[str, Any] = field(default_factory=lambda: defaultdict(dict))
     too_wide: dict[str, int] = field(default_factory=dict)
+    sticking_out: dict[str, list[str]] = field(default_factory=dict)
     complaints: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -69,6 +73,9 @@ def look(page: Page, state: State, walked: Walked) -> None:
     width = page.evaluate("document.documentElement.scrollWidth")
     if width > 320 and not state.by_others:
         walked.too_wide[state.name] = width
+    page.set_viewport_size(DESK)
+    if entries := page.evaluate(STICKING_OUT):
+        walked.sticking_out[state.name] = entries
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +105,10 @@ def test_axe_finds_nothing_on_a_desk_and_on_a_phone_by_day_and_by_night(walked: 
 
 def test_nothing_scrolls_sideways_on_a_narrow_phone(walked: Walked) -> None:
     assert not walked.too_wide, listed(walked.too_wide)
+
+
+def test_no_entry_sticks_out_of_the_menu(walked: Walked) -> None:
+    assert not walked.sticking_out, listed(walked.sticking_out)
 
 
 def test_no_page_breaks_its_content_security_policy_or_fails_in_a_script(walked: Walked) -> None:

@@ -4,7 +4,11 @@ copy of staff; and a replica that is asked where there is one."""
 import base64
 import csv
 import io
+import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +18,8 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.db import OperationalError, connection, connections
+from django.db import InterfaceError, OperationalError, ProgrammingError, connection, connections
+from django.db.migrations.loader import MigrationLoader
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
@@ -275,6 +280,28 @@ def test_where_the_extension_may_not_be_made_the_migration_says_what_to_do(db: N
         migration.make_trigrams(None, SimpleNamespace(connection=connection))
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("part", "made"),
+    [
+        ("search_of_staff", ["user_staff_ids", "user_inactive_ids", "user_searched"]),
+        ("pictures_in_use", ["user_picture"]),
+    ],
+)
+def test_an_index_whose_making_was_interrupted_is_made_anew(part: str, made: list[str]) -> None:
+    named = "indexrelid::regclass::text = ANY(%s)"
+    loader = MigrationLoader(connection)
+    (migration,) = [found for (_app, name), found in loader.disk_migrations.items() if name.endswith(part)]
+    state = loader.project_state(migration.dependencies)
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE pg_index SET indisvalid = false WHERE {named}", [made])  # noqa: S608
+        assert cursor.rowcount == len(made)
+        with connection.schema_editor(atomic=False) as editor:
+            migration.apply(state, editor)
+        cursor.execute(f"SELECT count(*) FROM pg_index WHERE indisvalid AND {named}", [made])  # noqa: S608
+        assert cursor.fetchone() == (len(made),)
+
+
 # --- The copy of staff --------------------------------------------------------------------------------------
 
 
@@ -307,6 +334,26 @@ def test_no_cell_is_a_formula(alice: User, bob: User, origin: Origin, name: str)
     row = exported(alice, origin, "bob")[0]
     assert row["first_name"] == f"'{name}"
     assert row["last_name"] == 'a "quoted", name'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Ada;=cmd|' /C calc'!A0;", "Ada;'=cmd|' /C calc'!A0;"),
+        ("Ada; +1;;-1", "Ada;' +1;;'-1"),
+        ('Ada;"=1"', 'Ada;\'"=1"'),
+        ("Ada\t@x", "Ada\t'@x"),
+        ("Ada|\uff1d1", "Ada|'\uff1d1"),
+        ("Ada\n=1", "Ada\n'=1"),
+        (";=1", ";'=1"),
+        ("a-b; c=d | e", "a-b; c=d | e"),
+    ],
+)
+def test_no_part_of_a_cell_is_a_formula_wherever_a_spreadsheet_splits(
+    alice: User, bob: User, origin: Origin, name: str, text: str
+) -> None:
+    User.objects.filter(id=bob.id).update(first_name=name)
+    assert exported(alice, origin, "bob")[0]["first_name"] == text
 
 
 def test_a_copy_stands_in_the_log_of_whoever_took_it_before_its_first_line(alice: User, origin: Origin) -> None:
@@ -344,22 +391,52 @@ def test_without_a_replica_the_primary_is_asked() -> None:
     assert replica.read(lambda using: using) == "default"
 
 
-def test_while_the_replica_is_away_the_primary_answers(
-    with_replica: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError, ProgrammingError])
+def test_while_the_replica_is_away_or_behind_the_primary_answers(
+    with_replica: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     asked: list[str] = []
 
     def work(using: str) -> str:
         asked.append(using)
         if using == "replica":
-            raise OperationalError
+            raise error
         return "of the primary"
 
     with caplog.at_level(logging.WARNING):
         assert [replica.read(work) for _ in range(3)] == ["of the primary"] * 3
     assert asked == ["replica", "default", "default", "default"], "once, and then it is left alone for a while"
     assert [record.getMessage() for record in caplog.records] == [
-        "the replica does not answer (OperationalError); the primary does"
+        f"the replica does not answer ({error.__name__}); the primary does"
     ]
     monkeypatch.setattr(replica, "_away_until", 0.0)
     assert replica.read(lambda using: using) == "replica"
+
+
+ADDRESS = "postgres://reader:secret@db2.example:5432/name"
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", {"connect_timeout": 3, "tcp_user_timeout": 3000}),
+        (
+            "?sslmode=verify-full&sslrootcert=/ca.pem&connect_timeout=1",
+            {"sslmode": "verify-full", "sslrootcert": "/ca.pem", "connect_timeout": 1, "tcp_user_timeout": 3000},
+        ),
+    ],
+)
+def test_what_the_address_of_the_replica_asks_for_stays_beside_the_time_limits(
+    query: str, expected: dict[str, Any]
+) -> None:
+    script = "import json; from project.settings import DATABASES; print(json.dumps(DATABASES['replica']['OPTIONS']))"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "DATABASE_REPLICA_URL": ADDRESS + query},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        check=True,
+    )
+    options = json.loads(done.stdout)
+    assert {"keepalives_idle", "keepalives_interval", "keepalives_count"} <= options.keys()
+    assert {name: options[name] for name in expected if name in options} == expected

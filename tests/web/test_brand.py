@@ -12,7 +12,7 @@ from accounts.http import PageMiddleware
 from tests.conftest import Api
 from tests.web.conftest import sound, words
 
-ERRORS = ["400", "403", "403_csrf", "404", "413", "429", "500", "503"]
+ERRORS = ["400", "403", "403_csrf", "404", "405", "413", "429", "500", "503"]
 
 
 def test_without_a_brand_no_page_asks_for_one(page: Client) -> None:

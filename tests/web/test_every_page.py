@@ -96,7 +96,8 @@ def expect(answer: Any, expected: int | str) -> None:
         assert answer.status_code == 302
         assert answer.headers["Location"].partition("?")[0] == reverse(expected)
     elif expected == 405:
-        assert answer.status_code == 405
+        sound(answer, 405)
+        assert answer.headers["Allow"] == "POST"
     else:
         sound(answer, expected)
 
@@ -111,6 +112,41 @@ def test_a_page_for_members_asks_a_visitor_to_sign_in_and_leads_back(page: Clien
     answer = page.get(reverse(name))
     assert answer.status_code == 302
     assert answer.headers["Location"] == f"{reverse('account_login')}?next={quote(reverse(name))}"
+
+
+def signed_out(page: Client, name: str, referer: str | None) -> str:
+    """Where a form is sent on to whose sender is not signed in any more."""
+    answer = page.post(reverse(name), headers={"referer": referer} if referer else {})
+    assert answer.status_code == 302
+    return str(answer.headers["Location"])
+
+
+@pytest.mark.parametrize("name", ["session_end_others", "recovery_codes", "export_request", "profile"])
+def test_a_form_of_who_was_signed_out_leads_back_to_the_page_it_stood_on(page: Client, name: str) -> None:
+    came_from = "http://localhost/account/activity/?before=1&x=%2F"
+    assert signed_out(page, name, came_from) == f"/account/login/?next={quote('/account/activity/?before=1&x=%2F')}"
+
+
+@pytest.mark.parametrize(
+    "referer",
+    [None, "http://evil.example/account/data/", "http://localhost//evil.example/", "http://localhost", "x", "//[",
+     "http://localhost/\\evil.example", "http://localhost@evil.example/", "http://localhost:99/account/data/"],
+)  # fmt: skip
+def test_a_form_of_who_was_signed_out_leads_nowhere_else(page: Client, referer: str | None) -> None:
+    assert signed_out(page, "session_end_others", referer) == "/account/login/?next=/account/devices/end-others/"
+
+
+def test_a_form_of_staff_who_were_signed_out_leads_back_to_the_page_it_stood_on(page: Client) -> None:
+    where = signed_out(page, "staff_directory_export", "http://localhost/admin/directory/?q=a")
+    assert where == "/admin/login/?next=/admin/directory/%3Fq%3Da"
+
+
+def test_an_address_for_forms_alone_says_so_to_a_browser_and_keeps_its_headers(alices_page: Client) -> None:
+    answer = alices_page.get("/account/data/export/", headers={"accept-language": "de"})
+    assert "There is nothing to see here" in sound(alices_page.get("/account/data/export/"), 405)
+    assert answer.headers["Content-Length"] == str(len(answer.content))
+    assert 'lang="de"' in sound(answer, 405)
+    assert alices_page.get("/account/data/export/", headers={"accept": "application/json"}).content == b""
 
 
 @pytest.mark.parametrize("name", MEMBER)
@@ -153,7 +189,7 @@ def test_a_page_that_fails_says_so_and_tells_nothing(page: Client, monkeypatch: 
 def test_the_page_of_a_failure_needs_neither_request_nor_database() -> None:
     from django.template.loader import render_to_string
 
-    for name in ("400", "403", "404", "500", "503", "429", "403_csrf"):
+    for name in ("400", "403", "404", "405", "500", "503", "429", "403_csrf"):
         assert "<h1" in render_to_string(f"{name}.html")
 
 

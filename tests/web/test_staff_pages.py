@@ -50,6 +50,12 @@ def test_staff_see_only_what_they_have_the_right_to(alice: User) -> None:
     assert not Event.objects.filter(kind="directory.exported").exists()
 
 
+def test_a_filter_that_nobody_offers_opens_nothing(db: None) -> None:
+    clerk = with_rights("view_usercount")
+    assert clerk.get("/admin/directory/?gender=nobody").status_code == 403
+    assert clerk.post("/admin/directory/export/", {"gender": "nobody"}).status_code == 403
+
+
 def test_a_search_shows_who_was_found_and_keeps_what_was_typed(alices_page: Client) -> None:
     make_user("dora", first_name="<b>Dora</b>", verified=False)
     html = sound(alices_page.get("/admin/directory/?q=dora&email_verified=0"))
