@@ -193,7 +193,7 @@ def replace_queued(user: User) -> None:
     """Another picture is chosen now, so what was uploaded before shall not be shown after it. The caller holds the
     user."""
     queued = PictureUpload.objects.filter(user=user, state=PictureUpload.State.QUEUED)
-    queued.update(state=PictureUpload.State.REPLACED, claimed_until=None)
+    queued.update(state=PictureUpload.State.REPLACED)
 
 
 def discard(key: str) -> None:

@@ -28,6 +28,7 @@ from accounts.services import (
     hashing,
     identifiers,
     login,
+    picture_uploads,
     passwords,
     pictures,
     rate_limits,
@@ -172,6 +173,7 @@ def set_active(*, user: User, active: bool, origin: Origin) -> None:
         User.objects.filter(id=user.id).update(is_active=active)
         user.is_active = active
         if not active:
+            picture_uploads.forget(user)
             sessions.end_others(user=user, keep=None, origin=origin)
         audit.record(audit.Kind.USER_ENABLED if active else audit.Kind.USER_DISABLED, user=user, origin=origin)
 
