@@ -120,6 +120,22 @@ def help_has_an_address(app_configs: object, **_: object) -> Sequence[CheckMessa
     return []
 
 
+LONGEST_SIGNATURE = 604_800  # seconds: no S3 storage takes a longer one
+
+
+@register(Tags.security)
+def picture_addresses_work(app_configs: object, **_: object) -> Sequence[CheckMessage]:
+    if 1 <= settings.PICTURE_URL_LIFETIME <= LONGEST_SIGNATURE:
+        return []
+    return [
+        Error(
+            f"PICTURE_URL_LIFETIME is {settings.PICTURE_URL_LIFETIME}: the storage would refuse every picture.",
+            hint=f"Choose 1 to {LONGEST_SIGNATURE} seconds (a week).",
+            id="accounts.E009",
+        )
+    ]
+
+
 @register(Tags.security, deploy=True)
 def addresses_are_public(app_configs: object, **_: object) -> Sequence[CheckMessage]:
     found: list[CheckMessage] = []

@@ -400,7 +400,8 @@ class PictureUpload(models.Model):
     expires_at = models.DateTimeField(help_text="until when the form works")
     remove_at = models.DateTimeField(db_index=True)
     tries = models.PositiveSmallIntegerField(default=0)
-    claimed_until = models.DateTimeField(null=True)
+    claimed_until = models.DateTimeField(null=True, help_text="while it is at work; no other upload is meanwhile")
+    not_before = models.DateTimeField(null=True, help_text="a try failed, and the next one waits")
     ip = models.GenericIPAddressField(null=True)
     device = models.CharField(max_length=200, blank=True)
 

@@ -294,7 +294,12 @@ def profile(request: AuthenticatedRequest) -> HttpResponse:
         # A page that stood open since before there was a field says nothing of it.
         changes = {field: value for field, value in data.items() if field in request.POST}
         saved = users.update_profile(
-            user=user, changes=changes, origin=origin(request), picture=picture, remove_picture=removed
+            user=user,
+            changes=changes,
+            origin=origin(request),
+            session=request.session_row,
+            picture=picture,
+            remove_picture=removed,
         )
         response: HttpResponse = redirect("profile")
         if changes.get("language", before) != before:  # this browser's pages follow, as with the switcher

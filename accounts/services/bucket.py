@@ -8,7 +8,7 @@ import hmac
 import json
 import secrets
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -62,6 +62,15 @@ def delete(key: str) -> None:
     """Quiet where there is none."""
     client, name = _client()
     client.delete_object(Bucket=name, Key=key)
+
+
+def delete_many(keys: Sequence[str]) -> int:
+    """At most a thousand. How many are gone."""
+    if not keys:
+        return 0
+    client, name = _client()
+    answer = client.delete_objects(Bucket=name, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True})
+    return len(keys) - len(answer.get("Errors", []))
 
 
 Item = tuple[str, datetime]

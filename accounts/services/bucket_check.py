@@ -9,6 +9,7 @@ from email.message import Message
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from botocore.exceptions import ClientError
 from django.conf import settings
 
 from accounts.services import bucket
@@ -39,6 +40,7 @@ def findings() -> Iterator[Finding]:
         yield from _strangers(keys, name)
         yield from _cdn(keys)
         yield from _ours(keys[0])
+        yield from _listed(keys[0])
         yield from _forms(f"incoming/{name}")
         yield from _pages()
     finally:
@@ -74,6 +76,15 @@ def _ours(key: str) -> Iterator[Finding]:
     status, _ = _ask(bucket.address(key))
     hint = "Look at S3_PUBLIC_ENDPOINT_URL, S3_ADDRESSING_STYLE and S3_REGION, and at the clock of this machine."
     yield _expect("a signed address works from here", status == 200, f"It answers {status or 'nothing'}. {hint}")
+
+
+def _listed(key: str) -> Iterator[Finding]:
+    try:
+        found = [name for name, _ in bucket.listing(key, after="", at_most=1)]
+    except ClientError:
+        found = []
+    hint = "Give this service's key the right to list the bucket (s3:ListBucket): it removes what no row names."
+    yield _expect("this service lists the bucket", found == [key], hint)
 
 
 def _forms(key: str) -> Iterator[Finding]:

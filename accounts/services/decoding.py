@@ -7,6 +7,7 @@ script; everything is decided by the bytes, so the same file gives the same answ
 import io
 import json
 import math
+import re
 import resource
 import sys
 from typing import Any, Protocol
@@ -17,7 +18,8 @@ from PIL import AvifImagePlugin, Image, ImageCms, ImageOps, UnidentifiedImageErr
 SIZES = (64, 256, 1024)
 FORMATS = ("JPEG", "PNG", "WEBP", "HEIC", "AVIF")
 MEMORY = 260 * 2**20  # bytes of data that the process may have; with its programs it stays under 300 MB
-SECONDS = 20  # of CPU
+SECONDS = 5  # of CPU
+MAX_SCANS = 100  # of a JPEG, each of which goes over all its pixels; cameras and programs write ten or so
 
 # Bytes that a pixel costs at the worst moment, measured: a decoder has copies of its own beside ours.
 _COST = {"JPEG": 4, "PNG": 4, "WEBP": 16, "HEIC": 4.6, "AVIF": 13}
@@ -91,12 +93,19 @@ def _open(content: bytes, most_pixels: int) -> "tuple[Image.Image, bytes | None,
         kind = "JPEG" if image.format == "MPO" else str(image.format)
         pixels = image.width * image.height
         _require_few(pixels, max_pixels(kind, most_pixels))
+        if kind == "JPEG":
+            _require_few(len(_SCAN.findall(content)), MAX_SCANS)
         if "progressive" in image.info:  # every coefficient is kept until the last scan
             _require_few(pixels * (2 * len(image.getbands()) + 4), _FOR_PIXELS)
         # A JPEG is decoded at no more than twice the size that is needed: 223 ms become 95 for 12 megapixels.
         image.draft("RGB", (SIZES[-1] * 2, SIZES[-1] * 2))
         image.load()
         return _middle(image), image.info.get("icc_profile"), _TURNS.get(_orientation(image))
+
+
+# The head of a scan as decoders take it: its length and how many colours it has belong together. The two bytes of the
+# marker alone stand by chance in what phones put behind a picture, such as a film.
+_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
 
 def _require_few(found: int, limit: int) -> None:
@@ -275,13 +284,16 @@ def _from_light(value: float) -> float:
 
 
 def _confine() -> None:
-    """From here on: a bounded memory and an end, and no file is written. What decoders load late is loaded before."""
-    Image.preinit()
+    """From here on: a bounded memory and an end; no file or socket is opened, no process started. What decoders load
+    late is loaded before."""
+    Image.init()
     for kind, most in (
         (resource.RLIMIT_DATA, MEMORY),
         (resource.RLIMIT_CPU, SECONDS),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 0),  # nor /proc of the process that started this one, with its environment
+        (resource.RLIMIT_NPROC, 0),
     ):
         resource.setrlimit(kind, (most, most))
 

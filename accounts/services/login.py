@@ -244,6 +244,15 @@ def hold_signed_in(user: User, session: Session) -> User:
     return held
 
 
+def hold_active(user: User, session: Session | None) -> User:
+    """The same for an account that must not be switched off either, and without a device where none asks for it: a
+    sign-up, or the worker."""
+    held = hold_signed_in(user, session) if session else User.objects.hold().filter(id=user.id).first()
+    if held is None or not held.is_active:
+        raise SessionRevoked("erased or switched off at this moment")
+    return held
+
+
 # --- By a code that is mailed (passwords.py and sign_in_codes.py) -------------------------------------------
 
 

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from celery import shared_task
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 from django.utils.timezone import now
 
@@ -43,9 +43,9 @@ KEPT = timedelta(
     hours=1
 )  # the row, after its last change: long enough for a slow network, and to tell what became of it
 LEASE = timedelta(minutes=3)
-PAUSE = timedelta(seconds=15)  # after a try that failed; a little more each time
-LONGEST_PAUSE = timedelta(minutes=5)
-MAX_TRIES = 20  # in something over an hour
+PAUSE = timedelta(seconds=15)  # after a try that failed; twice as long each time
+LONGEST_PAUSE = timedelta(minutes=10)
+MAX_TRIES = 10  # in three quarters of an hour
 
 # --- Asking -------------------------------------------------------------------------------------------------
 
@@ -148,25 +148,41 @@ def publish_next() -> bool:
     except Exception:
         log.exception("an uploaded picture could not be published")
         _try_later(upload)
+    finally:
+        _let_go(upload)
     return True
 
 
 def _waiting() -> Any:
-    free = Q(claimed_until=None) | Q(claimed_until__lte=now())
-    return PictureUpload.objects.filter(free, state=PictureUpload.State.QUEUED, user__isnull=False)
+    at = now()
+    free = Q(claimed_until=None) | Q(claimed_until__lte=at)
+    due = Q(not_before=None) | Q(not_before__lte=at)
+    return PictureUpload.objects.filter(free, due, state=PictureUpload.State.QUEUED, user__isnull=False)
 
 
 def _claim() -> PictureUpload | None:
-    """One that nobody has at work, taken until the end of a lease."""
+    """The first in line, taken until the end of a lease; none while another is at work. Those that failed stand behind
+    the others, so that one on which workers die holds nobody up for long."""
     with transaction.atomic():
-        upload: PictureUpload | None = _waiting().select_for_update(skip_locked=True).order_by("id").first()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('accounts.picture_uploads'))")
+        if PictureUpload.objects.filter(claimed_until__gt=now()).exists():
+            return None
+        upload: PictureUpload | None = _waiting().select_for_update(skip_locked=True).order_by("tries", "id").first()
         if upload:
             upload.claimed_until, upload.tries = now() + LEASE, upload.tries + 1
             upload.save(update_fields=["claimed_until", "tries"])
     return upload
 
 
+def _let_go(upload: PictureUpload) -> None:
+    """The next one may be taken, whatever became of this one: it may be replaced or forgotten by now."""
+    PictureUpload.objects.filter(id=upload.id, claimed_until=upload.claimed_until).update(claimed_until=None)
+
+
 def _publish(upload: PictureUpload) -> None:
+    if upload.tries > MAX_TRIES:
+        raise StorageUnavailable("a worker died at each try")
     content = _fetch(upload)
     user = User.objects.filter(picture_uploads=upload).first()
     if user is None:
@@ -202,7 +218,7 @@ def _mine(upload: PictureUpload) -> Any:
 
 
 def _finish(upload: PictureUpload, state: PictureUpload.State, reason: str = "") -> bool:
-    changed: int = _mine(upload).update(state=state, reason=reason, claimed_until=None, remove_at=now() + KEPT)
+    changed: int = _mine(upload).update(state=state, reason=reason, remove_at=now() + KEPT)
     return bool(changed)
 
 
@@ -213,7 +229,7 @@ def _refuse(upload: PictureUpload, reason: str) -> None:
 
 def _try_later(upload: PictureUpload) -> None:
     if upload.tries < MAX_TRIES:
-        _mine(upload).update(claimed_until=now() + min(PAUSE * upload.tries, LONGEST_PAUSE))
+        _mine(upload).update(not_before=now() + min(PAUSE * 2 ** (upload.tries - 1), LONGEST_PAUSE))
     else:
         _refuse(upload, StorageUnavailable.code)
 
@@ -264,7 +280,8 @@ def remove_old() -> int:
 
 def _old() -> Any:
     waits = Q(state=PictureUpload.State.QUEUED, user__isnull=False)  # however long the worker was away
-    return PictureUpload.objects.filter(~waits, remove_at__lte=now())
+    at_work = Q(claimed_until__isnull=False, claimed_until__gt=now())  # its row says so to the other workers
+    return PictureUpload.objects.filter(~waits, ~at_work, remove_at__lte=now())
 
 
 # --- Objects that no row names ------------------------------------------------------------------------------
@@ -284,7 +301,5 @@ def remove_orphaned_files() -> int:
     count = 0
     for keys in bucket.older_than(GRACE, "incoming/", at_most=AT_MOST):
         named = set(PictureUpload.objects.filter(key__in=keys).values_list("key", flat=True))
-        for key in set(keys) - named:
-            bucket.delete(key)
-            count += 1
+        count += bucket.delete_many(sorted(set(keys) - named))
     return count

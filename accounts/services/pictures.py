@@ -14,8 +14,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, BinaryIO, NamedTuple
+from datetime import datetime, timedelta
+from typing import BinaryIO, NamedTuple
 
 from celery import shared_task
 from django.conf import settings
@@ -23,9 +23,9 @@ from django.db import transaction
 from django.utils.timezone import now
 
 from accounts.errors import InvalidPicture, Overloaded, PictureTooLarge, StorageUnavailable
-from accounts.models import DiscardedPicture, PictureUpload, User
+from accounts.models import DiscardedPicture, PictureUpload, Session, User
 from accounts.origin import Origin
-from accounts.services import audit, bucket, decoding, rate_limits, sealing, worker
+from accounts.services import audit, bucket, decoding, login, rate_limits, sealing, worker
 
 log = logging.getLogger(__name__)
 
@@ -74,11 +74,34 @@ def encode(file: BinaryIO) -> Encoded:
         raise PictureTooLarge(f"{file.tell()} bytes")
     file.seek(0)
     with _turn():
-        head, files = _decode(file.read())
+        said = _decode(file.read())
+    try:
+        return _read(said)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        log.warning("the decoder of pictures answered what it never should")
+        raise InvalidPicture("answered something else") from None
+
+
+_MOST_OF_A_PICTURE = 8 * 2**20  # bytes of all sizes together
+_LONGEST_PLACEHOLDER = 40
+
+
+def _read(said: bytes) -> Encoded:
+    """A line and the files that it tells of, not believed: what decodes a stranger's bytes may have become theirs."""
+    line, _, files = said.partition(b"\n")
+    head = json.loads(line)
     if "code" in head:
-        raise (PictureTooLarge if head["code"] == PictureTooLarge.code else InvalidPicture)(head["reason"])
-    sizes = [(int(size), length) for size, length in head["sizes"].items()]
-    return Encoded({size: files.read(length) for size, length in sizes}, head["placeholder"])
+        raise (PictureTooLarge if head["code"] == PictureTooLarge.code else InvalidPicture)(str(head["reason"])[:200])
+    lengths, placeholder = [head["sizes"][str(size)] for size in SIZES], head["placeholder"]
+    if (
+        len(head["sizes"]) != len(SIZES)
+        or not all(type(length) is int and length > 0 for length in lengths)
+        or not sum(lengths) == len(files) <= _MOST_OF_A_PICTURE
+        or not (isinstance(placeholder, str) and len(placeholder) <= _LONGEST_PLACEHOLDER)
+    ):
+        raise ValueError
+    rest = io.BytesIO(files)
+    return Encoded({size: rest.read(length) for size, length in zip(SIZES, lengths, strict=True)}, placeholder)
 
 
 def max_pixels() -> dict[str, int]:
@@ -87,8 +110,8 @@ def max_pixels() -> dict[str, int]:
     return {f"image/{kind.lower()}": decoding.max_pixels(kind, most) for kind in decoding.FORMATS}
 
 
-def _decode(content: bytes) -> tuple[dict[str, Any], BinaryIO]:
-    """What the decoder says (decoding.py), and the files that follow."""
+def _decode(content: bytes) -> bytes:
+    """What the decoder says (decoding.py)."""
     command = [sys.executable, "-I", decoding.__file__, str(settings.PICTURE_MAX_PIXELS)]
     try:
         found = subprocess.run(  # noqa: S603 - our own script
@@ -96,12 +119,11 @@ def _decode(content: bytes) -> tuple[dict[str, Any], BinaryIO]:
         )
     except subprocess.TimeoutExpired:
         raise Overloaded("the decoder takes too long") from None
-    said = io.BytesIO(found.stdout)
     if found.returncode:
         kind = found.stderr.decode(errors="replace").strip().rpartition("\n")[2].partition(":")[0]
         log.warning("the decoder of pictures ended with %s (%s)", found.returncode, kind[:80])
         raise InvalidPicture("ended the decoder")
-    return json.loads(said.readline()), said
+    return found.stdout
 
 
 # --- Keeping ------------------------------------------------------------------------------------------------
@@ -126,9 +148,9 @@ class Prepared(NamedTuple):
 _NONE = Prepared("", "")
 
 
-def replace(*, user: User, file: BinaryIO, origin: Origin) -> User:
-    """Give the user this picture. Raises what `prepare` raises, and then the old one stays."""
-    return show(user, prepare(user, file), origin)
+def replace(*, user: User, file: BinaryIO, origin: Origin, session: Session | None = None) -> User:
+    """Give the user this picture. Raises what `prepare` and `show` raise, and then the old one stays."""
+    return show(user, prepare(user, file), origin, session)
 
 
 def prepare(user: User, file: BinaryIO) -> Prepared:
@@ -150,7 +172,7 @@ def store(user: User, encoded: Encoded) -> Prepared:
     """Put the sizes into the bucket, for `show`. Raises StorageUnavailable."""
     key = sealing.mac("picture", user.id.bytes + encoded.files[SIZES[-1]]).hex()[:48]
     # Should anything fail from here on, the objects are cleared away by themselves.
-    DiscardedPicture.objects.update_or_create(key=key, defaults={"remove_at": now() + UPLOAD_TIME})
+    _remove_at(key, now() + UPLOAD_TIME)
     try:
         for size, content in encoded.files.items():
             bucket.put(path(key, size), content, content_type="image/webp", cache_control=_cache())
@@ -159,22 +181,23 @@ def store(user: User, encoded: Encoded) -> Prepared:
     return Prepared(key, encoded.placeholder)
 
 
-def remove(*, user: User, origin: Origin) -> User:
+def remove(*, user: User, origin: Origin, session: Session | None = None) -> User:
     """Take the picture away. Quiet where there is none."""
-    return hide(user, origin) if user.picture else user
+    return hide(user, origin, session) if user.picture else user
 
 
-def hide(user: User, origin: Origin) -> User:
+def hide(user: User, origin: Origin, session: Session | None = None) -> User:
     """From now on the user has no picture."""
-    return show(user, _NONE, origin)
+    return show(user, _NONE, origin, session)
 
 
-def show(user: User, prepared: Prepared, origin: Origin) -> User:
-    """Make the prepared picture the user's, and let the one before go. Raises StorageUnavailable where it was cleared
-    away meanwhile."""
+def show(user: User, prepared: Prepared, origin: Origin, session: Session | None = None) -> User:
+    """Make the prepared picture the user's, and let the one before go. To make it took seconds: raises SessionRevoked
+    where the account was switched off or erased or, with a session, the device signed out meanwhile, and
+    StorageUnavailable where the picture was cleared away."""
     key = prepared.key
     with transaction.atomic():
-        old = User.objects.hold().values_list("picture", flat=True).get(id=user.id)
+        old = login.hold_active(user, session).picture
         found, _ = DiscardedPicture.objects.filter(key=key).delete()
         if key and old != key and not found:
             raise StorageUnavailable("it waited for too long to be shown")
@@ -193,13 +216,23 @@ def replace_queued(user: User) -> None:
     """Another picture is chosen now, so what was uploaded before shall not be shown after it. The caller holds the
     user."""
     queued = PictureUpload.objects.filter(user=user, state=PictureUpload.State.QUEUED)
-    queued.update(state=PictureUpload.State.REPLACED, claimed_until=None)
+    queued.update(state=PictureUpload.State.REPLACED)
 
 
 def discard(key: str) -> None:
     """The objects of this key go, once the caller's transaction is committed."""
-    DiscardedPicture.objects.update_or_create(key=key, defaults={"remove_at": now()})
+    _remove_at(key, now())
     worker.tell(remove_discarded_pictures)
+
+
+def _remove_at(key: str, at: datetime) -> None:
+    # In one statement: update_or_create fails where the row goes between its two looks.
+    DiscardedPicture.objects.bulk_create(
+        [DiscardedPicture(key=key, remove_at=at)],
+        update_conflicts=True,
+        unique_fields=["key"],
+        update_fields=["remove_at"],
+    )
 
 
 @shared_task(name="accounts.remove_discarded_pictures")

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, BinaryIO
-from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -19,7 +18,7 @@ from accounts.errors import (
     UsernameChangeLimited,
     UsernameTaken,
 )
-from accounts.models import Gender, User
+from accounts.models import Gender, Session, User
 from accounts.origin import Origin
 from accounts.services import (
     audit,
@@ -29,6 +28,7 @@ from accounts.services import (
     identifiers,
     login,
     passwords,
+    picture_uploads,
     pictures,
     rate_limits,
     sessions,
@@ -173,6 +173,7 @@ def set_active(*, user: User, active: bool, origin: Origin) -> None:
         user.is_active = active
         if not active:
             sessions.end_others(user=user, keep=None, origin=origin)
+            picture_uploads.forget(user)
         audit.record(audit.Kind.USER_ENABLED if active else audit.Kind.USER_DISABLED, user=user, origin=origin)
 
 
@@ -184,13 +185,15 @@ def update_profile(
     user: User,
     changes: dict[str, str],
     origin: Origin,
+    session: Session | None = None,
     versions: Collection[str] | None = None,
     picture: BinaryIO | None = None,
     remove_picture: bool = False,
 ) -> User:
     """Change username, names, gender, language or time zone, and with them the picture: all of it or nothing.
     `versions` are those of the profile that the caller will change; where it has another by now, ProfileChanged.
-    Raises InvalidInput, UsernameTaken, UsernameChangeLimited, and for a picture what `pictures.prepare` raises."""
+    Raises InvalidInput, UsernameTaken, UsernameChangeLimited, SessionRevoked, and for a picture what `pictures.prepare`
+    raises."""
     changes = dict(changes)
     for field in ("first_name", "last_name"):
         if field in changes:
@@ -205,14 +208,13 @@ def update_profile(
         raise InvalidInput(found)
     prepared = pictures.prepare(user, picture) if picture else None
     with _one_of_each_username():
-        changed = _apply(user.id, changes, versions, origin)
+        changed = _apply(login.hold_active(user, session), changes, versions, origin)
         if prepared:
             return pictures.show(changed, prepared, origin)
         return pictures.hide(changed, origin) if remove_picture else changed
 
 
-def _apply(user_id: UUID, changes: dict[str, str], versions: Collection[str] | None, origin: Origin) -> User:
-    user = User.objects.hold().get(id=user_id)
+def _apply(user: User, changes: dict[str, str], versions: Collection[str] | None, origin: Origin) -> User:
     if versions is not None and user.version not in versions:
         raise ProfileChanged
     changed = [field for field, value in changes.items() if getattr(user, field) != value]

@@ -59,6 +59,7 @@ def update_profile(request: AuthenticatedRequest, response: HttpResponse, payloa
         changes=payload.model_dump(exclude_unset=True),
         versions=None if "*" in tags else {tag.strip('"') for tag in tags if not tag.startswith("W/")},
         origin=origin(request),
+        session=request.session_row,
     )
     return _profile(user, response)
 

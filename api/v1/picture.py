@@ -59,14 +59,16 @@ def _read_file(request: AuthenticatedRequest) -> BinaryIO:
 def put_picture(request: AuthenticatedRequest) -> dict[str, Any]:
     """Set the profile picture: JPEG, PNG, WebP, HEIC or AVIF. It comes out square, in
     three sizes, without EXIF or GPS."""
-    user = pictures.replace(user=request.user, file=_read_file(request), origin=origin(request))
+    user = pictures.replace(
+        user=request.user, file=_read_file(request), origin=origin(request), session=request.session_row
+    )
     return schemas.profile(user)
 
 
 @router.delete("/me/picture", operation_id="deletePicture", response=responses({204: None}, 401))
 def delete_picture(request: AuthenticatedRequest) -> Status[None]:
     """Take the picture away. 204 the second time too."""
-    pictures.remove(user=request.user, origin=origin(request))
+    pictures.remove(user=request.user, origin=origin(request), session=request.session_row)
     return Status(204, None)
 
 

@@ -20,13 +20,13 @@ def wrong() -> list[str]:
     return [finding.what for finding in bucket_check.findings() if not finding.is_well]
 
 
-def use(settings: Settings, server: SeaweedFS) -> None:
+def use(settings: Settings, server: SeaweedFS, *, key: str = "") -> None:
     found = server.environment
     for name in ("default", "public"):
         options = {
             **settings.STORAGES[name]["OPTIONS"],
             "endpoint_url": found["S3_ENDPOINT_URL"],
-            "access_key": found["S3_ACCESS_KEY_ID"],
+            "access_key": key or found["S3_ACCESS_KEY_ID"],
             "secret_key": found["S3_SECRET_ACCESS_KEY"],
         }
         settings.STORAGES = {**settings.STORAGES, name: {**settings.STORAGES[name], "OPTIONS": options}}
@@ -88,6 +88,28 @@ def test_a_cdn_that_shows_more_than_pictures_is_told_of(opened: SeaweedFS, setti
     assert "PICTURE_CDN_URL does not show incoming/" in found
     assert "PICTURE_CDN_URL does not show exports/" in found
     assert "PICTURE_CDN_URL shows pictures/" not in found
+
+
+class Unlisted(SeaweedFS):
+    """The service's key has no right to list."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        file = self.folder / "keys.json"
+        keys: dict[str, Any] = json.loads(file.read_text())
+        ours = keys["identities"][0]
+        [credentials] = ours["credentials"]
+        keys["identities"].append({**ours, "name": "admin", "credentials": [{**credentials, "accessKey": "admin"}]})
+        ours["actions"] = ["Read", "Write"]
+        file.write_text(json.dumps(keys))
+
+
+def test_a_key_that_may_not_list_is_told_of(settings: Settings, tmp_path: Path) -> None:
+    with Unlisted(tmp_path / "unlisted", origins="https://elsewhere.example") as server:
+        use(settings, server, key="admin")
+        assert "this service lists the bucket" not in wrong()  # and now there is a bucket
+        use(settings, server)
+        assert "this service lists the bucket" in wrong()
 
 
 def test_a_cdn_that_shows_nothing_is_told_of(our_pages: None, settings: Settings) -> None:

@@ -107,6 +107,16 @@ def test_breached_passwords_that_would_be_asked_for_in_the_open_are_an_error(
     assert ("accounts.E003" in found(deploy=False)) is said
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(-1, True), (0, True), (1, False), (3600, False), (604_800, False), (604_801, True)]
+)
+def test_addresses_of_pictures_that_the_storage_would_refuse_are_an_error(
+    well: Settings, seconds: int, said: bool
+) -> None:
+    well.PICTURE_URL_LIFETIME = seconds
+    assert ("accounts.E009" in found(deploy=False)) is said
+
+
 @pytest.mark.parametrize(("key", "said"), [("", False), ("c2VjcmV0", False), ("not base64!", True)])
 def test_a_firebase_key_that_cannot_be_read_is_an_error(well: Settings, key: str, said: bool) -> None:
     well.FIREBASE_SIGNER_KEY = key

@@ -243,7 +243,15 @@ def test_every_column_of_the_account_and_its_devices_is_in_it_or_left_out_on_pur
     left_out = {"password", "username_skeleton", "picture", "picture_placeholder", "is_active", "is_superuser"}
     assert kept - set(export.PROFILE) == left_out
     kept = {field.name for field in PictureUpload._meta.concrete_fields}
-    assert kept - set(export.UPLOAD) == {"user", "key", "expires_at", "remove_at", "tries", "claimed_until"}
+    assert kept - set(export.UPLOAD) == {
+        "user",
+        "key",
+        "expires_at",
+        "remove_at",
+        "tries",
+        "claimed_until",
+        "not_before",
+    }
     kept = {field.name for field in Session._meta.concrete_fields}
     assert kept - set(export.DEVICE) == {"user", "generation", "generation_used_at", "earlier_used_at"}
 

@@ -1,5 +1,6 @@
 """Mails: queued with the change, delivered once, kept when a server is away, never read as a template."""
 
+import json
 import logging
 import os
 import re
@@ -13,7 +14,7 @@ from email.message import EmailMessage as ReceivedMessage
 from email.parser import BytesParser
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -785,6 +786,14 @@ def rung(url: str, queue_name: str = "celery") -> int:
     return count
 
 
+def expiry(url: str, queue_name: str = "celery") -> datetime:
+    import redis
+
+    with redis.Redis.from_url(url) as client:
+        (message,) = cast("list[bytes]", client.lrange(queue_name, 0, -1))
+    return datetime.fromisoformat(json.loads(message)["headers"]["expires"])
+
+
 def test_the_bell_rings_after_the_commit_and_not_without_one(
     db: None, settings: Settings, tmp_path: Path, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
@@ -794,6 +803,7 @@ def test_the_bell_rings_after_the_commit_and_not_without_one(
             worker.tell(task)
             assert rung(valkey.url) == 0
         assert rung(valkey.url) == 1
+        assert expiry(valkey.url) - now() < timedelta(seconds=worker.EXPIRES)  # else a day's bells would wait
         with django_capture_on_commit_callbacks(execute=True), transaction.atomic():
             worker.tell(task)
             transaction.set_rollback(True)

@@ -29,7 +29,7 @@ from accounts.errors import (
 )
 from accounts.models import DiscardedPicture, Event, PictureUpload, User
 from accounts.origin import Origin
-from accounts.services import bucket, deletion, picture_uploads, pictures
+from accounts.services import bucket, deletion, picture_uploads, pictures, users
 from accounts.services.bucket import Form
 from tests.conftest import make_user, picture, random_ip
 from tests.services.test_pictures import down
@@ -289,7 +289,7 @@ def test_a_storage_that_is_down_is_waited_for(alice: User, settings: Settings) -
     assert state(upload) == (State.QUEUED, "")
     assert not picture_uploads.publish_next()  # it is left alone for a while
     settings.STORAGES = shipped
-    PictureUpload.objects.update(claimed_until=now())
+    PictureUpload.objects.update(not_before=now())
     assert picture_uploads.publish_next()
     assert state(upload) == (State.DONE, "")
 
@@ -300,6 +300,75 @@ def test_after_many_tries_it_is_given_up_with_its_reason(alice: User, settings: 
     down(settings)
     assert picture_uploads.publish_next()
     assert state(upload) == (State.REFUSED, StorageUnavailable.code)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_only_one_is_at_work_at_a_time_so_that_a_worker_process_is_left_for_mails() -> None:
+    first, second = (uploaded(make_user(name)) for name in ("alice", "bob"))
+    claimed = [one for one in at_once(4, picture_uploads._claim) if one is not None]
+    assert [getattr(one, "id", one) for one in claimed] == [first.id]
+    assert not picture_uploads.publish_next()
+    assert state(second) == (State.QUEUED, "")
+    PictureUpload.objects.filter(id=first.id).update(claimed_until=now())  # its worker was killed
+    while picture_uploads.publish_next():
+        pass
+    assert state(first) == state(second) == (State.DONE, "")
+
+
+@pytest.mark.parametrize("end", ["replaced", "forgotten"])
+def test_one_that_is_not_wanted_any_more_is_at_work_until_its_worker_lets_it_go(
+    alice: User, bob: User, origin: Origin, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    uploaded(alice)
+    uploaded(bob)
+    store, others = pictures.store, []
+
+    def meanwhile(*args: Any) -> pictures.Prepared:
+        with monkeypatch.context() as patch:
+            patch.setattr(pictures, "store", store)
+            if end == "replaced":
+                pictures.replace_queued(alice)
+            else:
+                picture_uploads.forget(alice)
+                PictureUpload.objects.filter(user=None).update(expires_at=now())
+            picture_uploads.remove_old()
+            others.append(picture_uploads.publish_next())
+        return store(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "store", meanwhile)
+        assert picture_uploads.publish_next()
+    assert others == [False]
+    assert picture_uploads.publish_next()
+    assert len(objects_of(bob)) == 3
+    assert not objects_of(alice)
+
+
+def test_what_failed_waits_behind_the_others(alice: User, bob: User) -> None:
+    first, second = uploaded(alice), uploaded(bob)
+    PictureUpload.objects.filter(id=first.id).update(tries=1)  # a worker died at it
+    assert picture_uploads.publish_next()
+    assert (state(first)[0], state(second)[0]) == (State.QUEUED, State.DONE)
+
+
+@pytest.mark.parametrize("more", [0, 1, 2**15 - 2 - picture_uploads.MAX_TRIES])
+def test_one_at_which_every_worker_dies_is_given_up_with_its_reason(alice: User, more: int) -> None:
+    upload = uploaded(alice)
+    PictureUpload.objects.update(tries=picture_uploads.MAX_TRIES + more)
+    refused(upload, StorageUnavailable)
+
+
+def test_an_account_that_is_switched_off_is_shown_no_picture_that_was_on_its_way(
+    alice: User, origin: Origin, empty_bucket: None
+) -> None:
+    uploaded(alice)
+    users.set_active(user=alice, active=False, origin=origin)
+    assert not picture_uploads.publish_next()
+    picture_uploads.remove_old()
+    assert objects("") == set()
+    users.set_active(user=alice, active=True, origin=origin)
+    assert not picture_uploads.publish_next()
+    assert not objects_of(alice)
 
 
 STEPS = {
@@ -520,12 +589,15 @@ def test_objects_that_no_row_names_are_removed_and_no_others(
     pictures.replace(user=alice, file=io.BytesIO(picture((30, 30))), origin=origin)
     waiting = uploaded(alice, picture((40, 40)))
     on_its_way = pictures.prepare(alice, io.BytesIO(picture((20, 20)))).key
-    others = {f"pictures/{'0' * 48}/{size}.webp" for size in pictures.SIZES} | {"incoming/of-no-row"}
+    others = {f"pictures/{'0' * 48}/{size}.webp" for size in pictures.SIZES} | {
+        "incoming/of-no-row",
+        "incoming/another",
+    }
     strangers = {"pictures/readme.txt", "exports/x.zip", "else/where"}
     for key in others | strangers:
         bucket.put(key, b"x", content_type="image/webp", cache_control="no-store")
     named = objects_of(alice) | objects(f"pictures/{on_its_way}/") | {waiting.key}
-    assert picture_uploads.remove_orphans() == 2
+    assert picture_uploads.remove_orphans() == 3
     pictures.remove_discarded()
     assert objects("") == named | strangers
     assert picture_uploads.remove_orphans() == 0

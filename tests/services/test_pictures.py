@@ -1,5 +1,6 @@
 """Profile pictures: whatever is sent, only fresh pixels come out, in three sizes under keys that nobody can guess."""
 
+import errno
 import io
 import json
 import math
@@ -21,15 +22,23 @@ import pillow_heif
 import pytest
 from django.conf import settings as django_settings
 from django.core.files.storage import storages
+from django.db import transaction
 from django.utils.timezone import now
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from pytest_django import Settings
 
-from accounts.errors import InvalidPicture, Overloaded, PictureTooLarge, RateLimited, StorageUnavailable
-from accounts.models import DiscardedPicture, Event, User
+from accounts.errors import (
+    InvalidPicture,
+    Overloaded,
+    PictureTooLarge,
+    RateLimited,
+    SessionRevoked,
+    StorageUnavailable,
+)
+from accounts.models import DiscardedPicture, Event, Session, User
 from accounts.origin import Origin
-from accounts.services import bucket, decoding, pictures, rate_limits, users
+from accounts.services import bucket, decoding, deletion, passwords, pictures, rate_limits, sessions, users
 from tests.conftest import PASSWORD, make_user, picture, random_ip
 from tests.threads import at_once
 
@@ -155,6 +164,12 @@ def jpeg_header(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def scans(content: bytes, times: int) -> bytes:
+    """The JPEG with its last scan so many times more: each goes over all pixels and costs some hundred bytes."""
+    last = content[content.rindex(b"\xff\xda") : -2]
+    return content[:-2] + last * times + content[-2:]
+
+
 def webp_header(width: int, height: int) -> bytes:
     data = bytearray(saved(plain("RGBA", (9, 9, 9, 9)), "WEBP", lossless=False, exif=exif(maker="x")))
     place = data.index(b"VP8X") + 12
@@ -238,6 +253,10 @@ GOOD: dict[str, Callable[[], bytes]] = {
     "very high": lambda: picture((1, 10_000)),
     "wide jpeg": lambda: picture((10_000, 1), "JPEG"),
     "large": lambda: picture((3000, 2000), "JPEG"),
+    "progressive jpeg with many scans": lambda: scans(picture(kind="JPEG", progressive=True), 80),
+    "jpeg with a film behind it, in which marks of scans stand by chance": lambda: (
+        picture(kind="JPEG") + b"\xff\xda\xff\x00" * 200
+    ),
     "with something behind it": lambda: picture(kind="JPEG") + b"<script>alert(1)</script>" + b"PK\x03\x04",
 }
 
@@ -440,6 +459,8 @@ def test_refuses_a_file_that_is_cut_off(kind: str, part: float) -> None:
         lambda: png_bomb(10_000, 5001, colour=0),
         lambda: jpeg_header(65_000, 65_000),
         lambda: jpeg_header(8000, 6300),
+        lambda: scans(saved(Image.new("L", (4600, 4600), 120), "JPEG", progressive=True, quality=10), 1000),
+        lambda: scans(saved(quarters(), "JPEG"), 1000),
         lambda: webp_header(16_383, 16_383),
         lambda: sized(picture(kind="AVIF"), 40_000, 40_000),
         lambda: png((b"IHDR", struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 6, 0, 0, 0)), (b"IEND", b"")),
@@ -501,10 +522,11 @@ def test_bytes_that_were_changed_anywhere_give_a_picture_or_a_refusal(
 _TELL = """
 import runpy, sys
 sys.argv = ["decoding", "50000000"]
-try:
-    runpy.run_path({path!r}, run_name="__main__")
-finally:
-    with open("/proc/self/status") as file:
+with open("/proc/self/status") as file:  # before it can open nothing any more
+    try:
+        runpy.run_path({path!r}, run_name="__main__")
+    finally:
+        file.seek(0)
         sys.stderr.write(next(line.split()[1] for line in file if line.startswith("VmHWM")))
 """
 
@@ -580,28 +602,73 @@ def test_fifty_megabytes_of_nothing_take_no_memory_either(content: bytes) -> Non
     assert megabytes < 300
 
 
-def test_the_process_sees_nothing_of_ours_and_can_write_no_file(tmp_path: Path) -> None:
+def test_the_process_sees_nothing_of_ours_and_can_open_and_start_nothing(tmp_path: Path) -> None:
     look = f"""
-import os, runpy
+import os, runpy, socket
 module = runpy.run_path({decoding.__file__!r}, run_name="look")
 module["_confine"]()
 print(sorted(os.environ))
-try:
-    with open({str(tmp_path / "x")!r}, "w") as file:
-        file.write("x")
-except OSError as error:
-    print(type(error).__name__)
-try:
-    bytearray(400 * 2**20)
-except MemoryError:
-    print("MemoryError")
+if not os.getuid():
+    os.setuid(65534)  # whom the kernel lets start processes whatever the limit
+for attempt in (
+    lambda: open({str(tmp_path / "x")!r}, "w"),
+    lambda: open(f"/proc/{{os.getppid()}}/environ"),
+    socket.socket,
+    os.fork,
+    lambda: bytearray(400 * 2**20),
+):
+    try:
+        attempt()
+        print("done")
+    except (OSError, MemoryError) as error:
+        print(type(error).__name__, getattr(error, "errno", None))
 """
     done = subprocess.run(
         [sys.executable, "-I", "-c", look], capture_output=True, env=pictures._ENVIRONMENT, check=True, text=True
     )
     names, *refusals = done.stdout.splitlines()
     assert set(names.strip("[]").replace("'", "").split(", ")) <= {"LC_CTYPE", "MALLOC_ARENA_MAX"}
-    assert refusals == ["OSError", "MemoryError"]
+    no_more_files = f"OSError {errno.EMFILE}"
+    assert refusals == [*[no_more_files] * 3, f"BlockingIOError {errno.EAGAIN}", "MemoryError None"]
+
+
+ANSWER: dict[str, Any] = {"sizes": {"64": 1, "256": 1, "1024": 1}, "placeholder": "x" * 36}
+
+
+def test_the_answer_of_the_process_is_taken_where_it_is_as_it_should_be() -> None:
+    assert pictures._read(json.dumps(ANSWER).encode() + b"\nabc").files == {64: b"a", 256: b"b", 1024: b"c"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"[]\n",
+        b"{}\n",
+        b"no json\nabc",
+        json.dumps({**ANSWER, "sizes": {**ANSWER["sizes"], "../../exports/a": 1}}).encode() + b"\nabcd",
+        json.dumps({**ANSWER, "sizes": {"64": 1, "256": 1}}).encode() + b"\nab",
+        json.dumps({**ANSWER, "sizes": {**ANSWER["sizes"], "64": "1"}}).encode() + b"\nabc",
+        json.dumps({**ANSWER, "sizes": {"64": -1, "256": 3, "1024": 1}}).encode() + b"\nabc",
+        json.dumps({**ANSWER, "sizes": {"64": 0, "256": 2, "1024": 1}}).encode() + b"\nabc",
+        json.dumps(ANSWER).encode() + b"\nab",
+        json.dumps(ANSWER).encode() + b"\nabcd",
+        json.dumps({**ANSWER, "sizes": {**ANSWER["sizes"], "64": 2**23}}).encode() + b"\n" + b"a" * (2**23 + 2),
+        json.dumps({**ANSWER, "placeholder": "x" * 41}).encode() + b"\nabc",
+        json.dumps({**ANSWER, "placeholder": ["x"]}).encode() + b"\nabc",
+    ],
+    ids=lambda answer: answer[:60].decode(),
+)
+def test_a_process_that_answers_something_else_is_not_believed(
+    answer: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = tmp_path / "lies.py"
+    (tmp_path / "answer").write_bytes(answer)
+    script.write_text(f"import sys; sys.stdout.buffer.write(open({str(tmp_path / 'answer')!r}, 'rb').read())")
+    monkeypatch.setattr(decoding, "__file__", str(script))
+    with pytest.raises(InvalidPicture):
+        encode(picture())
+    assert "answered what it never should" in caplog.text
 
 
 @pytest.mark.parametrize("end", ["import os; os.abort()", "raise RuntimeError('a word of the file')"])
@@ -920,6 +987,78 @@ def test_eight_uploads_at_once_leave_one_picture_and_nothing_behind() -> None:
     pictures.remove_discarded()
     assert [key for key in keys if stored(key)] == [shown]
     assert not DiscardedPicture.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_picture_many_times_at_once_is_shown_and_is_no_error() -> None:
+    alice = make_user("alice")
+    encoded = pictures.encode(io.BytesIO(picture()))
+
+    def again() -> None:
+        for _ in range(15):
+            pictures.show(alice, pictures.store(alice, encoded), Origin(ip=random_ip()))
+
+    assert at_once(4, again) == [None] * 4
+    due_now()
+    pictures.remove_discarded()
+    assert stored(User.objects.get(id=alice.id).picture) == [64, 256, 1024]
+
+
+def signed_in(user: User, origin: Origin) -> Session:
+    return sessions.begin(user=user, kind=Session.Kind.APP, origin=origin)
+
+
+def switch_off_and_on(user: User, _: Session, origin: Origin) -> None:
+    for active in (False, True):
+        users.set_active(user=user, active=active, origin=origin)
+
+
+ENDS: dict[str, Callable[[User, Session, Origin], object]] = {
+    "signed out": lambda user, session, origin: sessions.end(user=user, session_id=session.id, origin=origin),
+    "switched off": lambda user, _, origin: users.set_active(user=user, active=False, origin=origin),
+    "switched off and on": switch_off_and_on,
+    "handed over": lambda user, _, origin: passwords._hand_over(user, origin),
+    "erased": lambda user, *_: deletion.remove(user),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("way", ["picture", "profile"])
+def test_a_picture_that_was_on_its_way_when_the_device_lost_its_right_is_not_shown(
+    bob: User, origin: Origin, monkeypatch: pytest.MonkeyPatch, way: str, end: str
+) -> None:
+    session, store = signed_in(bob, origin), pictures.store
+
+    def meanwhile(*args: Any) -> pictures.Prepared:
+        prepared = store(*args)
+        with transaction.atomic():
+            ENDS[end](User.objects.get(id=bob.id), session, origin)
+        return prepared
+
+    monkeypatch.setattr(pictures, "store", meanwhile)
+    file = io.BytesIO(picture())
+    work: dict[str, Callable[[], User]] = {
+        "picture": lambda: pictures.replace(user=bob, file=file, origin=origin, session=session),
+        "profile": lambda: users.update_profile(
+            user=bob, changes={"first_name": "Late"}, origin=origin, session=session, picture=file
+        ),
+    }
+    with pytest.raises(SessionRevoked):
+        work[way]()
+    assert not User.objects.filter(id=bob.id).exclude(picture="").exists()
+    assert not User.objects.filter(first_name="Late").exists()
+    assert DiscardedPicture.objects.count() == 1  # its objects go by themselves
+
+
+@pytest.mark.parametrize("end", ["switched off", "erased"])
+def test_without_a_device_the_account_must_be_there_still(bob: User, origin: Origin, end: str) -> None:
+    stale = User.objects.get(id=bob.id)
+    with transaction.atomic():
+        ENDS[end](bob, Session(), origin)
+    with pytest.raises(SessionRevoked):
+        replace(stale, origin)
+    with pytest.raises(SessionRevoked):
+        users.update_profile(user=stale, changes={"first_name": "Late"}, origin=origin)
 
 
 # --- When something fails -----------------------------------------------------------------------------------

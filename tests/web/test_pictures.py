@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.test import Client
+from django.utils.timezone import now
 
 from accounts.models import User
+from accounts.services import pictures
 from tests.conftest import PASSWORD
 from tests.web.conftest import refused, sound, upload
 
@@ -43,6 +45,21 @@ def test_a_profile_with_a_problem_asks_for_the_picture_again_and_keeps_the_rest(
     assert 'value="Lind"' in html
     assert AGAIN not in sound(alices_page.post("/account/profile/", {**PROFILE, "username": "bob"}))
     assert AGAIN not in sound(alices_page.get("/account/profile/"))
+
+
+def test_a_browser_that_is_signed_out_meanwhile_changes_nothing(
+    alices_page: Client, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = pictures.store
+
+    def signed_out_meanwhile(user: User, encoded: pictures.Encoded) -> pictures.Prepared:
+        user.sessions.update(ended_at=now())
+        return store(user, encoded)
+
+    monkeypatch.setattr(pictures, "store", signed_out_meanwhile)
+    alices_page.post("/account/profile/", {**PROFILE, "picture": upload()})
+    changed = User.objects.get(id=alice.id)
+    assert (changed.picture, changed.last_name) == ("", "")
 
 
 def test_a_picture_that_is_the_problem_is_named_and_not_asked_for_twice(alices_page: Client) -> None:

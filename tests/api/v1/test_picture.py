@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from django.core.files.storage import storages
+from django.utils.timezone import now
 from PIL import Image
 
 from accounts.models import DiscardedPicture, User
+from accounts.services import pictures
 from tests.api.conftest import problem, wrong_fields
 from tests.conftest import Api, picture
 
@@ -47,6 +49,20 @@ def test_a_picture_can_be_taken_away_twice(alices_api: Api) -> None:
         assert answer.content == b""
     assert alices_api.get("/me").json()["picture"] is None
     assert DiscardedPicture.objects.count() == 1
+
+
+def test_a_device_that_is_signed_out_meanwhile_sets_no_picture(
+    alices_api: Api, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = pictures.store
+
+    def signed_out_meanwhile(user: User, encoded: pictures.Encoded) -> pictures.Prepared:
+        user.sessions.update(ended_at=now())
+        return store(user, encoded)
+
+    monkeypatch.setattr(pictures, "store", signed_out_meanwhile)
+    problem(alices_api.upload(picture()), 401, "session_revoked", "sign_in")
+    assert User.objects.get(id=alice.id).picture == ""
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
