@@ -2,9 +2,9 @@
 
 import errno
 import io
-import os
 import json
 import math
+import os
 import struct
 import subprocess
 import sys
