@@ -31,10 +31,10 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 20
 
 run: .venv/.synced ## the service with everything it needs; Ctrl-C stops it, data stays in .data/
-	@$(PY) -m project.embedded run
+	@$(PY) -m project.devstack run
 
 test: .venv/.synced ## all tests on real servers; ARGS="-k sessions" for some
-	@$(PY) -m project.embedded test $(ARGS)
+	@$(PY) -m project.devstack test $(ARGS)
 
 check: .venv/.synced ## everything that needs no server: style, types, imports, settings, contract, Docker files
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(CHECKS)
@@ -49,7 +49,7 @@ messages: .venv/.synced ## bring the message files in locale/ up to date, and te
 	@$(PY) -m project.messages
 
 release: .venv/.synced ## put this version of the API into the museum: its contract and recorded traffic, kept for ever
-	@RECORD_RELEASE=1 $(PY) -m project.embedded test tests/museum -k test_record
+	@RECORD_RELEASE=1 $(PY) -m project.devstack test tests/museum -k test_record
 
 clients: .venv/.synced $(NODE)/node_modules/.package-lock.json ## TypeScript, Swift, Kotlin and Dart clients from the contract, into clients/
 	@rm -rf clients && mkdir clients
@@ -60,19 +60,19 @@ clients: .venv/.synced $(NODE)/node_modules/.package-lock.json ## TypeScript, Sw
 	@echo 'clients/typescript  clients/swift  clients/kotlin  clients/dart  (docs/mobile.md tells how to use them)'
 
 manage: .venv/.synced ## any command on the data of `make run`: make manage ARGS="import_users people.jsonl"
-	@$(PY) -m project.embedded shell $(PY) manage.py $(ARGS)
+	@$(PY) -m project.devstack shell $(PY) manage.py $(ARGS)
 
 seed: .venv/.synced ## alice, bob and 1,000 others, with pictures
-	@$(PY) -m project.embedded shell $(PY) manage.py seed --count 1000
+	@$(PY) -m project.devstack shell $(PY) manage.py seed --count 1000
 
 bench: .venv/.synced ## requests a second on fresh servers; ARGS=mail the mail queue, ARGS=timing who has an account
-	@$(PY) -m project.embedded fresh $(PY) -m tests.bench $(ARGS)
+	@$(PY) -m project.devstack fresh $(PY) -m tests.bench $(ARGS)
 
 shots: .venv/.synced ## a picture of every page in every state, into shots/; ARGS=readme those of README (it wants a chromium)
-	@$(PY) -m project.embedded fresh $(PY) -m tests.e2e.shots $(ARGS)
+	@$(PY) -m project.devstack fresh $(PY) -m tests.e2e.shots $(ARGS)
 
 lighthouse: .venv/.synced ## Lighthouse on sign-in and overview, figures into docs/bench/ (it wants a chromium, node and npm)
-	@$(PY) -m project.embedded fresh $(PY) -m tests.bench.lighthouse
+	@$(PY) -m project.devstack fresh $(PY) -m tests.bench.lighthouse
 
 requirements: .venv/.synced ## write requirements*.txt anew from pyproject.toml; UPGRADE=1 takes newer versions
 	@$(COMPILE) --output-file requirements.txt && $(COMPILE) --group dev --output-file requirements-dev.txt
