@@ -190,7 +190,7 @@ README = _(
 
 profile.json   the account
 devices.json   browsers and apps that are or were signed in
-totp.json  two-step verification and passkeys, without their secrets
+two_step.json  two-step verification and passkeys, without their secrets
 events.json    the security log
 mails.json     which mails were sent about the account, and when; not their text
 picture.webp   the profile picture, where there is one
