@@ -3,13 +3,12 @@ gathered, with the two that the schedule (project/celery.py) calls for everybody
 
 from celery import shared_task
 
-from accounts.services.account import deletion, email_addresses, passwords, sign_in_codes, users
+from accounts.services.account import email_addresses, lifecycle, passwords, sign_in_codes, users
 from accounts.services.account.deletion import erase_due_accounts
 from accounts.services.account.email_addresses import answer_resend_requests
 from accounts.services.account.passwords import answer_reset_requests
 from accounts.services.account.sign_in_codes import answer_sign_in_requests
 from accounts.services.authentication import totp
-from accounts.services.credentials import challenges
 from accounts.services.mail import mail
 from accounts.services.mail.mail import check_mail_server, deliver_mail
 from accounts.services.profile.export import make_exports, remove_expired_exports
@@ -20,8 +19,7 @@ from accounts.services.profile.picture_uploads import (
     sweep_uploads,
 )
 from accounts.services.profile.pictures import remove_discarded_pictures
-from accounts.services.security import audit, rate_limits, tickets
-from accounts.services.sessions import sessions
+from accounts.services.security import tickets
 from accounts.services.sessions.signing_keys import keep_signing_keys
 from accounts.services.staff import usage
 
@@ -57,13 +55,8 @@ def sweep() -> None:
 @shared_task(name="accounts.prune")
 def prune() -> None:
     """Every hour: what has outlived its use."""
-    challenges.prune()
-    rate_limits.prune()
-    mail.prune()
-    sessions.prune()
+    lifecycle.prune()
     users.remove_unverified()
-    deletion.prune()
-    audit.prune()
     usage.prune()
     tickets.prune()
     totp.seal_anew()

@@ -30,9 +30,9 @@ from accounts.errors import (
 )
 from accounts.lib import sealing
 from accounts.models import Challenge, Event, MailOwner, ReservedUsername, Session, Tombstone, User
-from accounts.services.account import deletion, email_addresses, passwords, users
+from accounts.services.account import deletion, email_addresses, lifecycle, passwords, users
 from accounts.services.authentication import sign_in
-from accounts.services.credentials import challenges, hashing, identifiers
+from accounts.services.credentials import challenges, hashing, identifiers, reserved_usernames
 from accounts.services.mail import mail
 from accounts.services.profile import export, pictures
 from accounts.services.security import audit
@@ -503,14 +503,14 @@ def test_one_that_cannot_be_erased_holds_up_no_other(
     due: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_user("dora", deletes_at=now() - timedelta(days=1))
-    forget = deletion._forget
+    erase = lifecycle.erase
 
     def fail(user: User) -> None:
-        forget(user)
+        erase(user)
         if user.username == "dora":
             raise RuntimeError("something that nobody foresaw")
 
-    monkeypatch.setattr(deletion, "_forget", fail)
+    monkeypatch.setattr(lifecycle, "erase", fail)
     assert deletion.erase_due() == 1
     assert User.objects.get().username == "dora"
     assert "could not be erased" in caplog.text
@@ -536,7 +536,7 @@ django.setup()
 from django.conf import settings
 settings.DATABASES["default"]["NAME"] = sys.argv[1]
 from accounts.models import Tombstone
-from accounts.services import deletion
+from accounts.services.account import deletion
 def stop(**_):
     print("there", flush=True)
     time.sleep(30)
@@ -610,10 +610,10 @@ def test_after_ninety_days_the_name_is_free(due: User, caller: Caller) -> None:
     rest = ReservedUsername.objects.get()
     assert abs(rest.until - now() - timedelta(days=90)) < timedelta(seconds=10)
     assert bytes(rest.mac) == sealing.mac("resting username", identifiers.skeleton("bob").encode())
-    assert deletion.prune() == 0
+    assert reserved_usernames.prune() == 0
     ReservedUsername.objects.update(until=now())
     assert sign_up("bob", caller).username == "bob"
-    assert deletion.prune() == 1
+    assert reserved_usernames.prune() == 1
 
 
 def test_the_address_is_free_at_once(due: User, alice: User, caller: Caller, mailbox: Mailbox) -> None:

@@ -388,7 +388,9 @@ _DIE = """
 import os, signal
 import django
 django.setup()
-from accounts.services import audit, bucket, picture_uploads, pictures
+from accounts.lib.storage import bucket
+from accounts.services.profile import picture_uploads, pictures
+from accounts.services.security import audit
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -41,7 +41,7 @@ from accounts.errors import (
 from accounts.lib.images import decoding
 from accounts.lib.storage import bucket
 from accounts.models import DiscardedPicture, Event, Session, User
-from accounts.services.account import deletion, passwords, users
+from accounts.services.account import deletion, lifecycle, users
 from accounts.services.profile import pictures
 from accounts.services.security import rate_limits
 from accounts.services.sessions import sessions
@@ -1025,7 +1025,7 @@ ENDS: dict[str, Callable[[User, Session, Caller], object]] = {
     "signed out": lambda user, session, caller: sessions.end(user=user, session_id=session.id, caller=caller),
     "switched off": lambda user, _, caller: users.set_active(user=user, active=False, caller=caller),
     "switched off and on": switch_off_and_on,
-    "handed over": lambda user, _, caller: passwords._hand_over(user, caller),
+    "handed over": lambda user, _, caller: lifecycle.hand_over(user, caller=caller),
     "erased": lambda user, *_: deletion.remove(user),
 }
 

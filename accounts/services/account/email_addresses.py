@@ -14,12 +14,13 @@ from accounts.caller import Caller
 from accounts.errors import EmailInUse, FieldError, InvalidCode, InvalidInput, InvalidKey
 from accounts.lib import jobs
 from accounts.models import Challenge, Session, User
-from accounts.services.account import deletion
-from accounts.services.authentication import reauthentication, sign_in, totp
+from accounts.services.account import deletion, lifecycle
+from accounts.services.account.lifecycle import Revocation
+from accounts.services.authentication import reauthentication, sign_in
 from accounts.services.credentials import challenges, identifiers
 from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits
-from accounts.services.sessions import locks, sessions
+from accounts.services.sessions import locks
 from accounts.services.sessions.sessions import SignedIn
 
 # --- Asking for a proof -------------------------------------------------------------------------------------
@@ -292,13 +293,12 @@ def undo_change(*, key: str, caller: Caller) -> Undone:
         _give(user, offer.email, caller)
         user.set_unusable_password()
         user.save(update_fields=["password"])
-        sessions.end_others(user=user, keep=None, caller=caller)
-        challenges.close_all(user)
+        # Whoever takes an account over sets up a way back in first; what is older is the owner's.
+        since = offer.created_at - settings.UNDO_LIFETIME
+        lifecycle.revoke(user, Revocation(caller, since=since, taken_over=True))
         # Those who changed the address again since have offers of their own; the offers before this one stay.
         Challenge.objects.open().filter(user=user, kind=Challenge.Kind.UNDO_EMAIL, id__gt=offer.id).close()
         deletion.cancel_locked(user, caller=caller)
-        # Whoever takes an account over makes a way in for later first; what is older is the owner's.
-        totp.forget(user, since=offer.created_at - settings.UNDO_LIFETIME)
         audit.record(audit.Kind.EMAIL_CHANGE_UNDONE, user=user, caller=caller)
         secrets = challenges.issue(Challenge.Kind.RESET_PASSWORD, user=user, email=offer.email, caller=caller)
     return Undone(user, secrets.key)

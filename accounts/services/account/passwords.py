@@ -12,14 +12,14 @@ from django.utils.timezone import now
 from accounts.caller import Caller
 from accounts.errors import FieldError, InvalidCode, InvalidInput, InvalidKey, Overloaded, WrongPassword
 from accounts.lib import breached_passwords, jobs
-from accounts.models import Challenge, Gender, Session, User
-from accounts.services.account import email_addresses
-from accounts.services.authentication import email_codes, reauthentication, sign_in, totp
+from accounts.models import Challenge, Session, User
+from accounts.services.account import email_addresses, lifecycle
+from accounts.services.account.lifecycle import Revocation
+from accounts.services.authentication import email_codes, reauthentication, sign_in
 from accounts.services.credentials import challenges, hashing, identifiers
 from accounts.services.mail import mail
-from accounts.services.profile import export, picture_uploads, pictures
 from accounts.services.security import audit, rate_limits
-from accounts.services.sessions import locks, mfa, sessions
+from accounts.services.sessions import locks
 
 # --- The rule for new ones ----------------------------------------------------------------------------------
 
@@ -63,7 +63,7 @@ def change(*, user: User, current_password: str, new_password: str, keep: UUID |
         encoded = hashing.hashed(new_password)
         with transaction.atomic():
             locks.lock(user, confirmed)
-            _set(user, encoded, keep=keep, caller=caller, kind=audit.Kind.PASSWORD_CHANGED)
+            _set(user, encoded, Revocation(caller, keep=keep), audit.Kind.PASSWORD_CHANGED)
     except WrongPassword as error:
         error.field = "current_password"
         raise
@@ -72,20 +72,17 @@ def change(*, user: User, current_password: str, new_password: str, keep: UUID |
 def change_by_operator(*, user: User, new_password: str, caller: Caller) -> None:
     """At a terminal, for somebody whom no mail reaches; every session ends. Raises InvalidInput."""
     require_good(new_password, user, field="new_password")
-    _set(user, hashing.hashed(new_password), keep=None, caller=caller, kind=audit.Kind.PASSWORD_CHANGED)
+    _set(user, hashing.hashed(new_password), Revocation(caller), audit.Kind.PASSWORD_CHANGED)
 
 
-def _set(user: User, encoded: str, *, keep: UUID | None, caller: Caller, kind: audit.Kind) -> None:
-    """What follows every new password: the other sessions end, every open code and link is void, the event is
-    written and the owner told."""
+def _set(user: User, encoded: str, why: Revocation, kind: audit.Kind) -> None:
+    """What follows every new password: access that others may have ends, and the owner is told."""
     with transaction.atomic():
         User.objects.filter(id=user.id).update(password=encoded, updated_at=now())
         user.password = encoded
-        sessions.end_others(user=user, keep=keep, caller=caller)
-        challenges.close_all(user)
-        mfa.clear_tries(user)  # somebody else's, who knew the earlier password: their tickets are void
-        audit.record(kind, user=user, caller=caller)
-        mail.send(mail.Message.PASSWORD_CHANGED, user=user, caller=caller)
+        lifecycle.revoke(user, why)
+        audit.record(kind, user=user, caller=why.caller)
+        mail.send(mail.Message.PASSWORD_CHANGED, user=user, caller=why.caller)
 
 
 # --- Resetting ----------------------------------------------------------------------------------------------
@@ -139,9 +136,7 @@ def revoke(user: User, *, caller: Caller) -> None:
     an address. In the caller's transaction, which holds the user."""
     user.set_unusable_password()
     user.save(update_fields=["password"])
-    sessions.end_others(user=user, keep=None, caller=caller)
-    challenges.close_all(user)
-    mfa.clear_tries(user)
+    lifecycle.revoke(user, Revocation(caller))
     audit.record(audit.Kind.PASSWORD_REVOKED, user=user, caller=caller)
     if not _may_mail(user, caller):
         return
@@ -196,29 +191,10 @@ def _reset(challenge: Challenge, new_password: str, caller: Caller) -> User:
     encoded = hashing.hashed(new_password)
     with transaction.atomic():
         user = challenges.use(challenge)
-        if not user.email_verified:  # reading the mail proves the address as well
+        since = now() - settings.UNDO_LIFETIME
+        if not user.email_verified:  # reading the email verifies the address as well
             email_addresses.verify(user, challenge.email, caller=caller)
-            _hand_over(user, caller)
-        else:
-            # Somebody who only knew the password may have set these up to stay, and to keep the owner out.
-            totp.remove_newer(user=user, than=now() - settings.UNDO_LIFETIME, caller=caller)
-        _set(user, encoded, keep=None, caller=caller, kind=audit.Kind.PASSWORD_RESET)
+            lifecycle.hand_over(user, caller=caller)
+        # Somebody who only knew the password may have set up second factors to stay, and to keep the owner out.
+        _set(user, encoded, Revocation(caller, since=since), audit.Kind.PASSWORD_RESET)
     return user
-
-
-def _hand_over(user: User, caller: Caller) -> None:
-    """The account was made by somebody who never proved the address, and now belongs to whoever reads its mail:
-    nothing that a squatter may have left behind survives."""
-    if user.picture:
-        pictures.discard(user.picture)
-    user.first_name, user.last_name, user.gender, user.picture = "", "", Gender.UNSPECIFIED, ""
-    user.picture_placeholder, user.language, user.time_zone, user.deletes_at = "", caller.language, "", None
-    user.save_profile(
-        "first_name", "last_name", "gender", "picture", "picture_placeholder", "language", "time_zone", "deletes_at"
-    )
-    export.forget(user)
-    picture_uploads.forget(user)
-    totp.forget(user)
-    rate_limits.clear("username_change_per_account", user.id)  # the name is not of their choice
-    user.sessions.all().delete()
-    audit.record(audit.Kind.USER_HANDED_OVER, user=user, caller=caller)

@@ -20,12 +20,12 @@ from accounts.errors import (
     UsernameTaken,
 )
 from accounts.models import Gender, Session, User
-from accounts.services.account import deletion, email_addresses, passwords
+from accounts.services.account import deletion, email_addresses, lifecycle, passwords
 from accounts.services.authentication import sign_in
-from accounts.services.credentials import hashing, identifiers, time_zones
-from accounts.services.profile import picture_uploads, pictures
+from accounts.services.credentials import hashing, identifiers, reserved_usernames, time_zones
+from accounts.services.profile import pictures
 from accounts.services.security import audit, rate_limits
-from accounts.services.sessions import locks, sessions
+from accounts.services.sessions import locks
 from accounts.services.sessions.sessions import SignedIn
 
 NAME_MAX_LENGTH = 80
@@ -96,7 +96,7 @@ def sign_up_app(*, caller: Caller, **fields: Any) -> SignedIn | None:
 
 def _refuse_reserved(user: User) -> None:
     """Looked at with the name in hand: whoever lets it go at this moment, the constraint has waited for."""
-    if deletion.is_reserved(user.username_skeleton, asker=user):
+    if reserved_usernames.is_reserved(user.username_skeleton, asker=user):
         raise UsernameTaken("it was another account's")
 
 
@@ -164,8 +164,7 @@ def set_active(*, user: User, active: bool, caller: Caller) -> None:
         User.objects.filter(id=user.id).update(is_active=active)
         user.is_active = active
         if not active:
-            sessions.end_others(user=user, keep=None, caller=caller)
-            picture_uploads.forget(user)
+            lifecycle.switch_off(user, caller=caller)
         audit.record(audit.Kind.USER_ENABLED if active else audit.Kind.USER_DISABLED, user=user, caller=caller)
 
 
@@ -231,9 +230,9 @@ def _rename(user: User, username: str) -> None:
     user.save_profile("username", "username_skeleton")
     if user.username_skeleton != old:
         _refuse_reserved(user)
-        deletion.release_name(user.username_skeleton)
+        reserved_usernames.release(user.username_skeleton)
         if user.email_verified:  # else throw-away accounts could keep names from everybody
-            deletion.reserve_name(old, owner=user)
+            reserved_usernames.reserve(old, owner=user)
 
 
 def _spend_change(user: User) -> None:
