@@ -31,10 +31,10 @@ help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 20
 
 run: .venv/.synced ## start the service and every server it needs; Ctrl-C stops it, data stays in .data/
-	@$(PY) -m project.embedded run
+	@$(PY) -m project.devstack run
 
 test: .venv/.synced ## run all tests on real servers; ARGS="-k sessions" for some
-	@$(PY) -m project.embedded test $(ARGS)
+	@$(PY) -m project.devstack test $(ARGS)
 
 check: .venv/.synced ## every check that needs no server: style, types, imports, settings, API compatibility, Docker files
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(CHECKS)
@@ -49,7 +49,7 @@ messages: .venv/.synced ## update the translation files in locale/, and list wha
 	@$(PY) -m project.messages
 
 release: .venv/.synced ## keep this version's API contract and recorded traffic for the contract tests (tests/museum/)
-	@RECORD_RELEASE=1 $(PY) -m project.embedded test tests/museum -k test_record
+	@RECORD_RELEASE=1 $(PY) -m project.devstack test tests/museum -k test_record
 
 clients: .venv/.synced $(NODE)/node_modules/.package-lock.json ## generate TypeScript, Swift, Kotlin and Dart clients from the contract, into clients/
 	@rm -rf clients && mkdir clients
@@ -60,19 +60,19 @@ clients: .venv/.synced $(NODE)/node_modules/.package-lock.json ## generate TypeS
 	@echo 'clients/typescript  clients/swift  clients/kotlin  clients/dart  (docs/mobile.md tells how to use them)'
 
 manage: .venv/.synced ## run a manage.py command on the data of `make run`: make manage ARGS="import_users people.jsonl"
-	@$(PY) -m project.embedded shell $(PY) manage.py $(ARGS)
+	@$(PY) -m project.devstack shell $(PY) manage.py $(ARGS)
 
 seed: .venv/.synced ## add alice, bob and 1,000 others, with pictures
-	@$(PY) -m project.embedded shell $(PY) manage.py seed --count 1000
+	@$(PY) -m project.devstack shell $(PY) manage.py seed --count 1000
 
 bench: .venv/.synced ## benchmark requests on fresh servers; ARGS=mail the email queue, ARGS=timing account enumeration, ARGS=scale size
-	@$(PY) -m project.embedded fresh $(PY) -m tests.bench $(ARGS)
+	@$(PY) -m project.devstack fresh $(PY) -m tests.bench $(ARGS)
 
 shots: .venv/.synced ## take a screenshot of every page in every state, into shots/; ARGS=readme those of the README (needs chromium)
-	@$(PY) -m project.embedded fresh $(PY) -m tests.e2e.shots $(ARGS)
+	@$(PY) -m project.devstack fresh $(PY) -m tests.e2e.shots $(ARGS)
 
 lighthouse: .venv/.synced ## run Lighthouse on sign-in and overview, figures into docs/bench/ (needs chromium, node and npm)
-	@$(PY) -m project.embedded fresh $(PY) -m tests.bench.lighthouse
+	@$(PY) -m project.devstack fresh $(PY) -m tests.bench.lighthouse
 
 requirements: .venv/.synced ## write requirements*.txt from pyproject.toml; UPGRADE=1 takes newer versions
 	@$(COMPILE) --output-file requirements.txt && $(COMPILE) --group dev --output-file requirements-dev.txt

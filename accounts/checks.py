@@ -10,8 +10,9 @@ from django.core.checks import Warning as Caution
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 
-from accounts import brand
-from accounts.services import breached_passwords, imported_hashes, rate_limits
+from accounts.lib import brand, breached_passwords
+from accounts.services.credentials import imported_hashes
+from accounts.services.security import rate_limits
 
 
 @register(Tags.security)

@@ -2,31 +2,18 @@
 
 import ipaddress
 import logging
-import math
 import re
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode, urlsplit, urlunsplit
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-from django import forms
 from django.conf import settings
-from django.contrib.auth import logout
-from django.contrib.messages.storage.cookie import CookieStorage
-from django.contrib.messages.storage.fallback import FallbackStorage
-from django.contrib.messages.storage.session import SessionStorage
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
-from django.shortcuts import render
-from django.urls import reverse
-from django.utils import timezone, translation
-from django.utils.http import url_has_allowed_host_and_scheme
-from django.utils.translation import get_language, get_language_from_request
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import get_language
 
-from accounts.errors import AccountError, InvalidInput, Overloaded, RateLimited, StorageUnavailable
+from accounts.caller import Device, Origin
+from accounts.errors import AccountError
 from accounts.models import Session, User
-from accounts.origin import Device, Origin
-from accounts.services import pictures, sessions, time_zones
 
 log = logging.getLogger("accounts.refused")
 
@@ -81,42 +68,6 @@ _PRIVATE_PATH = re.compile(r"^(/account/(?:password/reset/key|confirm-email|emai
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
-def to_second_step(request: HttpRequest) -> HttpResponse:
-    """For a browser that signed in before two-step verification was on: it does the step, and comes back."""
-    return HttpResponseRedirect(f"{reverse('second_step')}?{urlencode({'next': request.path})}")
-
-
-# --- Refusals on pages --------------------------------------------------------------------------------------
-
-
-def show(form: forms.Form, error: AccountError, request: HttpRequest) -> None:
-    """Put a refusal beside the fields that it is about, or above the form."""
-    log_refusal(request, error)
-    if isinstance(error, InvalidInput):
-        for problem in error.errors:
-            form.add_error(problem.field if problem.field in form.fields else None, str(problem.message))
-    else:
-        form.add_error(error.field if error.field in form.fields else None, str(error.message))
-
-
-def status_of(error: AccountError | None) -> int:
-    if isinstance(error, RateLimited):
-        return HTTPStatus.TOO_MANY_REQUESTS
-    if isinstance(error, Overloaded | StorageUnavailable):
-        return HTTPStatus.SERVICE_UNAVAILABLE
-    return HTTPStatus.OK
-
-
-def with_retry_after(response: HttpResponse, error: AccountError | None) -> HttpResponse:
-    seconds = getattr(error, "retry_after", None)
-    if seconds:
-        response["Retry-After"] = str(math.ceil(seconds))
-    return response
-
-
-# --- Middleware ---------------------------------------------------------------------------------------------
-
-
 class RequestMiddleware:
     """X-Request-Id: the caller's where it is well-formed, else a new one."""
 
@@ -134,139 +85,3 @@ class RequestMiddleware:
 
 # Of both faces; the rest of what browsers should know is Django's own (SecurityMiddleware) or each face's policy.
 PERMISSIONS = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
-
-
-class MessageCookie(CookieStorage):
-    cookie_name = settings.MESSAGE_COOKIE_NAME
-
-
-class Messages(FallbackStorage):
-    """Django's own, but for the cookie's name."""
-
-    storage_classes = (MessageCookie, SessionStorage)
-
-
-class PageMiddleware:
-    """The safety of pages: no inline script or style anywhere, nothing from a foreign host but pictures from the
-    bucket, no body larger than a picture with its form."""
-
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-        places = [urlsplit(address) for address in (settings.S3_PUBLIC_BUCKET_URL, settings.PICTURE_CDN_URL) if address]
-        bucket, *cdn = (f"{place.scheme}://{place.netloc}" for place in places)
-        logo = urlsplit(settings.SITE_LOGO)
-        pictures = [*(cdn or [bucket]), *([f"{logo.scheme}://{logo.netloc}"] if logo.netloc else [])]
-        self.policy = (
-            "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
-            f"img-src 'self' data: {' '.join(pictures)}; connect-src 'self' {bucket}; form-action 'self'; "
-            "frame-ancestors 'none'; base-uri 'none'"
-        )
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        length = request.META.get("CONTENT_LENGTH") or "0"
-        if not length.isdecimal() or int(length) > settings.PICTURE_MAX_BYTES + _FORM:
-            response = self._refuse(request, "413.html", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        elif (request.content_params or {}).get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
-            # Django refuses these forms, and then looks into them once more for the page that says so: a 500.
-            response = self._refuse(request, "400.html", HTTPStatus.BAD_REQUEST)
-        else:
-            response = self.get_response(request)
-        if (
-            response.status_code == HTTPStatus.METHOD_NOT_ALLOWED
-            and not response.content
-            and request.accepts("text/html")
-        ):
-            page = self._refuse(request, "405.html", HTTPStatus.METHOD_NOT_ALLOWED)
-            response.content = page.content
-            response["Content-Type"] = page["Content-Type"]
-            response["Content-Length"] = str(len(page.content))
-        if request.method == "POST" and response.status_code == HTTPStatus.FOUND:
-            _lead_back(request, response)
-        if request.method == "POST" and "X-Follow" in request.headers and response.status_code == HTTPStatus.FOUND:
-            # A script that sent a form (account.js) could not see where it leads: its browser would follow unseen, and
-            # use up the notice that waits there.
-            response.status_code = HTTPStatus.OK
-        response.setdefault("Content-Security-Policy", self.policy)
-        response.setdefault("Permissions-Policy", PERMISSIONS)
-        if getattr(request, "user", None) is not None and request.user.is_authenticated:
-            response.setdefault("Cache-Control", "no-store")
-        return response
-
-    def _refuse(self, request: HttpRequest, template: str, status: HTTPStatus) -> HttpResponse:
-        # Nobody behind here sees the request, so nobody has chosen its language.
-        with translation.override(get_language_from_request(request)):
-            return render(request, template, {"mb": settings.PICTURE_MAX_BYTES // 2**20}, status=status)
-
-
-def _lead_back(request: HttpRequest, response: HttpResponse) -> None:
-    """Whoever has to sign in before a form is taken comes back to the page that it stood on: the form's own address may
-    have none to show."""
-    address = urlsplit(response["Location"])
-    query = QueryDict(address.query, mutable=True)
-    page = _own_page(request.headers.get("Referer", ""), request.get_host())
-    if page and query.get("next") in {request.path, request.get_full_path()}:
-        query["next"] = page
-        response["Location"] = urlunsplit(address._replace(query=query.urlencode(safe="/")))
-
-
-def _own_page(address: str, host: str) -> str:
-    """Its path, or nothing if it is anybody else's."""
-    try:
-        page = urlsplit(address)
-    except ValueError:
-        return ""
-    path = urlunsplit(("", "", page.path, page.query, ""))
-    return path if page.netloc == host and url_has_allowed_host_and_scheme(path, allowed_hosts=None) else ""
-
-
-_FORM = 1024 * 1024  # bytes of form around the file; also lets the rule say "too large" of slightly larger ones
-SESSION_ID = "device"  # the key in Django's session under which a browser's Session row is named
-
-
-class BrowserSessionMiddleware:
-    """A browser is signed in while its row in the list of devices is open; ending the row ends it here."""
-
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.user.is_authenticated:
-            row = sessions.browser(_uuid(request.session.get(SESSION_ID)), request.user.pk)
-            if row is None:
-                logout(request)
-            else:
-                request.session_row = row  # type: ignore[attr-defined]
-        return self.get_response(request)
-
-
-class TimeZoneMiddleware:
-    """Times in the zone of who is signed in."""
-
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        if not isinstance(request.user, User):
-            return self.get_response(request)
-        with timezone.override(time_zones.zone_of(request.user)):
-            return self.get_response(request)
-
-
-def _uuid(value: object) -> UUID:
-    try:
-        return UUID(str(value))
-    except ValueError:
-        return UUID(int=0)
-
-
-def site(request: HttpRequest) -> dict[str, Any]:
-    """For every template."""
-    user = getattr(request, "user", None)
-    shown = pictures.addresses(user) if isinstance(user, User) else {}
-    return {
-        "site_name": settings.SITE_NAME,
-        "languages": settings.LANGUAGES,  # each in its own words; Django's own tag translates them
-        "my_picture": shown.get(64, ""),
-        "signup_open": settings.SIGNUP_OPEN,
-        "code_sign_in": settings.SIGN_IN_BY_CODE,
-    }

@@ -103,7 +103,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.Index("id", condition=Q(is_active=True), name="user_active_ids"),
             models.Index("created_at", condition=Q(email_verified=False), name="user_unproved"),
             models.Index("deletes_at", condition=Q(deletes_at__isnull=False), name="user_deletion_planned"),
-            # Staff look for these few among the many (services/directory.py).
+            # Staff look for these few among the many (services/staff/directory.py).
             models.Index("id", condition=Q(is_staff=True), name="user_staff_ids"),
             models.Index("id", condition=Q(is_active=False), name="user_inactive_ids"),
             # Whether somebody has a picture, before its objects go.
@@ -165,7 +165,7 @@ class Session(models.Model):
     )
     expires_at = models.DateTimeField(help_text="the end when it is not used again; never past the absolute end")
     ended_at = models.DateTimeField(null=True)
-    # Refresh tokens, see services/sessions.py.
+    # Refresh tokens, see services/sessions/sessions.py.
     generation = models.PositiveIntegerField(default=0)
     generation_used_at = models.DateTimeField(null=True)
     earlier_used_at = ArrayField(models.DateTimeField(), default=list)
@@ -225,7 +225,7 @@ class Passkey(models.Model):
 
 
 class SpentTicket(models.Model):
-    """A ticket (services/tickets.py) that was used and would otherwise still be good."""
+    """A ticket (services/security/tickets.py) that was used and would otherwise still be good."""
 
     id = models.UUIDField(primary_key=True, editable=False)
     until = models.DateTimeField(db_index=True)
@@ -309,7 +309,7 @@ class Challenge(models.Model):
 
 
 class Budget(models.Model):
-    """Tries left for one account or one address, spent by one atomic statement (services/rate_limits.py)."""
+    """Tries left for one account or one address, spent by one atomic statement (services/security/rate_limits.py)."""
 
     key = models.CharField(primary_key=True, max_length=100)
     spent = models.PositiveIntegerField()
@@ -320,7 +320,7 @@ class Budget(models.Model):
 
 
 class MailOutage(models.Model):
-    """One row while the mail server takes no mail from us (services/mail.py), none otherwise."""
+    """One row while the mail server takes no mail from us (services/mail/mail.py), none otherwise."""
 
     began_at = models.DateTimeField()
 
@@ -379,7 +379,7 @@ class DiscardedPicture(models.Model):
 
 
 class PictureUpload(models.Model):
-    """A picture that an app puts into the bucket itself (services/picture_uploads.py). The row names its object before
+    """A picture that an app puts into the bucket itself (picture_uploads.py). The row names its object before
     there is one and goes after it; one without a user is to be removed."""
 
     class State(models.TextChoices):
@@ -474,7 +474,7 @@ class RestingUsername(models.Model):
 
 
 class ApiUse(models.Model):
-    """Calls of one version of the API in one day by one version of an app (services/usage.py)."""
+    """Calls of one version of the API in one day by one version of an app (services/staff/usage.py)."""
 
     day = models.DateField()
     version = models.CharField(max_length=10)
@@ -493,7 +493,7 @@ class ApiUse(models.Model):
 
 class UserCount(models.Model):
     """How many users there are of each kind, in pieces: the number is the sum over the rows of that kind. Written by
-    triggers on the table of users alone, in the transaction that changes it (services/counts.py)."""
+    triggers on the table of users alone, in the transaction that changes it (services/staff/counts.py)."""
 
     gender = models.CharField(max_length=11)
     is_active = models.BooleanField()

@@ -3,35 +3,27 @@ gathered, with the two that the schedule (project/celery.py) calls for everybody
 
 from celery import shared_task
 
-from accounts.services import (
-    audit,
-    challenges,
-    deletion,
-    email_addresses,
-    mail,
-    passwords,
-    rate_limits,
-    sessions,
-    sign_in_codes,
-    tickets,
-    two_step,
-    usage,
-    users,
-)
-from accounts.services.deletion import erase_due_accounts
-from accounts.services.email_addresses import answer_resend_requests
-from accounts.services.export import make_exports, remove_expired_exports
-from accounts.services.mail import check_mail_server, deliver_mail
-from accounts.services.passwords import answer_reset_requests
-from accounts.services.picture_uploads import (
+from accounts.services.account import deletion, email_addresses, passwords, sign_in_codes, users
+from accounts.services.account.deletion import erase_due_accounts
+from accounts.services.account.email_addresses import answer_resend_requests
+from accounts.services.account.passwords import answer_reset_requests
+from accounts.services.account.sign_in_codes import answer_sign_in_requests
+from accounts.services.authentication import totp
+from accounts.services.credentials import challenges
+from accounts.services.mail import mail
+from accounts.services.mail.mail import check_mail_server, deliver_mail
+from accounts.services.profile.export import make_exports, remove_expired_exports
+from accounts.services.profile.picture_uploads import (
     publish_upload,
     remove_orphans,
     remove_uploads,
     sweep_uploads,
 )
-from accounts.services.pictures import remove_discarded_pictures
-from accounts.services.sign_in_codes import answer_sign_in_requests
-from accounts.services.signing_keys import keep_signing_keys
+from accounts.services.profile.pictures import remove_discarded_pictures
+from accounts.services.security import audit, rate_limits, tickets
+from accounts.services.sessions import sessions
+from accounts.services.sessions.signing_keys import keep_signing_keys
+from accounts.services.staff import usage
 
 __all__ = [
     "answer_resend_requests",
@@ -74,4 +66,4 @@ def prune() -> None:
     audit.prune()
     usage.prune()
     tickets.prune()
-    two_step.seal_anew()
+    totp.seal_anew()

@@ -9,7 +9,7 @@ from django.utils.http import http_date
 from django.utils.translation import get_language_from_request
 
 from accounts.http import PERMISSIONS, GetResponse
-from accounts.services import usage
+from accounts.services.staff import usage
 from api import errors
 
 _VERSION = re.compile(r"/api/(v\d{1,3})/")

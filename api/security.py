@@ -5,7 +5,7 @@ from ninja.security.base import AuthBase
 
 from accounts.errors import InvalidToken
 from accounts.models import User
-from accounts.services import access_tokens, sessions
+from accounts.services.sessions import access_tokens, sessions
 
 
 class AccessToken(AuthBase):

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.http import Http404, HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
-from accounts.services import signing_keys
+from accounts.services.sessions import signing_keys
 
 # Where an app can take over from the browser: it sends the key in the path to the API.
 LINKS = ("/account/password/reset/key/*", "/account/confirm-email/*", "/account/email/undo/*")

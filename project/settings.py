@@ -86,14 +86,14 @@ MIDDLEWARE = [
     # These three before whatever may refuse a request: a refusal has their headers too.
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "accounts.http.PageMiddleware",
+    "accounts.pages.middleware.PageMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "accounts.http.BrowserSessionMiddleware",
-    "accounts.http.TimeZoneMiddleware",
+    "accounts.pages.middleware.BrowserSessionMiddleware",
+    "accounts.pages.middleware.TimeZoneMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
 ]
@@ -113,7 +113,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "accounts.http.site",
+                "accounts.pages.middleware.site",
             ],
         },
     }
@@ -137,7 +137,7 @@ DATABASES = {
         ),
     }
 }
-# Asked only where a rule says so (accounts/services/replica.py), so no router sends anything there.
+# Asked only where a rule says so (accounts/lib/replica.py), so no router sends anything there.
 _replica = env.text(
     "DATABASE_REPLICA_URL",
     "",
@@ -189,7 +189,7 @@ _mail = urlsplit(
     )
 )
 _mail_options = parse_qs(_mail.query)
-EMAIL_BACKEND = "accounts.services.mail.QueueBackend"
+EMAIL_BACKEND = "accounts.services.mail.mail.QueueBackend"
 EMAIL_HOST = _mail.hostname or "localhost"
 EMAIL_PORT = _mail.port or (465 if _mail.scheme == "smtps" else 25)
 EMAIL_HOST_USER = unquote(_mail.username or "")
@@ -292,7 +292,7 @@ DATA_UPLOAD_MAX_NUMBER_FILES = 2
 
 AUTH_USER_MODEL = "accounts.User"
 # Only remembers who is signed in and what staff may do; whether a password is right is decided in
-# accounts/services/login.py alone.
+# accounts/services/authentication/sign_in.py alone.
 AUTHENTICATION_BACKENDS = ["accounts.adapter.Backend"]
 SIGNUP_OPEN = env.flag("SIGNUP_OPEN", True, "0 closes sign-up on both faces.")
 EMAIL_VERIFICATION = env.choice(
@@ -334,8 +334,8 @@ PASSWORD_HASH_CONCURRENCY = env.number(
 )
 PASSWORD_HASH_WAIT = env.number("PASSWORD_HASH_WAIT", 3, "Seconds of waiting for that before 503 and Retry-After.")
 PASSWORD_HASHERS = [
-    "accounts.services.hashing.Argon2id",
-    "accounts.services.imported_hashes.ImportedHasher",
+    "accounts.services.credentials.hashing.Argon2id",
+    "accounts.services.credentials.imported_hashes.ImportedHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 FIREBASE_SIGNER_KEY = env.text(
@@ -398,15 +398,15 @@ API_V1_SUNSET_AT = env.moment("API_V1_SUNSET_AT", "When version 1 stops, as 2028
 API_V1_SUCCESSOR = env.text(
     "API_V1_SUCCESSOR", "", "The page that tells apps how to move on: sent as Link with rel=successor-version."
 )
-COUNT_API_USE = True  # services/usage.py; tests ask it themselves
+COUNT_API_USE = True  # services/staff/usage.py; tests ask it themselves
 
 # --- allauth: the browser's flows; every decision comes back to our rules through its adapter ---------------
 
-ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
+ACCOUNT_ADAPTER = "accounts.pages.allauth_adapter.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*"]
 ACCOUNT_PRESERVE_USERNAME_CASING = False
-ACCOUNT_EMAIL_VERIFICATION = "none"  # ours decides (accounts/services/login.py)
+ACCOUNT_EMAIL_VERIFICATION = "none"  # ours decides (accounts/services/authentication/sign_in.py)
 ACCOUNT_RATE_LIMITS = False  # ours count, once for both faces
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = None
@@ -415,12 +415,12 @@ ACCOUNT_SIGNUP_REDIRECT_URL = "email_confirm"
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_FORMS = {
-    "login": "accounts.forms.LoginForm",
-    "signup": "accounts.forms.SignUpForm",
-    "reset_password": "accounts.forms.ForgotPasswordForm",
-    "user_token": "accounts.forms.ResetKeyForm",
-    "reset_password_from_key": "accounts.forms.NewPasswordForm",
-    "change_password": "accounts.forms.ChangePasswordForm",
+    "login": "accounts.pages.forms.LoginForm",
+    "signup": "accounts.pages.forms.SignUpForm",
+    "reset_password": "accounts.pages.forms.ForgotPasswordForm",
+    "user_token": "accounts.pages.forms.ResetKeyForm",
+    "reset_password_from_key": "accounts.pages.forms.NewPasswordForm",
+    "change_password": "accounts.pages.forms.ChangePasswordForm",
 }
 ALLAUTH_TRUSTED_PROXY_COUNT = TRUSTED_PROXY_COUNT
 LOGIN_URL = "account_login"
@@ -442,10 +442,10 @@ LANGUAGE_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_NAME = f"{_host_prefix}csrf"
 CSRF_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_HTTPONLY = True
-MESSAGE_STORAGE = "accounts.http.Messages"
+MESSAGE_STORAGE = "accounts.pages.middleware.Messages"
 MESSAGE_COOKIE_NAME = f"{_host_prefix}messages"
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
-CSRF_FAILURE_VIEW = "accounts.views.csrf_failure"
+CSRF_FAILURE_VIEW = "accounts.pages.account.csrf_failure"
 SECURE_SSL_REDIRECT = False  # the proxy's task: behind it every request looks like plain HTTP
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY_COUNT else None
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0

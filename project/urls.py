@@ -8,7 +8,8 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from accounts import views
+from accounts.pages import account
+from accounts.pages.staff import admin as _staff_admin  # noqa: F401 - registers our pages in the admin
 from api import well_known
 from project import health
 
@@ -16,17 +17,17 @@ admin.autodiscover()
 for _model in (EmailAddress, EmailConfirmation, Group):  # nothing here reads them
     if admin.site.is_registered(_model):
         admin.site.unregister(_model)
-admin.site.login = views.admin_login  # type: ignore[method-assign]
-admin.site.has_permission = views.may_administer  # type: ignore[method-assign]
+admin.site.login = account.admin_login  # type: ignore[method-assign]
+admin.site.has_permission = account.may_administer  # type: ignore[method-assign]
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="overview")),
-    path("account/", include("accounts.urls")),
+    path("account/", include("accounts.pages.urls")),
     # Django's own page would know nothing of our rule (tries, sessions, the mail to the owner).
     path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
     # Signing out of the admin is signing out: the device leaves the list.
     path("admin/logout/", logout),
-    path("admin/", include("accounts.staff_pages")),
+    path("admin/", include("accounts.pages.staff.pages")),
     path("admin/", admin.site.urls),
     path("api/", include("api.urls")),
     path(".well-known/jwks.json", well_known.jwks),
@@ -38,6 +39,6 @@ urlpatterns = [
     path("readyz", health.readyz),
 ]
 if settings.ANYMAIL_ESP:
-    from accounts import mail_events  # django-anymail is installed only where it is asked for
+    from accounts.pages import hooks
 
-    urlpatterns.append(path("hooks/mail/", mail_events.view()))
+    urlpatterns.append(path("hooks/mail/", hooks.view()))

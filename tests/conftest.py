@@ -20,10 +20,12 @@ from PIL import Image
 from post_office.models import Email
 from pytest_django import Settings
 
+from accounts.caller import Device, Origin
+from accounts.lib import breached_passwords
 from accounts.models import Gender, Session, User
-from accounts.origin import Device, Origin
-from accounts.services import access_tokens, breached_passwords, hashing, identifiers, sessions, signing_keys
-from accounts.services.sessions import Tokens
+from accounts.services.credentials import hashing, identifiers
+from accounts.services.sessions import access_tokens, sessions, signing_keys
+from accounts.services.sessions.sessions import Tokens
 from api import errors
 from api.parser import StrictParser
 from api.v1.responses import VersionedAPI

@@ -16,9 +16,10 @@ from fido2 import cbor
 from fido2.cose import ES256
 from fido2.utils import websafe_decode, websafe_encode
 
+from accounts.caller import Origin
 from accounts.models import Session, TwoStep, User
-from accounts.origin import Origin
-from accounts.services import passkeys, second_step, two_step
+from accounts.services.authentication import passkeys, totp
+from accounts.services.sessions import mfa
 
 
 class App:
@@ -30,14 +31,14 @@ class App:
 
     def code(self, steps: int = 0) -> str:
         """What it shows now, or that many half minutes later."""
-        return second_step.code_at(self.seed, int(time.time()) // second_step.STEP + steps)
+        return mfa.code_at(self.seed, int(time.time()) // mfa.STEP + steps)
 
 
 def two_step_on(user: User, session: Session, origin: Origin) -> App:
     """Turn two-step verification on; the code of the present half minute can be used once more."""
-    setup = two_step.begin(user=user, session=session)
+    setup = totp.begin(user=user, session=session)
     app = App(setup.secret)
-    app.recovery_codes = two_step.turn_on(user=user, session=session, state=setup.state, code=app.code(), origin=origin)
+    app.recovery_codes = totp.turn_on(user=user, session=session, state=setup.state, code=app.code(), origin=origin)
     TwoStep.objects.filter(user=user).update(last_step=0)
     return app
 

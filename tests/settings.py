@@ -1,5 +1,5 @@
 """The real settings with small numbers where tests would only wait. Servers come from the environment, which
-`make test` fills (project/embedded.py); the values here let tools import the settings without any."""
+`make test` fills (project/devstack); the values here let tools import the settings without any."""
 
 import os
 

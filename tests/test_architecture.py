@@ -11,7 +11,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts import errors
 from accounts.errors import AccountError
-from accounts.services import audit, mail, rate_limits
+from accounts.services.mail import mail
+from accounts.services.security import audit, rate_limits
 from api.errors import CASES, RequestError
 from project.management.commands.write_reference import pages
 
@@ -36,7 +37,7 @@ def test_each_error_has_a_status_and_a_code_of_its_own() -> None:
 
 
 def test_each_error_of_the_rules_is_raised_by_some_rule() -> None:
-    services = "\n".join(path.read_text() for path in (BASE / "accounts/services").glob("*.py"))
+    services = "\n".join(path.read_text() for path in (BASE / "accounts/services").rglob("*.py"))
     own = {kind.__name__ for kind in kinds(AccountError) if kind.__module__ == errors.__name__}
     assert {name for name in own if not re.search(rf"raise {name}\b", services)} == set()
 

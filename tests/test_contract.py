@@ -28,8 +28,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from accounts.models import User
-from accounts.services import rate_limits
-from accounts.services.sessions import Tokens
+from accounts.services.security import rate_limits
+from accounts.services.sessions.sessions import Tokens
 from api.v1 import api as v1
 from project.wsgi import application
 from tests.conftest import PASSWORD

@@ -3,7 +3,7 @@
 from django import template
 from django.conf import settings
 
-from accounts import brand
+from accounts.lib import brand
 
 register = template.Library()
 

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from accounts.services import pictures
+from accounts.services.profile import pictures
 from api.v1 import schemas
 from api.v1.responses import responses
 

@@ -3,7 +3,8 @@ from typing import Any
 from ninja import Router, Status
 
 from accounts.http import AuthenticatedRequest, origin
-from accounts.services import deletion, export
+from accounts.services.account import deletion
+from accounts.services.profile import export
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import BODY, responses

@@ -3,7 +3,7 @@ from typing import Any
 from ninja import Query, Router
 
 from accounts.http import AuthenticatedRequest
-from accounts.services import audit
+from accounts.services.security import audit
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import responses

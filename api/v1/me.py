@@ -6,7 +6,7 @@ from ninja import Router, Status
 
 from accounts.http import AuthenticatedRequest, origin
 from accounts.models import User
-from accounts.services import email_addresses, users
+from accounts.services.account import email_addresses, users
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import BODY, responses

@@ -6,7 +6,7 @@ from ninja import Router, Status
 
 from accounts.http import AuthenticatedRequest, origin
 from accounts.models import Passkey
-from accounts.services import login, passkeys, two_step
+from accounts.services.authentication import passkeys, sign_in, totp
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
@@ -23,7 +23,7 @@ router = Router(tags=["second factors"], auth=AccessToken())
 def finish_sign_in(request: HttpRequest, payload: schemas.SecondStepIn) -> dict[str, Any]:
     """Do the second step, after a `mfa_required`: a code of the authenticator app, or a recovery code."""
     where = origin(request, schemas.device(payload.device))
-    return schemas.signed_in(login.finish(ticket=payload.ticket, code=payload.code, origin=where))
+    return schemas.signed_in(sign_in.finish(ticket=payload.ticket, code=payload.code, origin=where))
 
 
 @entrance.post(
@@ -42,7 +42,7 @@ def begin_passkey_sign_in(request: HttpRequest) -> passkeys.Ceremony:
 def finish_passkey_sign_in(request: HttpRequest, payload: schemas.PasskeySignInIn) -> dict[str, Any]:
     """Sign in with what the credential manager answered. No second step follows."""
     where = origin(request, schemas.device(payload.device))
-    return schemas.signed_in(passkeys.sign_in(state=payload.state, credential=payload.credential, origin=where))
+    return schemas.signed_in(passkeys.sign_in_app(state=payload.state, credential=payload.credential, origin=where))
 
 
 # --- Setting up ---------------------------------------------------------------------------------------------
@@ -54,7 +54,7 @@ def finish_passkey_sign_in(request: HttpRequest, payload: schemas.PasskeySignInI
 def reauthenticate(request: AuthenticatedRequest, payload: schemas.ReauthenticateIn) -> Status[None]:
     """Give the password once more, where an operation answers `recent_sign_in_needed`; good for 10 minutes. Where it
     answers `mfa_required`, with a code of the second step."""
-    login.reauthenticate(
+    sign_in.reauthenticate(
         user=request.user, session=request.session_row, password=payload.password, code=payload.code,
         origin=origin(request),
     )  # fmt: skip
@@ -62,15 +62,15 @@ def reauthenticate(request: AuthenticatedRequest, payload: schemas.Reauthenticat
 
 
 @router.get("/me/mfa", operation_id="getMfa", response=responses({200: schemas.MfaOut}, 401))
-def get_mfa(request: AuthenticatedRequest) -> two_step.Factors:
+def get_mfa(request: AuthenticatedRequest) -> totp.Factors:
     """Two-step verification, recovery codes and passkeys."""
-    return two_step.of(request.user)
+    return totp.of(request.user)
 
 
 @router.post("/me/mfa/totp", operation_id="beginTotp", response=responses({200: schemas.TotpOut}, 401, 403, 409))
-def begin_totp(request: AuthenticatedRequest) -> two_step.Setup:
+def begin_totp(request: AuthenticatedRequest) -> totp.Setup:
     """A secret for an authenticator app. Nothing changes before `confirmTotp`."""
-    return two_step.begin(user=request.user, session=request.session_row)
+    return totp.begin(user=request.user, session=request.session_row)
 
 
 @router.post(
@@ -80,7 +80,7 @@ def begin_totp(request: AuthenticatedRequest) -> two_step.Setup:
 )
 def confirm_totp(request: AuthenticatedRequest, payload: schemas.ConfirmTotpIn) -> dict[str, Any]:
     """Turn two-step verification on, with a code that the app shows. The recovery codes are shown this once."""
-    codes = two_step.turn_on(
+    codes = totp.turn_on(
         user=request.user, session=request.session_row, state=payload.state, code=payload.code, origin=origin(request)
     )
     return {"recovery_codes": codes}
@@ -89,7 +89,7 @@ def confirm_totp(request: AuthenticatedRequest, payload: schemas.ConfirmTotpIn) 
 @router.delete("/me/mfa/totp", operation_id="removeTotp", response=responses({204: None}, 401, 403, 409))
 def remove_totp(request: AuthenticatedRequest) -> Status[None]:
     """Turn two-step verification off. The recovery codes go too."""
-    two_step.turn_off(user=request.user, session=request.session_row, origin=origin(request))
+    totp.turn_off(user=request.user, session=request.session_row, origin=origin(request))
     return Status(204, None)
 
 
@@ -100,7 +100,7 @@ def remove_totp(request: AuthenticatedRequest) -> Status[None]:
 )
 def make_recovery_codes(request: AuthenticatedRequest) -> dict[str, Any]:
     """Ten new recovery codes, shown this once; the old ones are void."""
-    codes = two_step.make_recovery_codes(user=request.user, session=request.session_row, origin=origin(request))
+    codes = totp.make_recovery_codes(user=request.user, session=request.session_row, origin=origin(request))
     return {"recovery_codes": codes}
 
 

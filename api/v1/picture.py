@@ -7,7 +7,7 @@ from ninja import Router, Status
 
 from accounts.errors import FieldError, InvalidInput, PictureTooLarge
 from accounts.http import AuthenticatedRequest, origin
-from accounts.services import picture_uploads, pictures
+from accounts.services.profile import picture_uploads, pictures
 from api.errors import MalformedBody, UnsupportedMediaType
 from api.security import AccessToken
 from api.v1 import schemas

@@ -10,10 +10,14 @@ from ninja import Schema
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from accounts.caller import Device
+from accounts.lib.storage import bucket
 from accounts.models import Event, Export, Gender, PictureUpload, Session, User
-from accounts.origin import Device
-from accounts.services import audit, bucket, email_addresses, picture_uploads, pictures, sessions
-from accounts.services import export as exports
+from accounts.services.account import email_addresses
+from accounts.services.profile import export as exports
+from accounts.services.profile import picture_uploads, pictures
+from accounts.services.security import audit
+from accounts.services.sessions import sessions
 from api.errors import Action
 
 

@@ -4,7 +4,7 @@ from uuid import UUID
 from ninja import Router, Status
 
 from accounts.http import AuthenticatedRequest, origin
-from accounts.services import sessions
+from accounts.services.sessions import sessions
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import responses

@@ -5,7 +5,7 @@ from django.utils.translation import gettext as _
 from ninja import Router, Status
 
 from accounts.http import origin
-from accounts.services import email_addresses, users
+from accounts.services.account import email_addresses, users
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
 

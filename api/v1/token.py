@@ -5,19 +5,27 @@ from django.utils.translation import gettext as _
 from ninja import Router, Status
 
 from accounts.http import origin
-from accounts.services import login, mail, sessions, sign_in_codes
-from accounts.services.sessions import Tokens
+from accounts.services.account import sign_in_codes
+from accounts.services.authentication import sign_in
+from accounts.services.mail import mail
+from accounts.services.sessions import sessions
+from accounts.services.sessions.sessions import Tokens
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
 
 router = Router(tags=["tokens"])
 
 
-@router.post("/token", operation_id="signIn", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429, 503))
-def sign_in(request: HttpRequest, payload: schemas.SignInIn) -> dict[str, Any]:
+@router.post(
+    "/token",
+    operation_id="signIn",
+    summary="Sign In",
+    response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429, 503),
+)
+def sign_in_by_password(request: HttpRequest, payload: schemas.SignInIn) -> dict[str, Any]:
     """Sign in by username or email address."""
     where = origin(request, schemas.device(payload.device))
-    return schemas.signed_in(login.sign_in(login=payload.login, password=payload.password, origin=where))
+    return schemas.signed_in(sign_in.sign_in_app(login=payload.login, password=payload.password, origin=where))
 
 
 @router.post(
@@ -38,7 +46,7 @@ def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Stat
 def sign_in_by_code(request: HttpRequest, payload: schemas.SignInByCodeIn) -> dict[str, Any]:
     """Sign in with the mailed code (`requestSignInCode`)."""
     where = origin(request, schemas.device(payload.device))
-    return schemas.signed_in(sign_in_codes.sign_in(login=payload.login, code=payload.code, origin=where))
+    return schemas.signed_in(sign_in_codes.sign_in_app(login=payload.login, code=payload.code, origin=where))
 
 
 @router.post(

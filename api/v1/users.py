@@ -4,7 +4,7 @@ from django.http import HttpResponse
 from ninja import Query, Router
 
 from accounts.http import AuthenticatedRequest
-from accounts.services import directory
+from accounts.services.staff import directory
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import responses

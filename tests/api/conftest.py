@@ -10,9 +10,11 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from accounts.caller import Device, Origin
 from accounts.models import Session, User
-from accounts.origin import Device, Origin
-from accounts.services import hashing, rate_limits, sessions
+from accounts.services.credentials import hashing
+from accounts.services.security import rate_limits
+from accounts.services.sessions import sessions
 from api.v1 import api as v1
 from tests.conftest import PASSWORD, Api, random_ip
 

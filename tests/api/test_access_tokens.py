@@ -14,10 +14,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from accounts.caller import Origin
 from accounts.models import Session, User
-from accounts.origin import Origin
-from accounts.services import passwords, sessions, signing_keys
-from accounts.services.sessions import Tokens
+from accounts.services.account import passwords
+from accounts.services.sessions import sessions, signing_keys
+from accounts.services.sessions.sessions import Tokens
 from tests.api.conftest import problem
 from tests.conftest import PASSWORD, Api
 
@@ -148,7 +149,7 @@ def test_a_token_that_expires_after_it_was_seen_is_refused_from_then_on(
     token = forger()
     assert api.get("/me", token=token).status_code == 200
     later = time.time() + 3600
-    monkeypatch.setattr("accounts.services.access_tokens.time.time", lambda: later)
+    monkeypatch.setattr("accounts.services.sessions.sessions.access_tokens.time.time", lambda: later)
     refused(api, token, "token_expired", "refresh")
 
 

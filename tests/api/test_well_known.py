@@ -10,8 +10,8 @@ import pytest
 from django.contrib.staticfiles import finders
 
 from accounts.models import User
-from accounts.services import sessions, signing_keys
-from accounts.services.sessions import Tokens
+from accounts.services.sessions import sessions, signing_keys
+from accounts.services.sessions.sessions import Tokens
 from tests.conftest import Api
 
 

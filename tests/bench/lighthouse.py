@@ -20,7 +20,7 @@ django.setup()
 
 from playwright.sync_api import sync_playwright
 
-from project.embedded import BASE, free_ports
+from project.devstack.servers import BASE, free_ports
 from tests.e2e.chromium import PATH, QUIET
 from tests.e2e.conftest import Service, eventually
 from tests.e2e.nginx import NGINX, nginx

@@ -14,7 +14,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from celery import Celery
 
-from project.embedded import BASE, free_ports
+from project.devstack.servers import BASE, free_ports
 
 OUT = BASE / "docs" / "bench"
 PAUSE = 0.02  # seconds that the server takes for a mail

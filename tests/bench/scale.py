@@ -186,7 +186,7 @@ Asked = dict[str, tuple[Callable[[], object], int]]  # {what: (it, how often in 
 
 
 def of_service(size: Size) -> Asked:
-    from accounts.services import cursors
+    from accounts.services.security import cursors
 
     client = Client(size.server.port)
     with cursor(address(size.people)) as sql:
@@ -224,8 +224,8 @@ def of_rules(size: Size) -> Asked:
 
     from accounts.errors import SearchTooBroad
     from accounts.models import User
-    from accounts.services import counts, directory, statistics
-    from accounts.services.directory import Filters
+    from accounts.services.staff import counts, directory, statistics
+    from accounts.services.staff.directory import Filters
 
     turn_to(size)
     alice = User.objects.get(username="alice")
@@ -350,7 +350,7 @@ def bytes_of_rows(people: int) -> dict[str, float]:
 
 def pruned(size: Size) -> float:
     """Events that are forgotten a second."""
-    from accounts.services import audit
+    from accounts.services.security import audit
 
     turn_to(size)
     with cursor(address(size.people)) as sql:

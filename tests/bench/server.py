@@ -9,7 +9,7 @@ import time
 
 import psutil
 
-from project.embedded import BASE, free_ports
+from project.devstack.servers import BASE, free_ports
 
 PASSWORD = "plum tractor lagoon"
 OUT = BASE / "docs" / "bench"

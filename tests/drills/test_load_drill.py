@@ -24,7 +24,7 @@ from urllib.parse import urlencode
 import jwt
 import pytest
 
-from project.embedded import free_ports
+from project.devstack.servers import free_ports
 from tests.conftest import PASSWORD
 from tests.e2e.conftest import Service, eventually
 

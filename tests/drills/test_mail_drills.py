@@ -17,7 +17,7 @@ import requests
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from project.embedded import free_ports
+from project.devstack.servers import free_ports
 from tests.conftest import PASSWORD
 from tests.drills.conftest import PROMPT
 from tests.e2e.conftest import Service, eventually

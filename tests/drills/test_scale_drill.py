@@ -19,7 +19,7 @@ import psycopg2
 import pytest
 import requests
 
-from project.embedded import BASE, Postgres, Server, _listens, _postgres_bin, _without_root, free_ports
+from project.devstack.servers import BASE, Postgres, Server, free_ports, listens, postgres_bin, without_root
 from tests.conftest import PASSWORD
 from tests.drills.test_directory_drill import test_two_hundred_sign_ups_at_once_are_counted_exactly_and_wait_for_nobody
 from tests.drills.test_refresh_drills import (
@@ -91,10 +91,10 @@ class PgBouncer(Server):
         (self.folder / "pgbouncer.ini").write_text(changed)
 
     def command(self) -> list[str]:
-        return [*_without_root(self.folder), str(PGBOUNCER), str(self.folder / "pgbouncer.ini")]
+        return [*without_root(self.folder), str(PGBOUNCER), str(self.folder / "pgbouncer.ini")]
 
     def ready(self) -> bool:
-        return _listens(self.port)
+        return listens(self.port)
 
 
 class Nginx(Server):
@@ -127,7 +127,7 @@ class Nginx(Server):
         return [str(NGINX), "-e", "stderr", "-c", str(self.folder / "nginx.conf"), "-g", "daemon off;"]
 
     def ready(self) -> bool:
-        return _listens(self.port)
+        return listens(self.port)
 
 
 class Standby(Postgres):
@@ -142,9 +142,9 @@ class Standby(Postgres):
         if self.cluster.exists():
             return
         server = f"--host=127.0.0.1 --port={self.primary.port} --username={self.primary.username}".split()
-        copy = [str(_postgres_bin() / "pg_basebackup"), *server, "--checkpoint=fast", "--write-recovery-conf", "-D"]
+        copy = [str(postgres_bin() / "pg_basebackup"), *server, "--checkpoint=fast", "--write-recovery-conf", "-D"]
         subprocess.run(
-            [*_without_root(self.folder), *copy, str(self.cluster)],
+            [*without_root(self.folder), *copy, str(self.cluster)],
             env={**os.environ, "PGPASSWORD": self.secret},
             check=True,
         )

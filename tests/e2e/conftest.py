@@ -20,7 +20,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from project.embedded import BASE, Mail, Valkey, free_ports
+from project.devstack.servers import BASE, Mail, Valkey, free_ports
 from tests.e2e.chromium import PATH, QUIET
 
 T = TypeVar("T")

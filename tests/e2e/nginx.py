@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from project.embedded import BASE
+from project.devstack.servers import BASE
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 

@@ -22,7 +22,7 @@ from playwright.sync_api import ViewportSize, sync_playwright
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 django.setup()  # some pages are templates that no visit can call forth
 
-from project.embedded import BASE
+from project.devstack.servers import BASE
 from tests.e2e.chromium import PATH, QUIET
 from tests.e2e.conftest import Service
 from tests.e2e.states import DESK, PHONE, Cast, State, table

@@ -7,7 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 from pytest_django import Settings
 
-from accounts import brand
+from accounts.lib import brand
 from tests.conftest import PASSWORD
 from tests.e2e.chromium import browser, sign_in
 from tests.e2e.conftest import Service

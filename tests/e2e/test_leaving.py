@@ -12,7 +12,7 @@ import pytest
 import redis
 from playwright.sync_api import Browser, Page, expect
 
-from project.embedded import BASE
+from project.devstack.servers import BASE
 from tests.conftest import PASSWORD
 from tests.e2e.chromium import browser, press, sign_in
 from tests.e2e.conftest import Service, eventually

@@ -6,7 +6,7 @@ from email.message import EmailMessage
 
 import pytest
 
-from project.embedded import _postgres_bin
+from project.devstack.servers import postgres_bin
 from tests.conftest import PASSWORD
 from tests.e2e.conftest import Service, eventually
 
@@ -37,7 +37,7 @@ def arrived(service: Service, to: str, subject: str) -> EmailMessage:
 def dump(service: Service) -> str:
     """The whole database as text."""
     url = service.environment["DATABASE_URL"]
-    done = subprocess.run([_postgres_bin() / "pg_dump", url], capture_output=True, text=True, check=True)
+    done = subprocess.run([postgres_bin() / "pg_dump", url], capture_output=True, text=True, check=True)
     return done.stdout
 
 

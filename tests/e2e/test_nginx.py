@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from project.embedded import free_ports
+from project.devstack.servers import free_ports
 from tests.conftest import PASSWORD
 from tests.e2e.conftest import Service, eventually
 from tests.e2e.nginx import NGINX, nginx

@@ -20,7 +20,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from project.embedded import BASE
+from project.devstack.servers import BASE
 from tests.conftest import PASSWORD
 from tests.e2e.conftest import Service
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from project.embedded import BASE
+from project.devstack.servers import BASE
 from tests.e2e.conftest import Service
 
 pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="no curl here")

@@ -15,7 +15,7 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize
 
-from project.embedded import BASE
+from project.devstack.servers import BASE
 from tests.e2e.chromium import browser
 from tests.e2e.conftest import Service
 from tests.e2e.states import DESK, PHONE, Cast, State, table

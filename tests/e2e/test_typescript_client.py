@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from project.embedded import BASE
+from project.devstack.servers import BASE
 from tests.conftest import picture
 from tests.e2e.conftest import NODE, Service
 

@@ -13,7 +13,7 @@ import base64
 import re
 from typing import Any
 
-from accounts.services import email_addresses, passwords, sign_in_codes
+from accounts.services.account import email_addresses, passwords, sign_in_codes
 from tests.conftest import Api, Mailbox
 from tests.factors import App, Device
 

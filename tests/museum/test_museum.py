@@ -12,9 +12,9 @@ import pytest
 from django.utils.timezone import now
 from pytest_django import Settings
 
+from accounts.caller import Origin
 from accounts.models import Session, SigningKey, User
-from accounts.origin import Origin
-from accounts.services import access_tokens, sessions, signing_keys
+from accounts.services.sessions import access_tokens, sessions, signing_keys
 from tests.api.conftest import CheckedApi
 from tests.conftest import Api, Mailbox
 from tests.museum import CURRENT, MUSEUM, RELEASES

@@ -15,7 +15,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.errors import InvalidToken, TokenExpired
 from accounts.models import Session, SigningKey, User
-from accounts.services import access_tokens, signing_keys
+from accounts.services.sessions import access_tokens, signing_keys
 from tests.services.test_signing_keys import age
 
 

@@ -5,10 +5,13 @@ from datetime import timedelta
 import pytest
 from django.utils.timezone import now
 
+from accounts.caller import Device, Origin
 from accounts.errors import AccountDisabled, InvalidCode, InvalidCredentials, InvalidCursor
 from accounts.models import Budget, Event, Session, User
-from accounts.origin import Device, Origin
-from accounts.services import audit, cursors, login, passwords, sessions, sign_in_codes, users
+from accounts.services.account import passwords, sign_in_codes, users
+from accounts.services.authentication import sign_in
+from accounts.services.security import audit, cursors
+from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox, make_user
 
 
@@ -35,7 +38,7 @@ def test_a_cursor_of_another_list_is_refused(alice: User) -> None:
 
 def test_a_failed_sign_in_stands_in_the_log_with_where_it_came_from(alice: User, origin: Origin) -> None:
     with pytest.raises(InvalidCredentials):
-        login.check(login="alice", password="wrong", origin=origin)
+        sign_in.check(login="alice", password="wrong", origin=origin)
     [event] = audit.of(alice, limit=5).events
     assert (event.kind, event.ip, event.device) == ("login.failed", origin.ip, "Ada's iPhone")
 
@@ -48,13 +51,13 @@ def test_a_pause_and_a_refused_right_password_stand_in_the_log(alice: User, orig
     for number in range(11):
         name = "alice" if number % 2 else alice.email
         with pytest.raises(InvalidCredentials):
-            login.check(login=name, password="wrong", origin=origin)
+            sign_in.check(login=name, password="wrong", origin=origin)
     assert kinds(alice) == ["login.failed"] * 10 + ["login.paused"]
     Event.objects.all().delete()
     Budget.objects.all().delete()
     users.set_active(user=alice, active=False, origin=origin)
     with pytest.raises(AccountDisabled):
-        login.check(login="alice", password=PASSWORD, origin=origin)
+        sign_in.check(login="alice", password=PASSWORD, origin=origin)
     assert kinds(alice) == ["user.disabled", "login.refused"]
 
 
@@ -81,7 +84,7 @@ def test_who_only_claims_an_address_does_not_learn_from_the_own_log_whom_it_mean
         with pytest.raises(InvalidCode):
             sign_in_codes.check(login=email, code="0", origin=origin)
         with pytest.raises(InvalidCredentials):
-            login.check(login=email, password="wrong", origin=origin)
+            sign_in.check(login=email, password="wrong", origin=origin)
     assert kinds(carol) == kinds(mallory) == ["login.failed"]
     assert "password.reset_requested" in kinds(alice)
 
@@ -147,5 +150,5 @@ def test_notices_go_to_proved_addresses_only(carol: User, mailbox: Mailbox) -> N
 def test_signing_in_is_known_by_its_name_whoever_signs_in_next(alice: User, bob: User, mailbox: Mailbox) -> None:
     begin(alice, "Phone")
     begin(bob, "Tablet")
-    login.sign_in(login="bob", password=PASSWORD, origin=Origin(ip="192.0.2.1", device=Device("Phone")))
+    sign_in.sign_in_app(login="bob", password=PASSWORD, origin=Origin(ip="192.0.2.1", device=Device("Phone")))
     assert [mail.to for mail in mailbox.all()] == [[bob.email]]

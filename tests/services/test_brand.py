@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from accounts import brand
-from accounts.mail_previews import SAMPLES
+from accounts.caller import Origin
+from accounts.lib import brand
 from accounts.models import User
-from accounts.origin import Origin
-from accounts.services import mail
-from accounts.services.mail import Message
+from accounts.pages.mail_previews import SAMPLES
+from accounts.services.mail import mail
+from accounts.services.mail.mail import Message
 from tests.conftest import Mailbox
 from tests.services.test_checks import found
 

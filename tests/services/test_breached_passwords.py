@@ -19,10 +19,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from django.db import connection
 from pytest_django import Settings
 
+from accounts.caller import Origin
 from accounts.errors import InvalidInput
+from accounts.lib import breached_passwords
 from accounts.models import User
-from accounts.origin import Origin
-from accounts.services import breached_passwords, login, passwords, users
+from accounts.services.account import passwords, users
+from accounts.services.authentication import sign_in
 from tests.conftest import PASSWORD, Mailbox
 from tests.services.conftest import Mute
 from tests.services.test_passwords import ask as ask_for_reset
@@ -155,7 +157,7 @@ def test_sign_up_change_and_reset_refuse_it_and_signing_in_does_not_ask(
     with pytest.raises(InvalidInput):
         passwords.reset_by_key(key=mailbox.key(), new_password=BREACHED, origin=origin)
     assert len(server.asked) == 4
-    login.check(login="alice", password=PASSWORD, origin=origin)
+    sign_in.check(login="alice", password=PASSWORD, origin=origin)
     assert len(server.asked) == 4
 
 

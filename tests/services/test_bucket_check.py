@@ -11,8 +11,8 @@ from django.core.files.storage import storages
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
-from accounts.services import bucket, bucket_check
-from project.embedded import SeaweedFS
+from accounts.lib.storage import bucket, bucket_check
+from project.devstack.servers import SeaweedFS
 from tests.services.test_pictures import down
 
 

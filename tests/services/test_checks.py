@@ -8,7 +8,7 @@ from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 
-from accounts.services import rate_limits
+from accounts.services.security import rate_limits
 
 
 @pytest.fixture(autouse=True)

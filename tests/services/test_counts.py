@@ -12,9 +12,11 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.utils.timezone import now
 
+from accounts.caller import NOBODY, Origin
 from accounts.models import Event, Gender, User, UserCount
-from accounts.origin import NOBODY, Origin
-from accounts.services import audit, counts, deletion, email_addresses, imports, users
+from accounts.services.account import deletion, email_addresses, users
+from accounts.services.security import audit
+from accounts.services.staff import counts, imports
 from tests.conftest import PASSWORD, Mailbox, make_user
 from tests.threads import at_once, each_at_once
 

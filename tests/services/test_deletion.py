@@ -16,6 +16,7 @@ from django.utils.timezone import now
 from post_office.models import STATUS, Email, Log
 from pytest_django import Settings
 
+from accounts.caller import Device, Origin
 from accounts.errors import (
     InvalidCode,
     InvalidCredentials,
@@ -27,25 +28,15 @@ from accounts.errors import (
     UsernameTaken,
     WrongPassword,
 )
+from accounts.lib import sealing
 from accounts.models import Challenge, Event, MailOwner, RestingUsername, Session, Tombstone, User
-from accounts.origin import Device, Origin
-from accounts.services import (
-    access_tokens,
-    audit,
-    challenges,
-    deletion,
-    email_addresses,
-    export,
-    hashing,
-    identifiers,
-    login,
-    mail,
-    passwords,
-    pictures,
-    sealing,
-    sessions,
-    users,
-)
+from accounts.services.account import deletion, email_addresses, passwords, users
+from accounts.services.authentication import sign_in
+from accounts.services.credentials import challenges, hashing, identifiers
+from accounts.services.mail import mail
+from accounts.services.profile import export, pictures
+from accounts.services.security import audit
+from accounts.services.sessions import access_tokens, sessions
 from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
 from tests.services.conftest import Mute
 from tests.threads import at_once, each_at_once
@@ -198,7 +189,7 @@ def test_everything_works_as_before_and_signing_in_takes_nothing_back(
     renewed = sessions.refresh(refresh_token=tokens.refresh_token, origin=origin)
     user, _ = sessions.authenticate(access_tokens.verify(renewed.access_token))
     assert user.deletes_at == deletes_at(planned)
-    assert login.sign_in(login="bob", password=PASSWORD, origin=origin).user.deletes_at is not None
+    assert sign_in.sign_in_app(login="bob", password=PASSWORD, origin=origin).user.deletes_at is not None
     assert deletion.erase_due() == 0
     assert deletes_at(planned) is not None
 
@@ -207,7 +198,7 @@ def test_a_new_password_takes_nothing_back(planned: User, origin: Origin, mailbo
     passwords.request_reset(login="bob", origin=origin)
     passwords.answer_requests()
     passwords.reset_by_code(login="bob", code=mailbox.code(planned.email), new_password=NEW, origin=origin)
-    assert login.check(login="bob", password=NEW, origin=origin).deletes_at == deletes_at(planned) is not None
+    assert sign_in.check(login="bob", password=NEW, origin=origin).deletes_at == deletes_at(planned) is not None
 
 
 # --- Taking it back -----------------------------------------------------------------------------------------
@@ -346,7 +337,7 @@ def test_erased_is_who_asked_and_nobody_else(due: User, alice: User, carol: User
     with pytest.raises(SessionRevoked):
         sessions.refresh(refresh_token=tokens.refresh_token, origin=Origin(ip=random_ip()))
     with pytest.raises(InvalidCredentials):
-        login.check(login="bob", password=PASSWORD, origin=Origin(ip=random_ip()))
+        sign_in.check(login="bob", password=PASSWORD, origin=Origin(ip=random_ip()))
     assert deletion.erase_due() == 0
     assert Tombstone.objects.count() == 1
 
@@ -426,7 +417,7 @@ def test_tries_of_its_phone_that_met_nobody_stay_nameless_and_those_of_others_as
     elsewhere = Origin(ip=random_ip(), device=Device("Bob's phone"))
     for where in (here, elsewhere):
         with pytest.raises(InvalidCredentials):
-            login.check(login="bobb", password=PASSWORD, origin=where)
+            sign_in.check(login="bobb", password=PASSWORD, origin=where)
     deletion.erase_due()
     assert list(Event.objects.exclude(ip=None).values_list("ip", "device")) == [(elsewhere.ip, "Bob's phone")]
 
@@ -574,7 +565,7 @@ def test_a_worker_that_is_killed_half_way_leaves_all_as_it_was(due: User, mailbo
 
 @pytest.mark.django_db(transaction=True)
 def test_who_signs_in_or_keeps_the_account_at_that_moment_gets_one_answer(due: User, origin: Origin) -> None:
-    checked = login.check(login="bob", password=PASSWORD, origin=origin)
+    checked = sign_in.check(login="bob", password=PASSWORD, origin=origin)
 
     def begin() -> object:
         with transaction.atomic():

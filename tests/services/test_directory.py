@@ -24,11 +24,12 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from accounts import migrations
+from accounts.caller import Origin
 from accounts.errors import DirectoryClosed, InvalidCursor, SearchTooBroad
+from accounts.lib import replica, sealing
 from accounts.models import Event, Gender, User
-from accounts.origin import Origin
-from accounts.services import directory, replica, sealing
-from accounts.services.directory import Filters, Found
+from accounts.services.staff import directory
+from accounts.services.staff.directory import Filters, Found
 from tests.conftest import make_user
 
 

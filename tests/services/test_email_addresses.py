@@ -7,6 +7,7 @@ from django.utils.timezone import now
 from post_office.models import STATUS, Email, RecipientDeliveryStatus
 from pytest_django import Settings
 
+from accounts.caller import Origin
 from accounts.errors import (
     InvalidCode,
     InvalidInput,
@@ -15,9 +16,8 @@ from accounts.errors import (
     WrongPassword,
 )
 from accounts.models import Budget, Challenge, Event, User
-from accounts.origin import Origin
-from accounts.services import email_addresses, passwords, users
-from accounts.services.mail import Delivery
+from accounts.services.account import email_addresses, passwords, users
+from accounts.services.mail.mail import Delivery
 from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
 from tests.threads import each_at_once
 

@@ -6,6 +6,7 @@ import pytest
 from django.db import Error, transaction
 from django.utils.timezone import now
 
+from accounts.caller import Origin
 from accounts.errors import (
     EmailInUse,
     InvalidCode,
@@ -19,19 +20,11 @@ from accounts.errors import (
     WrongPassword,
 )
 from accounts.models import Budget, Challenge, Event, Passkey, Session, TwoStep, User
-from accounts.origin import Origin
-from accounts.services import (
-    access_tokens,
-    challenges,
-    email_addresses,
-    hashing,
-    login,
-    passkeys,
-    passwords,
-    sessions,
-    two_step,
-)  # fmt: skip
-from accounts.services.sessions import Tokens
+from accounts.services.account import email_addresses, passwords
+from accounts.services.authentication import passkeys, sign_in, totp
+from accounts.services.credentials import challenges, hashing
+from accounts.services.sessions import access_tokens, sessions
+from accounts.services.sessions.sessions import Tokens
 from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
 from tests.factors import App, Device, passkey_on, two_step_on
 from tests.threads import at_once, each_at_once
@@ -61,7 +54,7 @@ def test_the_owner_is_alone_in_the_account_after_one_press_and_a_new_password(
     passwords.change(
         user=alice, current_password=PASSWORD, new_password=MALLORYS, keep=tokens.session_id, origin=origin
     )
-    mallorys = login.sign_in(login=THEIRS, password=MALLORYS, origin=origin)
+    mallorys = sign_in.sign_in_app(login=THEIRS, password=MALLORYS, origin=origin)
     passwords.request_reset(login=THEIRS, origin=origin)
     passwords.answer_requests()
     reset_key, reset_code = mailbox.key(THEIRS), mailbox.code(THEIRS)
@@ -78,14 +71,14 @@ def test_the_owner_is_alone_in_the_account_after_one_press_and_a_new_password(
             sessions.authenticate(access_tokens.verify(old.access_token))
     for name in ("alice", "alice@example.com", THEIRS):
         with pytest.raises(InvalidCredentials):
-            login.check(login=name, password=MALLORYS, origin=origin)
+            sign_in.check(login=name, password=MALLORYS, origin=origin)
     with pytest.raises(InvalidKey):
         passwords.reset_by_key(key=reset_key, new_password=NEW, origin=origin)
     with pytest.raises(InvalidCode):
         passwords.reset_by_code(login="alice", code=reset_code, new_password=NEW, origin=origin)
 
     passwords.reset_by_key(key=found.reset_key, new_password=NEW, origin=origin)
-    assert login.check(login="alice@example.com", password=NEW, origin=origin) == alice
+    assert sign_in.check(login="alice@example.com", password=NEW, origin=origin) == alice
     assert Event.objects.filter(user=alice, kind="email.change_undone").count() == 1
 
 
@@ -99,17 +92,17 @@ def test_ways_in_that_were_made_for_later_are_gone_and_the_owners_stay(
     two_step_on(alice, phone, origin)
     move(alice, THEIRS, mailbox)
     found = email_addresses.undo_change(key=mailbox.key("alice@example.com"), origin=origin)
-    assert [one.name for one in two_step.of(alice).passkeys] == ["Alice's own"]
+    assert [one.name for one in totp.of(alice).passkeys] == ["Alice's own"]
     passwords.reset_by_key(key=found.reset_key, new_password=NEW, origin=origin)
-    login.sign_in(login="alice", password=NEW, origin=origin)  # no second step of Mallory's
+    sign_in.sign_in_app(login="alice", password=NEW, origin=origin)  # no second step of Mallory's
     for device, gets_in in ((own, True), (made_before, False)):
         begun = passkeys.begin_sign_in()
         answer = {"state": begun.state, "credential": device.get(begun.options), "origin": origin}
         if gets_in:
-            passkeys.sign_in(**answer)  # type: ignore[arg-type]
+            passkeys.sign_in_app(**answer)  # type: ignore[arg-type]
         else:
             with pytest.raises(InvalidPasskey):
-                passkeys.sign_in(**answer)  # type: ignore[arg-type]
+                passkeys.sign_in_app(**answer)  # type: ignore[arg-type]
 
 
 def test_the_owners_second_step_stays_for_whoever_only_reads_the_mail(
@@ -122,8 +115,8 @@ def test_the_owners_second_step_stays_for_whoever_only_reads_the_mail(
     found = email_addresses.undo_change(key=mailbox.key("alice@example.com"), origin=origin)
     passwords.reset_by_key(key=found.reset_key, new_password=NEW, origin=origin)
     with pytest.raises(MfaRequired) as refused:
-        login.sign_in(login="alice", password=NEW, origin=origin)
-    login.finish(ticket=refused.value.ticket, code=app.code(), origin=origin)
+        sign_in.sign_in_app(login="alice", password=NEW, origin=origin)
+    sign_in.finish(ticket=refused.value.ticket, code=app.code(), origin=origin)
 
 
 def test_recovery_codes_that_somebody_has_seen_void_the_step(
@@ -131,7 +124,7 @@ def test_recovery_codes_that_somebody_has_seen_void_the_step(
 ) -> None:
     two_step_on(alice, phone, origin)
     TwoStep.objects.update(created_at=now() - timedelta(days=8), recovery_made_at=now() - timedelta(days=8))
-    two_step.make_recovery_codes(user=alice, session=phone, origin=origin)
+    totp.make_recovery_codes(user=alice, session=phone, origin=origin)
     move(alice, THEIRS, mailbox)
     email_addresses.undo_change(key=mailbox.key("alice@example.com"), origin=origin)
     assert not TwoStep.objects.exists()
@@ -139,14 +132,14 @@ def test_recovery_codes_that_somebody_has_seen_void_the_step(
 
 def test_a_passkey_that_was_being_added_comes_to_nothing(key: str, alice: User, phone: Session, origin: Origin) -> None:
     begun = passkeys.begin_adding(user=alice, session=phone)
-    setup = two_step.begin(user=alice, session=phone)
+    setup = totp.begin(user=alice, session=phone)
     email_addresses.undo_change(key=key, origin=origin)
     credential = Device().create(begun.options)
     with pytest.raises(SessionRevoked):
         passkeys.add(user=alice, session=phone, state=begun.state, credential=credential, origin=origin)
     code = App(setup.secret).code()
     with pytest.raises(SessionRevoked):
-        two_step.turn_on(user=alice, session=phone, state=setup.state, code=code, origin=origin)
+        totp.turn_on(user=alice, session=phone, state=setup.state, code=code, origin=origin)
 
 
 def test_looking_at_the_link_changes_nothing_and_it_works_once(key: str, alice: User, origin: Origin) -> None:
@@ -282,7 +275,7 @@ def test_of_many_presses_at_once_one_counts(key: str, alice: User, origin: Origi
 
 
 def test_a_sign_in_that_was_under_way_comes_to_nothing(key: str, alice: User, origin: Origin) -> None:
-    checked = login.check(login="alice", password=PASSWORD, origin=origin)
+    checked = sign_in.check(login="alice", password=PASSWORD, origin=origin)
     email_addresses.undo_change(key=key, origin=origin)
     for kind in Session.Kind:
         with pytest.raises(InvalidCredentials), transaction.atomic():

@@ -24,10 +24,14 @@ from django.utils.timezone import now
 from PIL import Image
 from pytest_django import Settings
 
+from accounts.caller import Device, Origin
 from accounts.errors import RateLimited
 from accounts.models import Event, Export, PictureUpload, Session, User
-from accounts.origin import Device, Origin
-from accounts.services import audit, deletion, email_addresses, export, mail, picture_uploads, pictures, sessions
+from accounts.services.account import deletion, email_addresses
+from accounts.services.mail import mail
+from accounts.services.profile import export, picture_uploads, pictures
+from accounts.services.security import audit
+from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox, make_user, picture
 from tests.threads import at_once
 

@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from accounts.errors import Overloaded
 from accounts.models import User
-from accounts.services import hashing
+from accounts.services.credentials import hashing
 from project import env
 from tests.conftest import PASSWORD
 from tests.threads import at_once

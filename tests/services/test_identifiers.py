@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 from hypothesis import given, strategies
 
-from accounts.services import identifiers
+from accounts.services.credentials import identifiers
 
 
 def problem_of(username: str) -> str | None:

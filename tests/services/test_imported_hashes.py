@@ -17,11 +17,12 @@ from django.contrib.auth.hashers import (
 )
 from pytest_django import Settings
 
+from accounts.caller import Origin
 from accounts.errors import InvalidCredentials, Overloaded
 from accounts.models import User
-from accounts.origin import Origin
-from accounts.services import hashing, imported_hashes, login
-from accounts.services.imported_hashes import UnusableHash, adopt
+from accounts.services.authentication import sign_in
+from accounts.services.credentials import hashing, imported_hashes
+from accounts.services.credentials.imported_hashes import UnusableHash, adopt
 from tests.conftest import PASSWORD
 
 # Published by Firebase with its scrypt.
@@ -141,8 +142,8 @@ def test_the_first_right_password_makes_it_argon2id_and_a_wrong_one_changes_noth
 def test_signs_in_by_the_rule_of_everybody(alice: User, origin: Origin) -> None:
     give(alice, KNOWN["bcrypt 2a"][0])
     with pytest.raises(InvalidCredentials):
-        login.check(login="alice", password="abd", origin=origin)
-    assert login.check(login="alice@example.com", password="abc", origin=origin) == alice
+        sign_in.check(login="alice", password="abd", origin=origin)
+    assert sign_in.check(login="alice@example.com", password="abc", origin=origin) == alice
 
 
 def test_refuses_bobs_imported_password_for_alice(alice: User, bob: User) -> None:

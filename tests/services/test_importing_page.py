@@ -20,9 +20,10 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.db import connection
 from pytest_django import Settings
 
+from accounts.caller import NOBODY
 from accounts.models import User
-from accounts.origin import NOBODY
-from accounts.services import hashing, imported_hashes, imports
+from accounts.services.credentials import hashing, imported_hashes
+from accounts.services.staff import imports
 from tests.conftest import PASSWORD
 from tests.services.test_imported_hashes import FIREBASE, FIREBASE_KEY, better_auth
 

@@ -17,10 +17,14 @@ from django.db.models import QuerySet
 from django.utils.timezone import now
 from pytest_django import Settings
 
+from accounts.caller import NOBODY, Origin
 from accounts.models import Event, User
-from accounts.origin import NOBODY, Origin
-from accounts.services import audit, identifiers, imported_hashes, imports, login, passwords, users
-from accounts.services.imports import Report
+from accounts.services.account import passwords, users
+from accounts.services.authentication import sign_in
+from accounts.services.credentials import identifiers, imported_hashes
+from accounts.services.security import audit
+from accounts.services.staff import imports
+from accounts.services.staff.imports import Report
 from tests.conftest import PASSWORD, Mailbox, make_user
 
 pytestmark = pytest.mark.django_db
@@ -72,7 +76,7 @@ def test_everything_that_a_line_says_is_kept_in_the_spelling_of_a_sign_up(origin
     assert user.id.version == 7
     assert [event.kind for event in audit.of(user, limit=9).events] == ["user.imported"]
     assert mailbox.all() == []
-    assert login.check(login="dora@example.com", password=PASSWORD, origin=origin) == user
+    assert sign_in.check(login="dora@example.com", password=PASSWORD, origin=origin) == user
     user.refresh_from_db()
     assert user.password.startswith("argon2$argon2id$")
 
@@ -90,7 +94,7 @@ def test_an_address_is_enough_and_its_owner_gets_in_by_mail(origin: Origin, mail
     passwords.reset_by_code(
         login="dora@example.com", code=mailbox.code(), new_password="another plum lagoon", origin=origin
     )
-    assert login.check(login=user.username, password="another plum lagoon", origin=origin).email_verified
+    assert sign_in.check(login=user.username, password="another plum lagoon", origin=origin).email_verified
 
 
 def test_who_was_switched_off_stays_so() -> None:
@@ -334,7 +338,7 @@ def test_an_old_account_that_just_arrived_is_not_removed_as_unproved() -> None:
 def test_an_address_means_its_oldest_claim_whatever_the_ids_say() -> None:
     bring(line(id=str(UUID(int=2**128 - 1)), username="first", created_at="2019-03-01T12:00:00Z"))
     make_user("dora", verified=False)
-    found = login.find("dora@example.com")
+    found = sign_in.find("dora@example.com")
     assert found is not None
     assert found.username == "first"
 

@@ -7,11 +7,12 @@ import pytest
 from django.utils import translation
 from pytest_django import Settings
 
+from accounts.caller import Origin
 from accounts.errors import InvalidInput
 from accounts.models import Challenge, User
-from accounts.origin import Origin
-from accounts.services import mail, passwords, users
-from accounts.services.mail import Message
+from accounts.services.account import passwords, users
+from accounts.services.mail import mail
+from accounts.services.mail.mail import Message
 from tests.conftest import PASSWORD, Mailbox
 
 IN_GERMAN = "Passwort wurde geändert"

@@ -3,6 +3,7 @@ import contextlib
 import pytest
 from pytest_django import Settings
 
+from accounts.caller import Origin
 from accounts.errors import (
     AccountDisabled,
     EmailNotVerified,
@@ -11,15 +12,16 @@ from accounts.errors import (
     WrongPassword,
 )
 from accounts.models import Event, Session, User
-from accounts.origin import Origin
-from accounts.services import hashing, login, rate_limits
+from accounts.services.authentication import sign_in
+from accounts.services.credentials import hashing
+from accounts.services.security import rate_limits
 from tests.conftest import PASSWORD, make_user
 from tests.threads import at_once
 
 
 @pytest.mark.parametrize("name", ["alice", "ALICE", " alice ", "ａｌｉｃｅ", "alice@example.com", "Alice@Example.COM"])
 def test_every_spelling_of_username_and_address_signs_in(name: str, alice: User, origin: Origin) -> None:
-    found = login.sign_in(login=name, password=PASSWORD, origin=origin)
+    found = sign_in.sign_in_app(login=name, password=PASSWORD, origin=origin)
     assert found.user == alice
     session = Session.objects.get(id=found.tokens.session_id)
     assert (session.user, session.kind, session.name) == (alice, "app", "Ada's iPhone")
@@ -28,13 +30,13 @@ def test_every_spelling_of_username_and_address_signs_in(name: str, alice: User,
 @pytest.mark.parametrize("name", ["nobody", "nobody@example.com", "", "@", "alice\x00", "alice'--", "a" * 5000])
 def test_an_unknown_name_is_a_wrong_pair(name: str, alice: User, origin: Origin) -> None:
     with pytest.raises(InvalidCredentials):
-        login.check(login=name, password=PASSWORD, origin=origin)
+        sign_in.check(login=name, password=PASSWORD, origin=origin)
 
 
 @pytest.mark.parametrize("password", ["", "wrong", PASSWORD.upper(), PASSWORD + " ", "x" * 100_000])
 def test_a_wrong_password_is_refused_and_stands_in_the_log(password: str, alice: User, origin: Origin) -> None:
     with pytest.raises(InvalidCredentials):
-        login.check(login="alice", password=password, origin=origin)
+        sign_in.check(login="alice", password=password, origin=origin)
     assert Event.objects.filter(user=alice, kind="login.failed", ip=origin.ip).count() == 1
 
 
@@ -43,48 +45,48 @@ EVES = "eve was here as well"
 
 def test_the_same_letters_from_another_keyboard_are_the_same_password(alice: User, origin: Origin) -> None:
     User.objects.filter(id=alice.id).update(password=hashing.hashed("cafe\u0301 crème brûlée"))
-    assert login.check(login="alice", password="caf\u00e9 crème brûlée", origin=origin) == alice
+    assert sign_in.check(login="alice", password="caf\u00e9 crème brûlée", origin=origin) == alice
 
 
 def test_a_disabled_user_is_told_so_only_after_the_right_password(alice: User, origin: Origin) -> None:
     User.objects.filter(id=alice.id).update(is_active=False)
     with pytest.raises(InvalidCredentials):
-        login.check(login="alice", password="wrong", origin=origin)
+        sign_in.check(login="alice", password="wrong", origin=origin)
     with pytest.raises(AccountDisabled):
-        login.check(login="alice", password=PASSWORD, origin=origin)
+        sign_in.check(login="alice", password=PASSWORD, origin=origin)
 
 
 def test_an_unproved_address_is_refused_only_where_proof_is_mandatory(
     carol: User, origin: Origin, settings: Settings
 ) -> None:
-    assert login.check(login="carol", password=PASSWORD, origin=origin) == carol
+    assert sign_in.check(login="carol", password=PASSWORD, origin=origin) == carol
     settings.EMAIL_VERIFICATION = "mandatory"
     with pytest.raises(InvalidCredentials):
-        login.check(login="carol", password="wrong", origin=origin)
+        sign_in.check(login="carol", password="wrong", origin=origin)
     with pytest.raises(EmailNotVerified):
-        login.check(login="carol", password=PASSWORD, origin=origin)
+        sign_in.check(login="carol", password=PASSWORD, origin=origin)
 
 
 def test_an_address_means_who_proved_it_else_the_oldest_claim(db: None, origin: Origin) -> None:
     first, second, third = (make_user(name, verified=False) for name in ("first", "second", "third"))
     User.objects.update(email="shared@example.com")
-    assert login.find("Shared@example.com") == first
+    assert sign_in.find("Shared@example.com") == first
     User.objects.filter(id=third.id).update(email_verified=True)
-    assert login.find("shared@example.com") == third
-    assert login.find("second") == second
+    assert sign_in.find("shared@example.com") == third
+    assert sign_in.find("second") == second
 
 
 def test_ten_wrong_passwords_use_up_every_spelling_and_door(alice: User, origin: Origin) -> None:
     for number in range(10):
         name = "alice" if number % 2 else "alice@example.com"
         with pytest.raises(InvalidCredentials):
-            login.check(login=name, password="wrong", origin=origin)
+            sign_in.check(login=name, password="wrong", origin=origin)
     # Even the right password is not looked at now, and the answer does not tell that the two names are one person.
     with pytest.raises(InvalidCredentials) as refused:
-        login.check(login="alice@example.com", password=PASSWORD, origin=origin)
+        sign_in.check(login="alice@example.com", password=PASSWORD, origin=origin)
     assert refused.value.reason.startswith("tries used up")
     with pytest.raises(RateLimited):
-        login.confirm_password(user=alice, password=PASSWORD, origin=origin)
+        sign_in.confirm_password(user=alice, password=PASSWORD, origin=origin)
 
 
 @pytest.mark.parametrize("name", ["alice", "nobody"])
@@ -93,27 +95,27 @@ def test_ten_wrong_tries_at_one_name_are_told_alike_for_known_and_unknown(
 ) -> None:
     for _ in range(10):
         with pytest.raises(InvalidCredentials):
-            login.check(login=name, password="wrong", origin=origin)
+            sign_in.check(login=name, password="wrong", origin=origin)
     with pytest.raises(RateLimited) as refused:
-        login.check(login=name, password=PASSWORD, origin=origin)
+        sign_in.check(login=name, password=PASSWORD, origin=origin)
     assert 0 < refused.value.retry_after <= 901
 
 
 def test_right_passwords_use_up_nothing_and_give_nothing_back(alice: User, origin: Origin) -> None:
     for _ in range(9):
         with pytest.raises(InvalidCredentials):
-            login.check(login="alice", password="wrong", origin=origin)
+            sign_in.check(login="alice", password="wrong", origin=origin)
     for _ in range(5):
-        login.check(login="alice", password=PASSWORD, origin=origin)
+        sign_in.check(login="alice", password=PASSWORD, origin=origin)
     with pytest.raises(InvalidCredentials):
-        login.check(login="alice", password="wrong", origin=origin)
+        sign_in.check(login="alice", password="wrong", origin=origin)
     with pytest.raises(RateLimited):
-        login.check(login="alice", password="wrong", origin=origin)
+        sign_in.check(login="alice", password="wrong", origin=origin)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_of_sixty_guesses_at_once_ten_are_compared(alice: User, origin: Origin) -> None:
-    found = at_once(60, lambda: login.check(login="alice", password="wrong", origin=origin))
+    found = at_once(60, lambda: sign_in.check(login="alice", password="wrong", origin=origin))
     kinds = [type(item).__name__ for item in found]
     assert kinds.count("InvalidCredentials") == 10, kinds
     assert kinds.count("RateLimited") == 50
@@ -135,7 +137,7 @@ def test_one_hash_for_a_username_and_two_for_an_address_on_every_path(
             return super().verify(password, encoded)
 
     monkeypatch.setattr(hashing, "Argon2id", Counted)
-    settings.PASSWORD_HASHERS = ["accounts.services.hashing.Argon2id"]
+    settings.PASSWORD_HASHERS = ["accounts.services.credentials.hashing.Argon2id"]
     make_claim("eve", alice.email)
     for name, password, count in (
         ("alice", PASSWORD, 1),
@@ -148,7 +150,7 @@ def test_one_hash_for_a_username_and_two_for_an_address_on_every_path(
     ):
         hashes.clear()
         with contextlib.suppress(InvalidCredentials):
-            login.check(login=name, password=password, origin=origin)
+            sign_in.check(login=name, password=password, origin=origin)
         assert len(hashes) == count, (name, hashes)
 
 
@@ -165,28 +167,28 @@ def test_whoever_claims_an_address_signs_in_by_it_whether_or_not_somebody_has_pr
     """Else a sign-up and a sign-in would tell who has an account."""
     for number, email in enumerate((alice.email, "nobody@example.com")):
         eve = make_claim(f"eve{number}", email)
-        assert login.check(login=email, password=EVES, origin=origin) == eve
-    assert login.check(login=alice.email, password=PASSWORD, origin=origin) == alice
+        assert sign_in.check(login=email, password=EVES, origin=origin) == eve
+    assert sign_in.check(login=alice.email, password=PASSWORD, origin=origin) == alice
 
 
 def test_guesses_by_an_address_are_counted_for_both_who_may_be_meant(alice: User, origin: Origin) -> None:
     eve = make_claim("eve", alice.email)
     for _ in range(9):
         with pytest.raises(InvalidCredentials):
-            login.check(login=alice.email, password="wrong", origin=origin)
-    assert login.check(login=alice.email, password=EVES, origin=origin) == eve  # gives only its own try back
+            sign_in.check(login=alice.email, password="wrong", origin=origin)
+    assert sign_in.check(login=alice.email, password=EVES, origin=origin) == eve  # gives only its own try back
     for name in (alice.email, "alice", "eve"):
         with pytest.raises(InvalidCredentials):
-            login.check(login=name, password="wrong" if name == alice.email else "wrong too", origin=origin)
+            sign_in.check(login=name, password="wrong" if name == alice.email else "wrong too", origin=origin)
     for name, password in (("alice", PASSWORD), ("eve", EVES)):
         with pytest.raises(InvalidCredentials):
-            login.check(login=name, password=password, origin=origin)
+            sign_in.check(login=name, password=password, origin=origin)
 
 
 def test_confirming_with_a_wrong_password_is_refused(alice: User, origin: Origin) -> None:
-    login.confirm_password(user=alice, password=PASSWORD, origin=origin)
+    sign_in.confirm_password(user=alice, password=PASSWORD, origin=origin)
     with pytest.raises(WrongPassword):
-        login.confirm_password(user=alice, password="wrong", origin=origin)
+        sign_in.confirm_password(user=alice, password="wrong", origin=origin)
 
 
 def test_a_crowd_at_one_network_address_is_stopped(alice: User, origin: Origin, settings: Settings) -> None:
@@ -194,8 +196,8 @@ def test_a_crowd_at_one_network_address_is_stopped(alice: User, origin: Origin, 
     rate_limits.limits.cache_clear()
     try:
         for _ in range(3):
-            login.check(login="alice", password=PASSWORD, origin=origin)
+            sign_in.check(login="alice", password=PASSWORD, origin=origin)
         with pytest.raises(RateLimited):
-            login.check(login="alice", password=PASSWORD, origin=origin)
+            sign_in.check(login="alice", password=PASSWORD, origin=origin)
     finally:
         rate_limits.limits.cache_clear()

@@ -28,11 +28,13 @@ from django.utils.timezone import now
 from post_office.models import PRIORITY, STATUS, Email, Log
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
+from accounts.caller import Device, Origin
+from accounts.lib import jobs
 from accounts.models import User
-from accounts.origin import Device, Origin
-from accounts.services import mail, passwords, worker
-from accounts.services.mail import Message
-from project.embedded import Mail, Valkey, free_ports, received
+from accounts.services.account import passwords
+from accounts.services.mail import mail
+from accounts.services.mail.mail import Message
+from project.devstack.servers import Mail, Valkey, free_ports, received
 from tests.conftest import Mailbox, make_user
 from tests.services.conftest import Mute
 from tests.threads import at_once
@@ -156,7 +158,7 @@ def post_box(settings: Settings) -> Iterator[PostBox]:
 
 @pytest.fixture(autouse=True)
 def _as_after_a_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(worker, "_away_until", 0.0)
+    monkeypatch.setattr(jobs, "_away_until", 0.0)
     yield
     mail.hang_up()
 
@@ -256,7 +258,7 @@ def test_codes_go_before_notices_and_older_before_newer(alice: User, origin: Ori
 
 
 def test_what_django_or_a_library_sends_is_queued_too(db: None, settings: Settings, post_box: PostBox) -> None:
-    settings.EMAIL_BACKEND = "accounts.services.mail.QueueBackend"
+    settings.EMAIL_BACKEND = "accounts.services.mail.mail.QueueBackend"
     assert send_mail("Hello\nworld", "{{ 7|add:7 }} body", None, ["one@example.com"]) == 1
     both = EmailMultiAlternatives("Two", "text", "a@example.com", ["to@example.com"], cc=["cc@example.com"])
     both.attach_alternative("<p>{% now 'Y' %}</p>", "text/html")
@@ -542,7 +544,7 @@ def test_after_its_turn_the_sender_stands_in_line_again(
     for _ in range(3):
         queue()
     told: list[str] = []
-    monkeypatch.setattr(worker, "_ring", lambda task: told.append(task.name))
+    monkeypatch.setattr(jobs, "_ring", lambda task: told.append(task.name))
     monkeypatch.setattr(mail, "TURN", 1e-9)
     with django_capture_on_commit_callbacks(execute=True):
         mail.take_turn()
@@ -800,12 +802,12 @@ def test_the_bell_rings_after_the_commit_and_not_without_one(
     with Valkey(tmp_path / "valkey") as valkey:
         task = bell(valkey.url, settings)
         with django_capture_on_commit_callbacks(execute=True):
-            worker.tell(task)
+            jobs.tell(task)
             assert rung(valkey.url) == 0
         assert rung(valkey.url) == 1
-        assert expiry(valkey.url) - now() < timedelta(seconds=worker.EXPIRES)  # else a day's bells would wait
+        assert expiry(valkey.url) - now() < timedelta(seconds=jobs.EXPIRES)  # else a day's bells would wait
         with django_capture_on_commit_callbacks(execute=True), transaction.atomic():
-            worker.tell(task)
+            jobs.tell(task)
             transaction.set_rollback(True)
         assert rung(valkey.url) == 1
 
@@ -822,18 +824,18 @@ def test_a_broker_that_does_not_answer_costs_no_error_and_little_time(
     with Valkey(tmp_path / "valkey") as valkey, Mute() as mute:
         task = bell(f"redis://127.0.0.1:{mute.port}/0" if how == "mute" else valkey.url, settings)
         if how.startswith("stopped"):
-            worker._ring(task)
+            jobs._ring(task)
             assert rung(valkey.url) == 1
         valkey.stop()
         began = time.perf_counter()
         with caplog.at_level(logging.WARNING), django_capture_on_commit_callbacks(execute=True):
-            worker.tell(task)
+            jobs.tell(task)
         assert time.perf_counter() - began < 0.8
         assert "the sweep will find it" in caplog.text
         # Nobody waits for it again for a while.
         began = time.perf_counter()
         for _ in range(50):
-            worker._ring(task)
+            jobs._ring(task)
         assert time.perf_counter() - began < 0.05
         assert caplog.text.count("the sweep will find it") == 1
 
@@ -843,14 +845,14 @@ def test_a_broker_that_is_back_is_rung_again(
 ) -> None:
     with Valkey(tmp_path / "valkey") as valkey:
         task = bell(valkey.url, settings)
-        worker._ring(task)
+        jobs._ring(task)
         valkey.stop()
-        worker._ring(task)
+        jobs._ring(task)
         valkey.start()
-        worker._ring(task)
+        jobs._ring(task)
         assert rung(valkey.url) == 0  # still pausing; the sweep does its work meanwhile
-        monkeypatch.setattr(worker, "_away_until", 0.0)
-        worker._ring(task)
+        monkeypatch.setattr(jobs, "_away_until", 0.0)
+        jobs._ring(task)
         assert rung(valkey.url) == 1
 
 
@@ -861,7 +863,7 @@ def test_a_queued_mail_rings_the_bell(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(worker, "_ring", lambda task: told.append(task.name))
+    monkeypatch.setattr(jobs, "_ring", lambda task: told.append(task.name))
     with django_capture_on_commit_callbacks(execute=True):
         mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
     assert told == ["accounts.deliver_mail"]

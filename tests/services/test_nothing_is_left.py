@@ -20,24 +20,16 @@ from django.utils.timezone import now
 from post_office.models import Email
 from storages.backends.s3 import S3Storage
 
+from accounts.caller import Device, Origin
 from accounts.errors import AccountError, InvalidCredentials
+from accounts.lib.storage import bucket as bucket_service
 from accounts.models import Budget, Event, Export, Session, Tombstone, User
-from accounts.origin import Device, Origin
-from accounts.services import bucket as bucket_service
-from accounts.services import (
-    deletion,
-    email_addresses,
-    export,
-    login,
-    mail,
-    passwords,
-    picture_uploads,
-    pictures,
-    rate_limits,
-    sessions,
-    sign_in_codes,
-    users,
-)
+from accounts.services.account import deletion, email_addresses, passwords, sign_in_codes, users
+from accounts.services.authentication import sign_in
+from accounts.services.mail import mail
+from accounts.services.profile import export, picture_uploads, pictures
+from accounts.services.security import rate_limits
+from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox, picture, random_ip
 
 NETWORK = f"2001:db8:{random.randrange(0x1000, 0xFFFF):x}:{random.randrange(0x1000, 0xFFFF):x}::77"
@@ -107,11 +99,11 @@ def a_life(mailbox: Mailbox) -> User:
     pictures.replace(user=user, file=io.BytesIO(picture()), origin=HERS)
     upload, _ = picture_uploads.begin(user=user, content_type="image/png", size=9, origin=HERS)
     bucket_service.put(upload.key, b"no upload", content_type="image/png", cache_control="no-store")
-    phone = login.sign_in(login="zenobia", password=PASSWORD, origin=HERS).tokens
+    phone = sign_in.sign_in_app(login="zenobia", password=PASSWORD, origin=HERS).tokens
     sessions.refresh(refresh_token=phone.refresh_token, origin=HERS)
     for name in ("zenobia", "zenobia@example.org"):  # once as herself, once as nobody
         with pytest.raises(InvalidCredentials):
-            login.check(login=name, password="wrong", origin=HERS)
+            sign_in.check(login=name, password="wrong", origin=HERS)
     email_addresses.request_change(user=user, email="palmyra@example.com", password=PASSWORD, origin=HERS)
     email_addresses.confirm_mine(user=user, code=mailbox.code("palmyra@example.com"), origin=HERS)
     passwords.request_reset(login="palmyra@example.com", origin=HERS)

@@ -10,6 +10,7 @@ import pytest
 from django.utils.timezone import now
 from pytest_django import Settings
 
+from accounts.caller import Origin
 from accounts.errors import (
     AccountDisabled,
     InvalidInput,
@@ -21,9 +22,11 @@ from accounts.errors import (
     TooManyPasskeys,
 )
 from accounts.models import Event, Passkey, Session, User
-from accounts.origin import Origin
-from accounts.services import login, passkeys, sessions, tickets, two_step, users
-from accounts.services.sessions import SignedIn
+from accounts.services.account import users
+from accounts.services.authentication import passkeys, sign_in, totp
+from accounts.services.security import tickets
+from accounts.services.sessions import sessions
+from accounts.services.sessions.sessions import SignedIn
 from tests.conftest import Mailbox
 from tests.factors import Device, passkey_on, two_step_on
 from tests.threads import at_once
@@ -41,9 +44,9 @@ def key(alice: User, phone: Session, origin: Origin) -> Device:
     return passkey_on(alice, phone, origin, name="Key", synced=False)
 
 
-def sign_in(device: Device, origin: Origin) -> SignedIn:
+def signed_in(device: Device, origin: Origin) -> SignedIn:
     begun = passkeys.begin_sign_in()
-    return passkeys.sign_in(state=begun.state, credential=device.get(begun.options), origin=origin)
+    return passkeys.sign_in_app(state=begun.state, credential=device.get(begun.options), origin=origin)
 
 
 # --- Signing in ---------------------------------------------------------------------------------------------
@@ -51,7 +54,7 @@ def sign_in(device: Device, origin: Origin) -> SignedIn:
 
 def test_a_passkey_signs_in_and_the_token_says_how(device: Device, key: Device, alice: User, origin: Origin) -> None:
     for one, method in ((device, "swk"), (key, "hwk")):
-        found = sign_in(one, origin)
+        found = signed_in(one, origin)
         assert found.user == alice
         claims = jwt.decode(found.tokens.access_token, options={"verify_signature": False})
         assert claims["amr"] == [method, "mfa"]
@@ -60,26 +63,26 @@ def test_a_passkey_signs_in_and_the_token_says_how(device: Device, key: Device, 
 
 def test_no_second_step_follows(device: Device, alice: User, phone: Session, origin: Origin) -> None:
     two_step_on(alice, phone, origin)
-    assert sign_in(device, origin).user == alice
+    assert signed_in(device, origin).user == alice
 
 
 def test_a_passkey_alone_does_not_ask_passwords_for_more(device: Device, origin: Origin) -> None:
     """Apps that are out there know no second step: it is asked for where somebody turned it on."""
-    login.sign_in(login="alice", password="plum tractor lagoon", origin=origin)
+    sign_in.sign_in_app(login="alice", password="plum tractor lagoon", origin=origin)
 
 
 def test_an_answer_is_good_once(device: Device, origin: Origin) -> None:
     begun = passkeys.begin_sign_in()
     answer = device.get(begun.options)
-    passkeys.sign_in(state=begun.state, credential=answer, origin=origin)
+    passkeys.sign_in_app(state=begun.state, credential=answer, origin=origin)
     with pytest.raises(InvalidTicket):
-        passkeys.sign_in(state=begun.state, credential=answer, origin=origin)
+        passkeys.sign_in_app(state=begun.state, credential=answer, origin=origin)
 
 
 def test_an_answer_to_another_question_is_refused(device: Device, origin: Origin) -> None:
     first, second = passkeys.begin_sign_in(), passkeys.begin_sign_in()
     with pytest.raises(InvalidPasskey):
-        passkeys.sign_in(state=second.state, credential=device.get(first.options), origin=origin)
+        passkeys.sign_in_app(state=second.state, credential=device.get(first.options), origin=origin)
 
 
 @pytest.mark.parametrize(
@@ -89,52 +92,52 @@ def test_an_answer_to_another_question_is_refused(device: Device, origin: Origin
 def test_a_passkey_that_was_used_on_another_site_is_refused(elsewhere: str, device: Device, origin: Origin) -> None:
     device.origin = elsewhere
     with pytest.raises(InvalidPasskey):
-        sign_in(device, origin)
+        signed_in(device, origin)
 
 
 def test_our_android_app_may_use_it(device: Device, origin: Origin, settings: Settings) -> None:
     settings.ANDROID_APPS = ["com.example.app=" + ":".join(["AB"] * 32)]
     device.origin = "android:apk-key-hash:q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s"
-    sign_in(device, origin)
+    signed_in(device, origin)
 
 
 def test_who_holds_the_device_must_have_been_checked(device: Device, origin: Origin) -> None:
     device.verifies = False
     with pytest.raises(InvalidPasskey):
-        sign_in(device, origin)
+        signed_in(device, origin)
 
 
 def test_a_removed_passkey_signs_nobody_in(device: Device, alice: User, phone: Session, origin: Origin) -> None:
     passkeys.remove(user=alice, session=phone, passkey_id=Passkey.objects.get().id, origin=origin)
     with pytest.raises(InvalidPasskey):
-        sign_in(device, origin)
+        signed_in(device, origin)
 
 
 def test_a_signature_of_another_key_is_refused(device: Device, origin: Origin) -> None:
     other = Device()
     other.id, other.user = device.id, device.user
     with pytest.raises(InvalidPasskey):
-        sign_in(other, origin)
+        signed_in(other, origin)
 
 
 def test_a_passkey_names_its_own_user_only(device: Device, bob: User, origin: Origin) -> None:
     device.user = bob.id.bytes
     with pytest.raises(InvalidPasskey):
-        sign_in(device, origin)
+        signed_in(device, origin)
 
 
 def test_a_copied_security_key_is_refused_and_the_owner_can_see_it(key: Device, alice: User, origin: Origin) -> None:
-    sign_in(key, origin)
+    signed_in(key, origin)
     key.counter -= 1  # the copy does not know of the last use
     with pytest.raises(InvalidPasskey):
-        sign_in(key, origin)
+        signed_in(key, origin)
     assert Event.objects.filter(user=alice, kind="passkey.refused").count() == 1
 
 
 def test_a_disabled_account_is_told_so(device: Device, alice: User, origin: Origin) -> None:
     users.set_active(user=alice, active=False, origin=origin)
     with pytest.raises(AccountDisabled):
-        sign_in(device, origin)
+        signed_in(device, origin)
     assert Event.objects.filter(user=alice, kind="login.refused").exists()
 
 
@@ -143,7 +146,7 @@ def test_a_question_is_open_for_half_an_hour(device: Device, origin: Origin, mon
     later = now() + timedelta(minutes=30, seconds=1)
     monkeypatch.setattr(tickets, "now", lambda: later)
     with pytest.raises(InvalidTicket):
-        passkeys.sign_in(state=begun.state, credential=device.get(begun.options), origin=origin)
+        passkeys.sign_in_app(state=begun.state, credential=device.get(begun.options), origin=origin)
 
 
 def broken() -> dict[str, Any]:
@@ -163,7 +166,7 @@ def test_whatever_a_device_sends_is_refused_in_the_agreed_way(name: str, device:
         pytest.skip("optional in WebAuthn")
     inside[part] = value
     with pytest.raises(InvalidPasskey):
-        passkeys.sign_in(state=begun.state, credential=answer, origin=origin)
+        passkeys.sign_in_app(state=begun.state, credential=answer, origin=origin)
     assert Session.objects.count() == 1
 
 
@@ -171,7 +174,7 @@ def test_whatever_a_device_sends_is_refused_in_the_agreed_way(name: str, device:
 def test_of_many_uses_of_one_answer_at_once_one_signs_in(device: Device, origin: Origin) -> None:
     begun = passkeys.begin_sign_in()
     answer = device.get(begun.options)
-    found = at_once(4, lambda: passkeys.sign_in(state=begun.state, credential=copy.deepcopy(answer), origin=origin))
+    found = at_once(4, lambda: passkeys.sign_in_app(state=begun.state, credential=copy.deepcopy(answer), origin=origin))
     assert sum(isinstance(item, SignedIn) for item in found) == 1, found
 
 
@@ -256,12 +259,12 @@ def test_signing_with_a_passkey_counts_as_recent(
         passkeys.reauthenticate(
             user=alice, session=phone, state=begun.state, credential=bobs.get(begun.options), origin=origin
         )
-    assert not login.is_recent(phone)
+    assert not sign_in.is_recent(phone)
     begun = passkeys.begin_sign_in()
     passkeys.reauthenticate(
         user=alice, session=phone, state=begun.state, credential=device.get(begun.options), origin=origin
     )
-    assert login.is_recent(phone)
+    assert sign_in.is_recent(phone)
 
 
 def test_an_account_has_twenty_at_most(alice: User, phone: Session, origin: Origin) -> None:
@@ -325,9 +328,9 @@ def test_the_last_way_in_stays(device: Device, key: Device, alice: User, phone: 
 def test_what_somebody_has_set_up_is_told(
     device: Device, key: Device, alice: User, phone: Session, origin: Origin
 ) -> None:
-    assert two_step.of(alice).two_step_since is None
+    assert totp.of(alice).two_step_since is None
     two_step_on(alice, phone, origin)
-    found = two_step.of(alice)
+    found = totp.of(alice)
     assert [one.name for one in found.passkeys] == ["Ada's iPhone", "Key"]
     assert found.recovery_codes_left == 10
     assert found.two_step_since is not None

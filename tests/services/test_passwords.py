@@ -5,6 +5,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import DjangoAssertNumQueries, Settings
 
+from accounts.caller import Origin
 from accounts.errors import (
     InvalidCode,
     InvalidCredentials,
@@ -14,10 +15,12 @@ from accounts.errors import (
     SessionRevoked,
     WrongPassword,
 )
+from accounts.lib import sealing
 from accounts.models import Challenge, DiscardedPicture, Event, Passkey, Session, TwoStep, User
-from accounts.origin import Origin
-from accounts.services import email_addresses, login, passwords, sealing, sessions, two_step, users
-from accounts.services.two_step import Factors
+from accounts.services.account import email_addresses, passwords, users
+from accounts.services.authentication import sign_in, totp
+from accounts.services.authentication.totp import Factors
+from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox, make_user, picture, random_ip
 from tests.threads import at_once
 
@@ -50,16 +53,16 @@ def test_change_ends_every_other_session_voids_open_codes_and_tells_the_owner(
     assert Event.objects.filter(user=alice, kind="password.changed").count() == 1
     with pytest.raises(InvalidCode):
         reset("alice", code, origin)
-    assert login.check(login="alice", password=NEW, origin=origin) == alice
+    assert sign_in.check(login="alice", password=NEW, origin=origin) == alice
     with pytest.raises(InvalidCredentials):
-        login.check(login="alice", password=PASSWORD, origin=origin)
+        sign_in.check(login="alice", password=PASSWORD, origin=origin)
 
 
 def test_change_refuses_a_wrong_current_password_and_names_the_field(alice: User, origin: Origin) -> None:
     with pytest.raises(WrongPassword) as refused:
         passwords.change(user=alice, current_password="wrong", new_password=NEW, keep=None, origin=origin)
     assert refused.value.field == "current_password"
-    assert login.check(login="alice", password=PASSWORD, origin=origin) == alice
+    assert sign_in.check(login="alice", password=PASSWORD, origin=origin) == alice
 
 
 def test_an_operators_change_ends_every_session_and_tells_the_owner(
@@ -71,7 +74,7 @@ def test_an_operators_change_ends_every_session_and_tells_the_owner(
     call_command("changepassword", "bob", stdout=io.StringIO())
     assert sessions.of(bob) == []
     assert "operator" in mailbox.last("bob@example.com").message
-    assert login.check(login="bob", password=NEW, origin=origin) == bob
+    assert sign_in.check(login="bob", password=NEW, origin=origin) == bob
 
 
 @pytest.mark.parametrize(("name", "password"), [("nobody", NEW), ("bob", "short")])
@@ -81,7 +84,7 @@ def test_an_operator_is_refused_a_bad_password_and_an_unknown_name(
     monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", password)
     with pytest.raises(CommandError):
         call_command("changepassword", name)
-    assert login.check(login="bob", password=PASSWORD, origin=origin) == bob
+    assert sign_in.check(login="bob", password=PASSWORD, origin=origin) == bob
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,7 @@ def test_change_refuses_a_bad_new_one(password: str, code: str, alice: User, ori
     with pytest.raises(InvalidInput) as refused:
         passwords.change(user=alice, current_password=PASSWORD, new_password=password, keep=None, origin=origin)
     assert [(error.field, error.code) for error in refused.value.errors] == [("new_password", code)]
-    assert login.check(login="alice", password=PASSWORD, origin=origin) == alice
+    assert sign_in.check(login="alice", password=PASSWORD, origin=origin) == alice
 
 
 @pytest.mark.parametrize("password", ["twelve chars", "x" * 127 + "y", "ключ от квартиры", "🐎🔋📎🎈" * 3])
@@ -117,7 +120,7 @@ def test_the_mail_has_a_code_and_a_link_and_the_code_resets(alice: User, origin:
     assert str(origin.ip) in mailbox.last().message
     assert reset("alice", f"{code[:4]}-{code[4:]}", origin) == alice
     assert sessions.of(alice) == []
-    assert login.check(login="alice", password=NEW, origin=origin) == alice
+    assert sign_in.check(login="alice", password=NEW, origin=origin) == alice
     assert Event.objects.filter(user=alice, kind="password.reset").count() == 1
 
 
@@ -318,7 +321,7 @@ def test_what_was_mailed_to_an_earlier_address_resets_nothing(
         reset("carol", mailbox.code(), origin)
     with pytest.raises(InvalidKey):
         passwords.reset_by_key(key=mailbox.key(), new_password=NEW, origin=origin)
-    assert login.find("carol") == carol
+    assert sign_in.find("carol") == carol
     assert User.objects.get(id=carol.id).password == carol.password
 
 
@@ -349,15 +352,15 @@ def test_the_owner_of_the_address_gets_the_squatters_account_whole(origin: Origi
     assert (user.first_name, user.last_name, user.gender, user.picture) == ("", "", "unspecified", "")
     assert DiscardedPicture.objects.filter(key=old_key).exists()
     assert not user.sessions.exists()
-    assert two_step.of(user) == Factors(None, 0, [])
+    assert totp.of(user) == Factors(None, 0, [])
     with pytest.raises(SessionRevoked):
         sessions.refresh(refresh_token=squatter.tokens.refresh_token, origin=origin)
     with pytest.raises(InvalidCredentials):
-        login.check(login="owner1", password=PASSWORD, origin=origin)
+        sign_in.check(login="owner1", password=PASSWORD, origin=origin)
     with pytest.raises(InvalidKey):
         email_addresses.confirm_by_key(key=waiting, origin=origin)
     assert Event.objects.filter(user=user, kind="user.handed_over").count() == 1
-    assert login.check(login="owner@example.com", password=NEW, origin=origin) == user
+    assert sign_in.check(login="owner@example.com", password=NEW, origin=origin) == user
 
 
 def test_an_owner_who_signs_up_afresh_never_touches_the_squatters_account(
@@ -369,8 +372,8 @@ def test_an_owner_who_signs_up_afresh_never_touches_the_squatters_account(
     email_addresses.confirm_mine(user=owner, code=mailbox.code("owner@example.com"), origin=elsewhere)
     squatter.refresh_from_db()
     assert (squatter.email, squatter.username, squatter.email_verified) == ("", "squatter", False)
-    assert login.check(login="owner@example.com", password=NEW, origin=elsewhere) == owner
-    assert login.check(login="squatter", password=PASSWORD, origin=origin) == squatter
+    assert sign_in.check(login="owner@example.com", password=NEW, origin=elsewhere) == owner
+    assert sign_in.check(login="squatter", password=PASSWORD, origin=origin) == squatter
 
 
 def test_a_reset_of_a_proved_account_keeps_names_and_picture(alice: User, origin: Origin, mailbox: Mailbox) -> None:

@@ -18,6 +18,7 @@ from django.utils.timezone import now
 from PIL import Image
 from pytest_django import Settings
 
+from accounts.caller import Origin
 from accounts.errors import (
     InvalidInput,
     InvalidPicture,
@@ -27,10 +28,11 @@ from accounts.errors import (
     UploadMissing,
     UploadNotFound,
 )
+from accounts.lib.storage import bucket
+from accounts.lib.storage.bucket import Form
 from accounts.models import DiscardedPicture, Event, PictureUpload, User
-from accounts.origin import Origin
-from accounts.services import bucket, deletion, picture_uploads, pictures, users
-from accounts.services.bucket import Form
+from accounts.services.account import deletion, users
+from accounts.services.profile import picture_uploads, pictures
 from tests.conftest import make_user, picture, random_ip
 from tests.services.test_pictures import down
 from tests.threads import at_once, each_at_once

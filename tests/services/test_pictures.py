@@ -29,6 +29,7 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from pytest_django import Settings
 
+from accounts.caller import Origin
 from accounts.errors import (
     InvalidPicture,
     Overloaded,
@@ -37,9 +38,13 @@ from accounts.errors import (
     SessionRevoked,
     StorageUnavailable,
 )
+from accounts.lib.images import decoding
+from accounts.lib.storage import bucket
 from accounts.models import DiscardedPicture, Event, Session, User
-from accounts.origin import Origin
-from accounts.services import bucket, decoding, deletion, passwords, pictures, rate_limits, sessions, users
+from accounts.services.account import deletion, passwords, users
+from accounts.services.profile import pictures
+from accounts.services.security import rate_limits
+from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, make_user, picture, random_ip
 from tests.threads import at_once
 

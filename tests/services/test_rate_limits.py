@@ -14,12 +14,12 @@ from django.db import transaction
 from django.utils.timezone import now
 from pytest_django import Settings
 
+from accounts.caller import Origin
 from accounts.errors import RateLimited
 from accounts.models import Budget, User
-from accounts.origin import Origin
-from accounts.services import rate_limits
-from accounts.services.rate_limits import DEFAULTS, Limit, Spent
-from project.embedded import Valkey
+from accounts.services.security import rate_limits
+from accounts.services.security.rate_limits import DEFAULTS, Limit, Spent
+from project.devstack.servers import Valkey
 from tests.conftest import random_ip
 from tests.services.conftest import Mute
 from tests.threads import at_once
@@ -201,7 +201,7 @@ def test_while_valkey_is_stopped_this_process_counts_and_afterwards_valkey_again
             assert tries(ip) == 3  # it begins anew: coarser, never an error
         assert time.perf_counter() - began < 0.5
         assert [record.name for record in caplog.records] == [
-            "accounts.services.rate_limits"
+            "accounts.services.security.rate_limits"
         ]  # said once, not six times
         assert ip not in caplog.text
         valkey.start()

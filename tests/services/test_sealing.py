@@ -3,7 +3,7 @@
 import pytest
 from pytest_django import Settings
 
-from accounts.services import sealing
+from accounts.lib import sealing
 
 OTHER = "another secret of at least fifty characters, they say"
 

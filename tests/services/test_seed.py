@@ -7,10 +7,12 @@ import pytest
 from django.core.files.storage import storages
 from django.core.management import call_command
 
+from accounts.caller import Origin
 from accounts.management.commands import seed
 from accounts.models import DiscardedPicture, User
-from accounts.origin import Origin
-from accounts.services import identifiers, login, pictures
+from accounts.services.authentication import sign_in
+from accounts.services.credentials import identifiers
+from accounts.services.profile import pictures
 
 pytestmark = pytest.mark.django_db
 
@@ -27,9 +29,9 @@ def test_seeds_alice_bob_and_as_many_others_as_asked_for_and_says_the_password(o
     assert "3/3" in out
     for name, staff in (("alice", True), ("bob", False)):
         assert name in out
-        user = login.check(login=name, password=seed.PASSWORD, origin=origin)
+        user = sign_in.check(login=name, password=seed.PASSWORD, origin=origin)
         assert (user.is_staff, user.is_superuser, user.email_verified) == (staff, staff, True)
-        assert login.check(login=f"{name}@example.com", password=seed.PASSWORD, origin=origin) == user
+        assert sign_in.check(login=f"{name}@example.com", password=seed.PASSWORD, origin=origin) == user
     assert seed.PASSWORD in out
 
 

@@ -8,11 +8,11 @@ from django.contrib.sessions.models import Session as BrowserSession
 from django.utils.timezone import now
 from pytest_django import Settings
 
+from accounts.caller import Origin
 from accounts.errors import RefreshExpired, RefreshReused, SessionNotFound, SessionRevoked
 from accounts.models import Event, Session, User
-from accounts.origin import Origin
-from accounts.services import access_tokens, sessions
-from accounts.services.sessions import Tokens
+from accounts.services.sessions import access_tokens, sessions
+from accounts.services.sessions.sessions import Tokens
 from tests.conftest import Mailbox
 from tests.threads import at_once
 

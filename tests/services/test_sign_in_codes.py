@@ -5,10 +5,11 @@ import pytest
 from django.utils.timezone import now
 from pytest_django import DjangoAssertNumQueries, Settings
 
+from accounts.caller import Origin
 from accounts.errors import AccountDisabled, CodeSignInClosed, InvalidCode, RateLimited
 from accounts.models import Challenge, Event, User
-from accounts.origin import Origin
-from accounts.services import passwords, sessions, sign_in_codes, users
+from accounts.services.account import passwords, sign_in_codes, users
+from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox
 from tests.threads import at_once
 
@@ -22,14 +23,14 @@ def ask(login: str, origin: Origin) -> None:
 def test_the_code_signs_in_once_and_says_how(name: str, alice: User, origin: Origin, mailbox: Mailbox) -> None:
     ask(name, origin)
     code = mailbox.code("alice@example.com")
-    found = sign_in_codes.sign_in(login=name, code=f"{code[:4]}-{code[4:]}", origin=origin)
+    found = sign_in_codes.sign_in_app(login=name, code=f"{code[:4]}-{code[4:]}", origin=origin)
     assert found.user == alice
     claims = jwt.decode(found.tokens.access_token, options={"verify_signature": False})
     assert claims["amr"] == ["otp"]
     refreshed = sessions.refresh(refresh_token=found.tokens.refresh_token, origin=origin)
     assert jwt.decode(refreshed.access_token, options={"verify_signature": False})["amr"] == ["otp"]
     with pytest.raises(InvalidCode):
-        sign_in_codes.sign_in(login=name, code=code, origin=origin)
+        sign_in_codes.sign_in_app(login=name, code=code, origin=origin)
     assert Event.objects.filter(user=alice, kind="login.code_requested").count() == 1
 
 

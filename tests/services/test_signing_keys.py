@@ -17,10 +17,11 @@ from jwt.algorithms import ECAlgorithm
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.errors import InvalidToken
+from accounts.lib import sealing
 from accounts.models import Session, SigningKey
-from accounts.services import access_tokens, sealing, sessions, signing_keys
-from accounts.services.sessions import Tokens
-from accounts.services.signing_keys import Ring
+from accounts.services.sessions import access_tokens, sessions, signing_keys
+from accounts.services.sessions.sessions import Tokens
+from accounts.services.sessions.signing_keys import Ring
 from tests.threads import at_once, each_at_once
 
 pytestmark = pytest.mark.django_db

@@ -9,22 +9,27 @@ from django.contrib.auth.models import Permission
 from django.utils.timezone import now
 from pytest_django import Settings
 
+from accounts.caller import Device, Origin
 from accounts.errors import AccountDisabled, AccountError, InvalidCredentials, LastSuperuser, NotAllowed, OwnAccount
 from accounts.models import Challenge, Event, Passkey, Session, User
-from accounts.origin import Device, Origin
-from accounts.services import audit, deletion, export, login, passwords, sessions, staff, two_step, users
+from accounts.services.account import deletion, passwords, users
+from accounts.services.authentication import sign_in, totp
+from accounts.services.profile import export
+from accounts.services.security import audit
+from accounts.services.sessions import sessions
+from accounts.services.staff import actions
 from tests.conftest import PASSWORD, Mailbox, make_user
 from tests.factors import passkey_on, two_step_on
 from tests.threads import each_at_once
 
 RULES = [
-    staff.disable,
-    staff.enable,
-    staff.revoke_password,
-    staff.end_sessions,
-    staff.resend_confirmation,
-    staff.call_off_deletion,
-    staff.remove_second_factors,
+    actions.disable,
+    actions.enable,
+    actions.revoke_password,
+    actions.end_sessions,
+    actions.resend_confirmation,
+    actions.call_off_deletion,
+    actions.remove_second_factors,
 ]
 every = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 Rule = Callable[..., None]
@@ -103,7 +108,7 @@ def test_the_one_right_is_enough_for_people_and_not_for_staff(
 
 
 @pytest.mark.parametrize(
-    "rule", [staff.disable, staff.revoke_password, staff.remove_second_factors], ids=lambda rule: rule.__name__
+    "rule", [actions.disable, actions.revoke_password, actions.remove_second_factors], ids=lambda rule: rule.__name__
 )
 def test_nobody_locks_themselves_out(rule: Rule, alice: User, origin: Origin) -> None:
     before = snapshot(alice)
@@ -117,10 +122,10 @@ def test_the_last_with_every_right_stays(alice: User, origin: Origin) -> None:
     root = make_user("root", is_staff=True, is_superuser=True)
     User.objects.filter(id=alice.id).update(deletes_at=now())
     with pytest.raises(LastSuperuser):
-        staff.disable(staff=alice, user=root, origin=origin)
+        actions.disable(staff=alice, user=root, origin=origin)
     assert User.objects.get(id=root.id).is_active
     User.objects.filter(id=alice.id).update(deletes_at=None)
-    staff.disable(staff=alice, user=root, origin=origin)
+    actions.disable(staff=alice, user=root, origin=origin)
     assert not User.objects.get(id=root.id).is_active
 
 
@@ -130,7 +135,7 @@ def test_two_who_switch_each_other_off_at_once_do_not_both_succeed(origin: Origi
 
     def switch_off(pair: tuple[User, User]) -> str:
         try:
-            staff.disable(staff=pair[0], user=pair[1], origin=origin)
+            actions.disable(staff=pair[0], user=pair[1], origin=origin)
         except AccountError as error:
             return error.code
         return "done"
@@ -147,14 +152,14 @@ def test_an_account_that_is_switched_off_is_signed_out_and_comes_back(
     alice: User, bob: User, bobs_phone: Session, origin: Origin
 ) -> None:
     for _twice in range(2):
-        staff.disable(staff=alice, user=bob, origin=origin)
+        actions.disable(staff=alice, user=bob, origin=origin)
     assert sessions.of(bob) == []
     with pytest.raises(AccountDisabled):
-        login.check(login="bob", password=PASSWORD, origin=origin)
+        sign_in.check(login="bob", password=PASSWORD, origin=origin)
     assert kinds(bob) == ["session.started", "session.others_ended", "user.disabled", "login.refused"]
     for _twice in range(2):
-        staff.enable(staff=alice, user=bob, origin=origin)
-    assert login.check(login="bob", password=PASSWORD, origin=origin) == bob
+        actions.enable(staff=alice, user=bob, origin=origin)
+    assert sign_in.check(login="bob", password=PASSWORD, origin=origin) == bob
     assert kinds(bob)[4:] == ["user.enabled"]
 
 
@@ -164,11 +169,11 @@ def test_a_new_password_is_forced_by_a_mail_and_the_old_one_is_as_wrong_as_any(
     passwords.request_reset(login="bob", origin=origin)
     passwords.answer_requests()
     earlier = mailbox.key("bob@example.com")
-    staff.revoke_password(staff=alice, user=bob, origin=origin)
+    actions.revoke_password(staff=alice, user=bob, origin=origin)
     assert sessions.of(bob) == []
     for wrong in (PASSWORD, "another wrong one", ""):
         with pytest.raises(InvalidCredentials) as refusal:
-            login.check(login="bob", password=wrong, origin=origin)
+            sign_in.check(login="bob", password=wrong, origin=origin)
         assert refusal.value.reason == "wrong password"
     assert kinds(bob)[-5:] == ["session.others_ended", "password.revoked", *["login.failed"] * 3]
     with pytest.raises(AccountError):
@@ -177,14 +182,14 @@ def test_a_new_password_is_forced_by_a_mail_and_the_old_one_is_as_wrong_as_any(
     assert "The people who run" in mail.message
     code = mailbox.code("bob@example.com")
     passwords.reset_by_code(login="bob", code=code, new_password="third lagoon tractor", origin=origin)
-    assert login.check(login="bob", password="third lagoon tractor", origin=origin) == bob
+    assert sign_in.check(login="bob", password="third lagoon tractor", origin=origin) == bob
 
 
 def test_a_new_password_can_be_forced_where_no_mail_can_go(
     alice: User, bob: User, origin: Origin, mailbox: Mailbox
 ) -> None:
     User.objects.filter(id=bob.id).update(email="", email_verified=False)
-    staff.revoke_password(staff=alice, user=bob, origin=origin)
+    actions.revoke_password(staff=alice, user=bob, origin=origin)
     assert not User.objects.get(id=bob.id).has_usable_password()
     assert mailbox.all() == []
 
@@ -192,27 +197,27 @@ def test_a_new_password_can_be_forced_where_no_mail_can_go(
 def test_every_device_is_signed_out_and_the_password_stays(
     alice: User, bob: User, bobs_phone: Session, phone: Session, origin: Origin
 ) -> None:
-    staff.end_sessions(staff=alice, user=bob, origin=origin)
+    actions.end_sessions(staff=alice, user=bob, origin=origin)
     assert sessions.of(bob) == []
     assert sessions.of(alice) == [phone]
     assert kinds(bob)[-1] == "session.others_ended"
-    assert login.check(login="bob", password=PASSWORD, origin=origin) == bob
+    assert sign_in.check(login="bob", password=PASSWORD, origin=origin) == bob
 
 
 def test_staff_may_sign_themselves_out_everywhere(alice: User, phone: Session, origin: Origin) -> None:
-    staff.end_sessions(staff=alice, user=alice, origin=origin)
+    actions.end_sessions(staff=alice, user=alice, origin=origin)
     assert sessions.of(alice) == []
 
 
 def test_the_confirmation_is_mailed_again_to_who_waits_for_it_and_to_nobody_else(
     alice: User, bob: User, carol: User, origin: Origin, mailbox: Mailbox
 ) -> None:
-    staff.resend_confirmation(staff=alice, user=carol, origin=origin)
+    actions.resend_confirmation(staff=alice, user=carol, origin=origin)
     assert kinds(carol) == ["email.confirmation_resent"]
     [mail] = mailbox.all()
     assert mail.to == ["carol@example.com"]
     assert Challenge.objects.get().user == carol
-    staff.resend_confirmation(staff=alice, user=bob, origin=origin)
+    actions.resend_confirmation(staff=alice, user=bob, origin=origin)
     assert (kinds(bob), len(mailbox.all())) == ([], 1)
 
 
@@ -221,7 +226,7 @@ def test_a_deletion_is_called_off_and_the_owner_is_told(
 ) -> None:
     deletion.request(user=bob, session=bobs_phone, password=PASSWORD, origin=origin)
     for _twice in range(2):
-        staff.call_off_deletion(staff=alice, user=bob, origin=origin)
+        actions.call_off_deletion(staff=alice, user=bob, origin=origin)
     assert User.objects.get(id=bob.id).deletes_at is None
     assert kinds(bob)[-2:] == ["user.deletion_planned", "user.deletion_cancelled"]
     assert "is not deleted" in mailbox.last("bob@example.com").message
@@ -233,10 +238,10 @@ def test_lost_second_factors_are_removed_and_the_owner_is_told_of_each(
     passkey_on(bob, bobs_phone, origin)
     two_step_on(bob, bobs_phone, origin)
     before = len(mailbox.all(bob.email))
-    staff.remove_second_factors(staff=alice, user=bob, origin=origin)
-    assert two_step.of(bob) == two_step.Factors(None, 0, [])
+    actions.remove_second_factors(staff=alice, user=bob, origin=origin)
+    assert totp.of(bob) == totp.Factors(None, 0, [])
     assert len(mailbox.all(bob.email)) == before + 2
-    login.sign_in(login="bob", password=PASSWORD, origin=origin)
+    sign_in.sign_in_app(login="bob", password=PASSWORD, origin=origin)
 
 
 # --- What both logs say -------------------------------------------------------------------------------------
@@ -247,7 +252,7 @@ def test_the_owner_reads_that_staff_did_it_and_operators_who(
     rule: Rule, alice: User, carol: User, origin: Origin, settings: Settings, mailbox: Mailbox
 ) -> None:
     prepare(carol)
-    if rule is staff.enable:
+    if rule is actions.enable:
         users.set_active(user=carol, active=False, origin=origin)
         Event.objects.all().delete()
     rule(staff=alice, user=carol, origin=origin)
@@ -277,5 +282,5 @@ def test_what_fails_stands_in_neither_log(
     monkeypatch.setattr(LogEntry.objects, "create", fail)
     before = snapshot(bob)
     with pytest.raises(RuntimeError):
-        staff.revoke_password(staff=alice, user=bob, origin=origin)
+        actions.revoke_password(staff=alice, user=bob, origin=origin)
     assert snapshot(bob) == before

@@ -5,11 +5,12 @@ from datetime import timedelta
 import pytest
 from django.utils.timezone import now
 
+from accounts.caller import Origin
 from accounts.errors import DirectoryClosed
 from accounts.models import Event, Gender, Session, TwoStep, User
-from accounts.origin import Origin
-from accounts.services import sessions, statistics
-from accounts.services.statistics import Figures
+from accounts.services.sessions import sessions
+from accounts.services.staff import statistics
+from accounts.services.staff.statistics import Figures
 from tests.conftest import make_user
 
 

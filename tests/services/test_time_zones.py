@@ -7,11 +7,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone, translation
 from pytest_django import Settings
 
+from accounts.caller import Origin
 from accounts.errors import InvalidInput
 from accounts.models import Event, User
-from accounts.origin import Origin
-from accounts.services import mail, passwords, time_zones, users
-from accounts.services.mail import Message
+from accounts.services.account import passwords, users
+from accounts.services.credentials import time_zones
+from accounts.services.mail import mail
+from accounts.services.mail.mail import Message
 from project import env
 from tests.conftest import PASSWORD, Mailbox
 

@@ -10,7 +10,7 @@ from django.db import Error
 from pytest_django import Settings
 
 from accounts.models import ApiUse
-from accounts.services import usage
+from accounts.services.staff import usage
 from tests.conftest import Api
 
 

@@ -7,10 +7,10 @@ from django.utils import timezone
 from django.utils.timezone import now
 from pytest_django import Settings
 
+from accounts.caller import Origin
 from accounts.errors import RateLimited, UsernameChangeLimited, UsernameTaken
 from accounts.models import Budget, Event, RestingUsername, User
-from accounts.origin import Origin
-from accounts.services import deletion, passwords, users
+from accounts.services.account import deletion, passwords, users
 from tests.conftest import PASSWORD, Mailbox
 from tests.threads import each_at_once
 

@@ -12,6 +12,7 @@ from django.utils.timezone import now
 from post_office.models import Email
 from pytest_django import Settings
 
+from accounts.caller import Origin
 from accounts.errors import (
     InvalidInput,
     InvalidPicture,
@@ -22,8 +23,11 @@ from accounts.errors import (
     UsernameTaken,
 )
 from accounts.models import Budget, Challenge, DiscardedPicture, Event, Session, User
-from accounts.origin import Origin
-from accounts.services import email_addresses, hashing, login, rate_limits, sessions, users
+from accounts.services.account import email_addresses, users
+from accounts.services.authentication import sign_in
+from accounts.services.credentials import hashing
+from accounts.services.security import rate_limits
+from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox, make_user, picture, random_ip
 from tests.threads import each_at_once
 
@@ -423,7 +427,7 @@ def test_switching_an_account_off_ends_its_sessions_and_no_others(
     assert User.objects.get(id=alice.id).is_active
     assert sessions.of(alice) == []
     assert Event.objects.filter(user=alice, kind="user.enabled").count() == 1
-    assert login.check(login="alice", password=PASSWORD, origin=origin) == alice
+    assert sign_in.check(login="alice", password=PASSWORD, origin=origin) == alice
 
 
 # --- Removing -----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from project.embedded import BASE, Valkey, answers, free_ports
+from project.devstack.servers import BASE, Valkey, answers, free_ports
 
 pytestmark = pytest.mark.smoke
 

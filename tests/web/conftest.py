@@ -9,7 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from accounts.models import User
-from accounts.services import rate_limits
+from accounts.services.security import rate_limits
 from tests.conftest import PASSWORD, picture, random_ip
 
 NEW = "another lagoon tractor"

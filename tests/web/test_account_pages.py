@@ -13,9 +13,9 @@ from django.utils import timezone
 from django.utils.timezone import now
 from post_office.models import STATUS, Email, RecipientDeliveryStatus
 
+from accounts.caller import Origin
 from accounts.models import Event, MailOutage, Session, User
-from accounts.origin import Origin
-from accounts.services import sessions
+from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Api, Mailbox, picture
 from tests.web.conftest import refused, signed_in, sound, upload
 

@@ -1,8 +1,8 @@
 from django.test import Client
 
+from accounts.caller import Origin
 from accounts.models import User
-from accounts.origin import Origin
-from accounts.services import audit
+from accounts.services.security import audit
 
 
 def test_the_page_shows_what_happened_and_marks_what_stands_out(alices_page: Client, alice: User, bob: User) -> None:

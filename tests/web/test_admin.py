@@ -11,10 +11,11 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from post_office.models import Email
 
-from accounts.admin import AT_ONCE, DEEDS
+from accounts.caller import Device, Origin
 from accounts.models import Event, Session, User, uuid7
-from accounts.origin import Device, Origin
-from accounts.services import passwords, sessions
+from accounts.pages.staff.admin import AT_ONCE, DEEDS
+from accounts.services.account import passwords
+from accounts.services.sessions import sessions
 from tests.conftest import make_user, picture
 from tests.web.conftest import signed_in, sound, upload, words
 

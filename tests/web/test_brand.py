@@ -7,8 +7,8 @@ import pytest
 from django.template.loader import render_to_string
 from django.test import Client
 
-from accounts import brand
-from accounts.http import PageMiddleware
+from accounts.lib import brand
+from accounts.pages.middleware import PageMiddleware
 from tests.conftest import Api
 from tests.web.conftest import sound, words
 

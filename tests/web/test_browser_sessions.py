@@ -7,7 +7,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import User
-from accounts.services import hashing
+from accounts.services.credentials import hashing
 from tests.conftest import PASSWORD
 from tests.web.conftest import signed_in
 

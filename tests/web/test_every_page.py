@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import User
-from accounts.urls import urlpatterns
+from accounts.pages.urls import urlpatterns
 from tests.conftest import Api
 from tests.web.conftest import sound
 
@@ -179,7 +179,7 @@ def test_a_page_that_is_not_there(page: Client, alices_page: Client) -> None:
 def test_a_page_that_fails_says_so_and_tells_nothing(page: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     from django.conf import settings
 
-    monkeypatch.setitem(settings.ACCOUNT_FORMS, "login", "accounts.forms.NothingNobodyForesaw")
+    monkeypatch.setitem(settings.ACCOUNT_FORMS, "login", "accounts.pages.forms.NothingNobodyForesaw")
     page.raise_request_exception = False
     html = sound(page.get("/account/login/"), 500)
     assert "NobodyForesaw" not in html

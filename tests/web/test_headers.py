@@ -13,6 +13,7 @@ from django.utils.regex_helper import normalize
 from pytest_django import Settings
 
 from accounts.models import User
+from accounts.services.authentication import sign_in
 from project.wsgi import API_PREFIXES
 from tests.conftest import Api
 from tests.test_architecture import routes
@@ -114,13 +115,11 @@ def test_a_form_that_was_open_too_long_has_them(alice: User) -> None:
 def test_a_failure_of_ours_has_them(page: Client, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     from django.conf import settings
 
-    from accounts.services import login
-
     def fail(**_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setitem(settings.ACCOUNT_FORMS, "login", "accounts.forms.NothingNobodyForesaw")
-    monkeypatch.setattr(login, "sign_in", fail)
+    monkeypatch.setitem(settings.ACCOUNT_FORMS, "login", "accounts.pages.forms.NothingNobodyForesaw")
+    monkeypatch.setattr(sign_in, "sign_in_app", fail)
     page.raise_request_exception = False
     answer = page.get("/account/login/", secure=True)
     assert answer.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
@@ -140,8 +139,8 @@ def test_a_body_of_unknown_length_has_them(api: Api) -> None:
 
 def test_a_key_from_a_mail_stands_in_no_address_for_long(page: Client, alice: User, mailbox: Any) -> None:
     """The link leads to a page with a plain address at once, so no other request names the key."""
-    from accounts.origin import Origin
-    from accounts.services import passwords
+    from accounts.caller import Origin
+    from accounts.services.account import passwords
 
     passwords.request_reset(login="alice", origin=Origin(ip=None))
     passwords.answer_requests()

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import Event, User
-from accounts.services import audit
+from accounts.services.security import audit
 from tests.conftest import PASSWORD, Mailbox
 from tests.web.conftest import sound, words
 from tests.web.test_every_page import MEMBER, VISITOR

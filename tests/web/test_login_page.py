@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from accounts.models import Session, User
-from accounts.services import hashing
+from accounts.services.credentials import hashing
 from tests.conftest import PASSWORD
 from tests.web.conftest import refused, signed_in, sound
 

@@ -18,8 +18,8 @@ from django.urls import clear_url_caches, include, path
 from post_office.models import PRIORITY, STATUS, Email, Log
 from pytest_django import Settings
 
-from accounts.services import mail
-from project.embedded import BASE
+from accounts.services.mail import mail
+from project.devstack.servers import BASE
 
 SECRET = "hook:plum-tractor"
 SIGNING_KEY = "mailguns-own-key"
@@ -44,10 +44,10 @@ def told(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Callabl
     sys.modules[urls.__name__] = urls
 
     def tell(esp: str, body: Any, secret: str = SECRET) -> int:
-        from accounts import mail_events
+        from accounts.pages import hooks
 
         settings.ANYMAIL_ESP = esp
-        urls.urlpatterns = [path("hooks/mail/", mail_events.view()), path("", include("project.urls"))]  # type: ignore[attr-defined]
+        urls.urlpatterns = [path("hooks/mail/", hooks.view()), path("", include("project.urls"))]  # type: ignore[attr-defined]
         settings.ROOT_URLCONF = urls.__name__
         clear_url_caches()
         basic = base64.b64encode(secret.encode()).decode()

@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 
 from accounts.models import Challenge, Session, User
-from accounts.services import passwords
+from accounts.services.account import passwords
 from tests.conftest import PASSWORD, Mailbox
 from tests.web.conftest import NEW, refused, signed_in, sound
 

@@ -8,7 +8,7 @@ import requests
 from django.test import Client
 
 from accounts.models import User
-from accounts.services import picture_uploads
+from accounts.services.profile import picture_uploads
 from tests.conftest import picture, random_ip
 
 BEGIN = "/account/profile/picture/uploads/"

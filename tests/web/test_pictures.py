@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils.timezone import now
 
 from accounts.models import User
-from accounts.services import pictures
+from accounts.services.profile import pictures
 from tests.conftest import PASSWORD
 from tests.web.conftest import refused, sound, upload
 

@@ -8,9 +8,10 @@ from django.http import HttpResponse
 from django.test import Client
 from pytest_django import Settings
 
-from accounts.http import PageMiddleware, client_ip
+from accounts.http import client_ip
 from accounts.models import Session, User
-from accounts.services import passwords
+from accounts.pages.middleware import PageMiddleware
+from accounts.services.account import passwords
 from tests.conftest import PASSWORD, Mailbox, picture
 from tests.web.conftest import NEW, signed_in, sound, upload
 

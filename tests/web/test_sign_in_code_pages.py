@@ -5,7 +5,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import Session, User
-from accounts.services import sign_in_codes
+from accounts.services.account import sign_in_codes
 from tests.conftest import Mailbox
 from tests.web.conftest import refused, signed_in, sound
 

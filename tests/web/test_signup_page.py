@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from accounts.models import Session, User
-from accounts.services import email_addresses
+from accounts.services.account import email_addresses
 from tests.conftest import PASSWORD, Mailbox, picture
 from tests.web.conftest import refused, signed_in, sound, upload
 

@@ -6,9 +6,9 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 
-from accounts import charts
 from accounts.models import Event, Session, User
-from accounts.services import directory
+from accounts.pages.staff import charts
+from accounts.services.staff import directory
 from tests.conftest import PASSWORD, make_user, random_ip
 from tests.web.conftest import sound, words
 

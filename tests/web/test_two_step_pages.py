@@ -11,8 +11,8 @@ import pytest
 from django.test import Client
 from django.utils.timezone import now
 
+from accounts.caller import Origin
 from accounts.models import Passkey, Session, TwoStep, User
-from accounts.origin import Origin
 from tests.conftest import PASSWORD, Mailbox
 from tests.factors import App, Device, passkey_on, two_step_on
 from tests.web.conftest import refused, signed_in, sound, words
@@ -67,7 +67,7 @@ def test_a_recovery_code_does_as_well(page: Client, app: App) -> None:
 
 
 def test_a_code_by_mail_is_followed_by_it_too(page: Client, app: App, alice: User, mailbox: Mailbox) -> None:
-    from accounts.services import sign_in_codes
+    from accounts.services.account import sign_in_codes
 
     page.post("/account/login/code/", {"login": "alice"})
     sign_in_codes.answer_requests()

@@ -3,9 +3,9 @@
 import pytest
 from django.test import Client
 
+from accounts.caller import Origin
 from accounts.models import User
-from accounts.origin import Origin
-from accounts.services import email_addresses
+from accounts.services.account import email_addresses
 from tests.conftest import PASSWORD, Mailbox, random_ip
 from tests.web.conftest import NEW, signed_in, sound
 

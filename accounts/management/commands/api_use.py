@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from accounts.services import usage
+from accounts.services.staff import usage
 
 
 class Command(BaseCommand):

@@ -7,10 +7,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from accounts.caller import Origin
 from accounts.errors import InvalidInput
-from accounts.origin import Origin
-from accounts.services import login as logins
-from accounts.services import passwords
+from accounts.services.account import passwords
+from accounts.services.authentication import sign_in
 
 
 class Command(BaseCommand):
@@ -20,7 +20,7 @@ class Command(BaseCommand):
         parser.add_argument("username")
 
     def handle(self, *, username: str, **_: Any) -> None:
-        user = logins.find(username)
+        user = sign_in.find(username)
         if user is None:
             raise CommandError("There is no such account.")
         new_password = os.environ.get("DJANGO_SUPERUSER_PASSWORD") or getpass("New password: ")

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.services import bucket, bucket_check
+from accounts.lib.storage import bucket, bucket_check
 
 
 class Command(BaseCommand):

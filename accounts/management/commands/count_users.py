@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.services import counts
+from accounts.services.staff import counts
 
 
 class Command(BaseCommand):

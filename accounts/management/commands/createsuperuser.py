@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts.errors import AccountError, InvalidInput
-from accounts.services import users
+from accounts.services.account import users
 
 
 class Command(BaseCommand):

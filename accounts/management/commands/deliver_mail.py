@@ -2,7 +2,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from accounts.services import email_addresses, mail, passwords
+from accounts.services.account import email_addresses, passwords
+from accounts.services.mail import mail
 
 
 class Command(BaseCommand):

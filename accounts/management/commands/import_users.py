@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.origin import NOBODY
-from accounts.services import imports
-from accounts.services.imports import Refusal
+from accounts.caller import NOBODY
+from accounts.services.staff import imports
+from accounts.services.staff.imports import Refusal
 
 
 class Command(BaseCommand):

@@ -5,9 +5,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.origin import Origin
-from accounts.services import login as logins
-from accounts.services import two_step
+from accounts.caller import Origin
+from accounts.services.authentication import sign_in, totp
 
 
 class Command(BaseCommand):
@@ -17,8 +16,8 @@ class Command(BaseCommand):
         parser.add_argument("username")
 
     def handle(self, *, username: str, **_: Any) -> None:
-        user = logins.find(username)
+        user = sign_in.find(username)
         if user is None:
             raise CommandError("There is no such account.")
-        count = two_step.remove_all(user=user, origin=Origin(ip=None, known_as="an operator's terminal"))
+        count = totp.remove_all(user=user, origin=Origin(ip=None, known_as="an operator's terminal"))
         self.stdout.write(f"{user.username}: {count} removed.")

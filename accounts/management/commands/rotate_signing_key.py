@@ -4,7 +4,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.services import signing_keys
+from accounts.services.sessions import signing_keys
 
 
 class Command(BaseCommand):

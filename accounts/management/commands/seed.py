@@ -11,9 +11,10 @@ from django.core.management.base import BaseCommand
 from django.db import transaction
 from PIL import Image, ImageDraw
 
+from accounts.caller import NOBODY
 from accounts.models import Gender, User
-from accounts.origin import NOBODY
-from accounts.services import hashing, identifiers, pictures
+from accounts.services.credentials import hashing, identifiers
+from accounts.services.profile import pictures
 
 PASSWORD = "plum tractor lagoon"  # noqa: S105 - for trying out; printed by `make run`
 CAST = (

@@ -9,7 +9,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts.errors import FIELD_ERRORS
-from accounts.services import audit, mail, rate_limits
+from accounts.services.mail import mail
+from accounts.services.security import audit, rate_limits
 from api import catalogue
 from api.v1 import api as v1
 from project import env
@@ -123,7 +124,7 @@ def _errors() -> str:
 def _events() -> str:
     return _page(
         "Events of the security log",
-        "`accounts/services/audit.py`",
+        "`accounts/services/security/audit.py`",
         _table(("kind", "what it means"), ((f"`{kind}`", audit.WORDS[kind]) for kind in audit.Kind)),
     )
 
@@ -137,7 +138,7 @@ def _limits() -> str:
     words = "Other numbers: `RATE_LIMITS=login_per_ip=100/300,…` (tries/seconds).\n"
     return _page(
         "Limits and mails",
-        "`accounts/services/rate_limits.py` and `mail.py`",
+        "`accounts/services/security/rate_limits.py` and `accounts/services/mail/mail.py`",
         words,
         _table(("limit", "tries", "seconds"), rows),
         mails,

@@ -1,4 +1,4 @@
-"""Another address, and the proof of one: what the API adds to services/email_addresses.py."""
+"""Another address, and the proof of one: what the API adds to services/account/email_addresses.py."""
 
 from collections.abc import Callable
 from typing import Any

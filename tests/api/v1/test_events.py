@@ -5,9 +5,9 @@ from uuid import UUID
 
 import pytest
 
+from accounts.caller import Origin
 from accounts.models import Session, User
-from accounts.origin import Origin
-from accounts.services import audit
+from accounts.services.security import audit
 from tests.api.conftest import problem, wrong_fields
 from tests.conftest import Api
 

@@ -1,6 +1,6 @@
 """The main job over the API, as an app does it."""
 
-from accounts.services import passwords
+from accounts.services.account import passwords
 from tests.conftest import Api, Mailbox, picture
 
 SIGN_UP = {

@@ -8,9 +8,10 @@ from uuid import uuid4
 import pytest
 from django.utils.timezone import now
 
+from accounts.caller import Origin
 from accounts.models import Passkey, Session, TwoStep, User
-from accounts.origin import Origin
-from accounts.services import sessions, sign_in_codes, users
+from accounts.services.account import sign_in_codes, users
+from accounts.services.sessions import sessions
 from tests.api.conftest import Crowd, problem, wrong_fields
 from tests.conftest import PASSWORD, Api, Mailbox, random_ip
 from tests.factors import App, Device, passkey_on, two_step_on

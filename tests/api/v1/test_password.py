@@ -1,4 +1,4 @@
-"""Forgotten and changed passwords: what the API adds to services/passwords.py."""
+"""Forgotten and changed passwords: what the API adds to services/account/passwords.py."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,8 +8,8 @@ import pytest
 from django.utils.timezone import now
 
 from accounts.models import Challenge, MailOutage, Session, User
-from accounts.services import passwords
-from accounts.services.sessions import Tokens
+from accounts.services.account import passwords
+from accounts.services.sessions.sessions import Tokens
 from tests.api.conftest import problem, wrong_fields
 from tests.conftest import PASSWORD, Api, Mailbox
 

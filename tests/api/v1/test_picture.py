@@ -1,4 +1,4 @@
-"""Pictures: what the API adds to services/pictures.py. Storage is real."""
+"""Pictures: what the API adds to services/profile/pictures.py. Storage is real."""
 
 import io
 import urllib.error
@@ -12,7 +12,7 @@ from django.utils.timezone import now
 from PIL import Image
 
 from accounts.models import DiscardedPicture, User
-from accounts.services import pictures
+from accounts.services.profile import pictures
 from tests.api.conftest import problem, wrong_fields
 from tests.conftest import Api, picture
 

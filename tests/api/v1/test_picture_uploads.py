@@ -1,4 +1,4 @@
-"""Direct uploads: what the API adds to services/picture_uploads.py."""
+"""Direct uploads: what the API adds to services/profile/picture_uploads.py."""
 
 from typing import Any
 from uuid import uuid4
@@ -6,9 +6,10 @@ from uuid import uuid4
 import pytest
 import requests
 
+from accounts.caller import Origin
 from accounts.models import Session, User
-from accounts.origin import Origin
-from accounts.services import picture_uploads, sessions
+from accounts.services.profile import picture_uploads
+from accounts.services.sessions import sessions
 from tests.api.conftest import problem, wrong_fields
 from tests.conftest import Api, picture
 

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
+from accounts.caller import Origin
 from accounts.models import Session, User
-from accounts.origin import Origin
-from accounts.services import sessions
+from accounts.services.sessions import sessions
 from tests.api.conftest import problem, wrong_fields
 from tests.conftest import Api
 

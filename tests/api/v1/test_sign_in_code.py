@@ -1,4 +1,4 @@
-"""Signing in by a mailed code: what the API adds to services/sign_in_codes.py."""
+"""Signing in by a mailed code: what the API adds to services/account/sign_in_codes.py."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from accounts.models import Session, User
-from accounts.services import sign_in_codes, users
+from accounts.services.account import sign_in_codes, users
 from tests.api.conftest import problem
 from tests.conftest import Api, Mailbox
 

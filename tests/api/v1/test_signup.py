@@ -1,4 +1,4 @@
-"""Signing up: what the API adds to accounts/services/users.py."""
+"""Signing up: what the API adds to accounts/services/account/users.py."""
 
 from datetime import datetime
 from typing import Any
@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from accounts.models import Gender, Session, User
-from accounts.services import email_addresses
+from accounts.services.account import email_addresses
 from tests.api.conftest import problem, sign_up_body, wrong_fields
 from tests.conftest import PASSWORD, Api, Mailbox
 from tests.services.test_breached_passwords import BREACHED, Server, running

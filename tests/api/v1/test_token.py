@@ -1,4 +1,4 @@
-"""Signing in, refreshing, signing out: what the API adds to services/login.py and services/sessions.py."""
+"""Signing in, refreshing, signing out: what the API adds to the rules."""
 
 from datetime import timedelta
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from django.utils.timezone import now
 
 from accounts.models import Session, User
-from accounts.services.sessions import Tokens
+from accounts.services.sessions.sessions import Tokens
 from tests.api.conftest import problem
 from tests.conftest import PASSWORD, Api, Mailbox
 

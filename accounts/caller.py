@@ -1,0 +1,53 @@
+"""Where a request came from, as far as rules care. The faces make one (accounts/http.py); rules only read it."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ua_parser import parse
+
+
+@dataclass(frozen=True)
+class Device:
+    """What an app says about itself. Its name is a person's own words: "Ada's iPhone"."""
+
+    name: str
+    platform: str = ""
+    app_version: str = ""
+
+    def __post_init__(self) -> None:
+        for field in ("name", "platform", "app_version"):
+            object.__setattr__(self, field, seen(getattr(self, field)))
+
+
+def seen(text: str) -> str:
+    """Only what a person sees of it, on one line: no control characters, none that hide or turn others around."""
+    kept = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(kept.split())
+
+
+@dataclass(frozen=True)
+class Origin:
+    ip: str | None
+    user_agent: str = ""
+    device: Device | None = None
+    known_as: str = ""  # the label of an origin that was stored
+    language: str = ""  # the one that the request is answered in
+    by_staff: bool = False  # services/staff/actions.py
+
+    @property
+    def label(self) -> str:
+        """What a person recognises: the app's own words, else "Firefox on Linux"."""
+        return self.known_as or (self.device.name if self.device else "") or browser_name(self.user_agent)
+
+
+@lru_cache(maxsize=1024)
+def browser_name(user_agent: str) -> str:
+    found = parse(user_agent[:500])
+    agent = found.user_agent.family if found.user_agent else ""
+    system = found.os.family if found.os else ""
+    if agent == "Other":
+        agent = ""
+    return " on ".join(word for word in (agent, system) if word and word != "Other") or "Unknown device"
+
+
+NOBODY = Origin(ip=None, user_agent="")

@@ -1,0 +1,448 @@
+"""The pages of an account. No rule is here: a view asks a rule, then chooses the words and the next page."""
+
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import translation
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
+from django.views.i18n import set_language
+
+from accounts.errors import AccountError, UploadNotFound
+from accounts.http import AuthenticatedRequest, log_refusal, origin
+from accounts.lib import brand
+from accounts.models import PictureUpload, Session, User
+from accounts.pages.forms import (
+    ChangeEmailForm,
+    ConfirmCodeForm,
+    DeleteAccountForm,
+    ProfileForm,
+    ResetCodeForm,
+)
+from accounts.pages.refusals import form_page, status_of, with_retry_after
+from accounts.services.account import deletion, email_addresses, passwords, users
+from accounts.services.authentication import sign_in, totp
+from accounts.services.credentials import identifiers, time_zones
+from accounts.services.mail import mail
+from accounts.services.profile import export, picture_uploads, pictures
+from accounts.services.security import audit
+from accounts.services.sessions import sessions
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """The page was open too long, or its cookie is gone."""
+    return render(request, "403_csrf.html", status=HTTPStatus.FORBIDDEN)
+
+
+@require_safe
+def brand_stylesheet(request: HttpRequest, color: str) -> HttpResponse:
+    """The address names the colour, so that it can be kept for ever."""
+    if settings.ACCENT_COLOR.lower() != f"#{color}" or not brand.is_color(settings.ACCENT_COLOR):
+        raise Http404
+    response = HttpResponse(brand.stylesheet(), content_type="text/css")
+    response["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response
+
+
+@never_cache
+@require_POST
+def language(request: HttpRequest) -> HttpResponse:
+    """The switcher in the footer: this browser's pages from now on, and the mails of who is signed in."""
+    code = request.POST.get("language")
+    if code and isinstance(request.user, User):
+        try:
+            users.update_profile(user=request.user, changes={"language": code}, origin=origin(request))
+        except AccountError as error:
+            log_refusal(request, error)
+    return set_language(request)
+
+
+def admin_login(request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    """The admin's own door is this one: sign in here, then what staff need besides (login.may_administer)."""
+    if not isinstance(request.user, User):
+        return redirect_to_login(request.GET.get("next") or reverse("admin:index"))
+    if not request.user.is_staff:
+        raise PermissionDenied
+    if may_administer(request):
+        return redirect("admin:index")
+    factors = totp.of(request.user)
+    back = urlencode({"next": reverse("admin:index")})
+    if factors.two_step_since:
+        return redirect(f"{reverse('second_step')}?{back}")
+    if factors.passkeys:
+        messages.error(request, _("Staff need more than a password here: use your passkey."))
+        return redirect(f"{reverse('account_reauthenticate')}?{back}")
+    messages.error(request, _("Staff need more than a password: turn on two-step verification, or add a passkey."))
+    return redirect("two_step")
+
+
+def may_administer(request: HttpRequest) -> bool:
+    row: Session | None = getattr(request, "session_row", None)
+    return isinstance(request.user, User) and row is not None and sign_in.may_administer(request.user, row)
+
+
+# --- The entrance -------------------------------------------------------------------------------------------
+
+
+@never_cache
+@sensitive_post_parameters("code", "new_password")
+@require_http_methods(["GET", "HEAD", "POST"])
+def password_reset_done(request: HttpRequest) -> HttpResponse:
+    """ "Check your mail": the code can be typed here too."""
+    login = request.session.get("resetting")
+    if not login:
+        return redirect("account_reset_password")
+
+    def save(data: dict[str, Any]) -> HttpResponse:
+        passwords.reset_by_code(
+            login=login, code=data["code"], new_password=data["new_password"], origin=origin(request)
+        )
+        request.session.pop("resetting", None)
+        return redirect("account_reset_password_from_key_done")
+
+    form = ResetCodeForm(request.POST or None)
+    return form_page(
+        request, "account/password_reset_done.html", form, save, login=login, minutes_late=mail.minutes_late()
+    )
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def email_confirm(request: HttpRequest) -> HttpResponse:
+    """Type the code of the confirmation mail: signed in, or after a sign-up that waits for it."""
+    user = request.user if isinstance(request.user, User) else None
+    progress, claimed = (email_addresses.progress(user), user.email) if user else (None, None)
+    pending: str | None = request.session.get("confirming") or (progress.email if progress else claimed)
+    if not pending:
+        return redirect("account_email" if user else "account_login")
+
+    def save(data: dict[str, Any]) -> HttpResponse:
+        if user:
+            email_addresses.confirm_mine(user=user, code=data["code"], origin=origin(request))
+        else:
+            email_addresses.confirm(email=pending, code=data["code"], origin=origin(request))
+        request.session.pop("confirming", None)
+        messages.success(request, _("Your email address is confirmed."))
+        return redirect(request.session.pop("after_confirming", None) or ("overview" if user else "account_login"))
+
+    form = ConfirmCodeForm(request.POST or None)
+    same = progress is not None and progress.email == identifiers.fold_email(pending)
+    delivery = progress.delivery if progress and same else None
+    return form_page(
+        request, "accounts/email_confirm.html", form, save, email=pending, delivery=delivery,
+        minutes_late=mail.minutes_late(),
+    )  # fmt: skip
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
+    """The link of the confirmation mail: a page with a button, because scanners open every link."""
+    try:
+        if request.method == "POST":
+            found = email_addresses.confirm_by_key(key=key, origin=origin(request))
+            # Not "yours": somebody else may be signed in here.
+            messages.success(request, _("The address %(email)s is confirmed.") % {"email": found.email})
+            return redirect("overview" if request.user.is_authenticated else "account_login")
+        challenge = email_addresses.match_key(key)
+    except AccountError as error:
+        log_refusal(request, error)
+        context: dict[str, Any] = {"error": error.message}
+        return with_retry_after(
+            render(request, "accounts/email_confirm_link.html", context, status=status_of(error)), error
+        )
+    return render(request, "accounts/email_confirm_link.html", {"email": challenge.email, "claimant": challenge.user})
+
+
+@never_cache
+@require_POST
+def email_resend(request: HttpRequest) -> HttpResponse:
+    """Once more to the address that waits: the one in this browser's session, or the signed-in user's."""
+    user = request.user if isinstance(request.user, User) else None
+    progress, claimed = (email_addresses.progress(user), user.email) if user else (None, None)
+    email = request.session.get("confirming") or (progress.email if progress else claimed)
+    try:
+        if user and email:
+            email_addresses.send_again(user=user, email=email, origin=origin(request))
+        elif email:
+            email_addresses.resend(email=email, origin=origin(request))
+    except AccountError as error:
+        log_refusal(request, error)
+        messages.error(request, str(error.message))
+    else:
+        messages.success(request, _("If that address still waits for its proof, a new mail is on its way."))
+    return redirect("email_confirm")
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def email_undo(request: HttpRequest, key: str) -> HttpResponse:
+    """The link that went to the earlier address: a page with a button, because scanners open every link."""
+    template = "accounts/email_undo.html"
+    try:
+        offer = email_addresses.match_undo_key(key)
+        if request.method == "POST":
+            found = email_addresses.undo_change(key=key, origin=origin(request))
+            uid, _dash, secret = found.reset_key.partition("-")
+            return redirect("account_reset_password_from_key", uidb36=uid, key=secret)
+    except AccountError as error:
+        log_refusal(request, error)
+        return with_retry_after(render(request, template, {"error": error.message}, status=status_of(error)), error)
+    return render(request, template, {"email": offer.email, "claimant": offer.user})
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def deletion_undo(request: HttpRequest, key: str) -> HttpResponse:
+    """The link of the mail that says a deletion is planned: a page with a button, because scanners open every link."""
+    template = "accounts/deletion_undo.html"
+    try:
+        if request.method == "POST":
+            user = deletion.cancel_by_key(key=key, origin=origin(request))
+            return render(request, template, {"kept": user})
+        offer = deletion.match_key(key)
+    except AccountError as error:
+        log_refusal(request, error)
+        return with_retry_after(render(request, template, {"error": error.message}, status=status_of(error)), error)
+    assert offer.user is not None
+    return render(request, template, {"claimant": offer.user, "zone": time_zones.zone_of(offer.user)})
+
+
+# --- The account --------------------------------------------------------------------------------------------
+
+
+@login_required
+@require_GET
+def overview(request: AuthenticatedRequest) -> HttpResponse:
+    return render(
+        request,
+        "accounts/overview.html",
+        {
+            "devices": sessions.of(request.user),
+            "factors": totp.of(request.user),
+            "picture": pictures.addresses(request.user).get(256),
+        },
+    )
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def profile(request: AuthenticatedRequest) -> HttpResponse:
+    user = request.user
+    before = user.language
+    kept = ("first_name", "last_name", "username", "gender", "time_zone")
+    initial = {field: getattr(user, field) for field in kept} | {"language": user.language or get_language()}
+    form = ProfileForm(request.POST or None, request.FILES or None, initial=initial)
+
+    def save(data: dict[str, Any]) -> HttpResponse:
+        picture, removed = data.pop("picture"), data.pop("remove_picture")
+        # A page that stood open since before there was a field says nothing of it.
+        changes = {field: value for field, value in data.items() if field in request.POST}
+        saved = users.update_profile(
+            user=user,
+            changes=changes,
+            origin=origin(request),
+            session=request.session_row,
+            picture=picture,
+            remove_picture=removed,
+        )
+        response: HttpResponse = redirect("profile")
+        if changes.get("language", before) != before:  # this browser's pages follow, as with the switcher
+            translation.activate(saved.language or settings.LANGUAGE_CODE)
+            response = set_language(request)
+            response["Location"] = reverse("profile")
+        messages.success(request, _("Your profile is saved."))
+        return response
+
+    return form_page(request, "accounts/profile.html", form, save, picture=pictures.addresses(user).get(256))
+
+
+def _json(request: HttpRequest, work: Callable[[], dict[str, Any]]) -> HttpResponse:
+    """For the script of the profile page: what `work` returns, or a refusal that it can show."""
+    try:
+        return JsonResponse(work())
+    except AccountError as error:
+        log_refusal(request, error)
+        status = status_of(error)
+        if status == HTTPStatus.OK:
+            status = HTTPStatus.NOT_FOUND if isinstance(error, UploadNotFound) else HTTPStatus.UNPROCESSABLE_ENTITY
+        answer = JsonResponse({"code": error.code, "detail": str(error.message)}, status=status)
+        return with_retry_after(answer, error)
+
+
+def _upload_state(upload: PictureUpload) -> dict[str, Any]:
+    words = picture_uploads.words(upload)
+    return {"state": upload.state, "code": upload.reason, "detail": str(words or "")}
+
+
+@login_required
+@require_POST
+def picture_upload_begin(request: AuthenticatedRequest) -> HttpResponse:
+    """The form with which the browser sends a picture straight to the storage."""
+
+    def work() -> dict[str, Any]:
+        size = request.POST.get("size", "")
+        upload, form = picture_uploads.begin(
+            user=request.user,
+            content_type=request.POST.get("content_type", ""),
+            size=int(size) if re.fullmatch(r"[0-9]{1,12}", size) else 0,
+            origin=origin(request),
+        )
+        place = {name: reverse(f"picture_upload_{name}", args=[upload.id]) for name in ("complete", "state")}
+        return {"url": form.url, "fields": form.fields, **place}
+
+    return _json(request, work)
+
+
+@login_required
+@require_POST
+def picture_upload_complete(request: AuthenticatedRequest, upload_id: UUID) -> HttpResponse:
+    def work() -> dict[str, Any]:
+        return _upload_state(picture_uploads.complete(user=request.user, upload_id=upload_id, origin=origin(request)))
+
+    return _json(request, work)
+
+
+@login_required
+@require_GET
+def picture_upload_state(request: AuthenticatedRequest, upload_id: UUID) -> HttpResponse:
+    return _json(request, lambda: _upload_state(picture_uploads.find(user=request.user, upload_id=upload_id)))
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+@sensitive_post_parameters("password")
+def email(request: AuthenticatedRequest) -> HttpResponse:
+    def save(data: dict[str, Any]) -> HttpResponse:
+        email_addresses.request_change(
+            user=request.user,
+            email=data["email"],
+            password=data["password"],
+            session=request.session_row,
+            origin=origin(request),
+        )
+        request.session["confirming"] = data["email"].strip()
+        return redirect("email_confirm")
+
+    form, progress = ChangeEmailForm(request.POST or None), email_addresses.progress(request.user)
+    return form_page(request, "accounts/email.html", form, save, progress=progress)
+
+
+@login_required
+@require_GET
+def activity(request: AuthenticatedRequest) -> HttpResponse:
+    """The user's own security log."""
+    try:
+        found = audit.of(request.user, limit=50, cursor=request.GET.get("cursor"))
+    except AccountError as error:
+        log_refusal(request, error)
+        return redirect("activity")
+    lines = [
+        {"event": event, "words": audit.WORDS[audit.Kind(event.kind)], "notable": event.kind in audit.NOTABLE}
+        for event in found.events
+    ]
+    return render(request, "accounts/activity.html", {"lines": lines, "next": found.next})
+
+
+@login_required
+@require_GET
+def session_list(request: AuthenticatedRequest) -> HttpResponse:
+    return render(
+        request,
+        "accounts/session_list.html",
+        {"devices": sessions.of(request.user), "current": request.session_row.id, "APP": Session.Kind.APP},
+    )
+
+
+@login_required
+@require_POST
+def session_end(request: AuthenticatedRequest, session_id: UUID) -> HttpResponse:
+    try:
+        sessions.end(user=request.user, session_id=session_id, origin=origin(request))
+    except AccountError as error:
+        log_refusal(request, error)
+        messages.error(request, str(error.message))
+    else:
+        messages.success(request, _("That device is signed out."))
+    return redirect("session_list")
+
+
+@login_required
+@require_POST
+def session_end_others(request: AuthenticatedRequest) -> HttpResponse:
+    sessions.end_others(user=request.user, keep=request.session_row.id, origin=origin(request))
+    messages.success(request, _("All your other devices are signed out."))
+    return redirect("session_list")
+
+
+@login_required
+@require_GET
+def data(request: AuthenticatedRequest) -> HttpResponse:
+    """A copy of everything, and the way out."""
+    return render(request, "accounts/data.html", {"export": export.latest(request.user)})
+
+
+@login_required
+@require_POST
+def export_request(request: AuthenticatedRequest) -> HttpResponse:
+    try:
+        export.request(user=request.user, origin=origin(request))
+    except AccountError as error:
+        log_refusal(request, error)
+        messages.error(request, str(error.message))
+    else:
+        messages.success(request, _("Your copy is being made. Look again in a minute."))
+    return redirect("data")
+
+
+@login_required
+@require_GET
+def export_download(request: AuthenticatedRequest) -> HttpResponse:
+    """To an address that is signed now: one in a page that stood open for long would no longer work."""
+    address = export.address(export.latest(request.user))
+    if address is None:
+        messages.error(request, _("There is no copy to download. Ask for a new one."))
+        return redirect("data")
+    return HttpResponseRedirect(address)
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+@sensitive_post_parameters("password")
+def deletion_request(request: AuthenticatedRequest) -> HttpResponse:
+    """Also the address that app stores ask for."""
+
+    def save(data: dict[str, Any]) -> HttpResponse:
+        deletion.request(
+            user=request.user, session=request.session_row, password=data.get("password", ""), origin=origin(request)
+        )
+        return redirect("data")
+
+    # Without a field in it, a form that is sent may be empty.
+    sent = request.POST if request.method == "POST" else None
+    days = {"days": settings.DELETION_GRACE.days, "rest": settings.USERNAME_REST.days}
+    form = DeleteAccountForm(sent, needs_password=not sign_in.is_recent(request.session_row))
+    return form_page(request, "accounts/deletion_request.html", form, save, **days)
+
+
+@login_required
+@require_POST
+def deletion_cancel(request: AuthenticatedRequest) -> HttpResponse:
+    deletion.cancel(user=request.user, origin=origin(request))
+    messages.success(request, _("Your account stays. Nothing was deleted."))
+    return redirect("data")

@@ -1,0 +1,122 @@
+"""What allauth would decide about a person is asked here and answered by the rules."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from allauth.account.adapter import DefaultAccountAdapter
+from django import forms
+from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.core.mail import EmailMessage, EmailMultiAlternatives
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import translation
+
+from accounts.errors import AccountError, MfaRequired
+from accounts.http import client_ip, log_refusal, origin
+from accounts.models import Session, User
+from accounts.pages.middleware import SESSION_ID
+from accounts.services.account import passwords
+from accounts.services.authentication import sign_in
+from accounts.services.mail import mail
+from accounts.services.sessions import mfa, sessions
+
+SECOND_STEP = "second_step"  # in Django's session: who has proved the first factor
+
+
+def _methods(request: HttpRequest) -> Sequence[str]:
+    """How this browser has just proved who uses it; a view that does not ask for the password says so."""
+    methods: Sequence[str] = getattr(request, "sign_in_methods", sign_in.BY_PASSWORD)
+    return methods
+
+
+class AccountAdapter(DefaultAccountAdapter):
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        return settings.SIGNUP_OPEN
+
+    def authenticate(self, request: HttpRequest, **credentials: Any) -> AbstractBaseUser | None:
+        login = credentials.get("email") or credentials.get("username") or ""
+        try:
+            return sign_in.check(login=login, password=credentials.get("password", ""), origin=origin(request))
+        except AccountError as error:
+            log_refusal(request, error)
+            request.refusal = error  # type: ignore[attr-defined]
+            raise forms.ValidationError(str(error.message), code=error.code) from None
+
+    def reauthenticate(self, user: AbstractBaseUser, password: str) -> bool:
+        assert isinstance(user, User)
+        try:
+            row: Session = self.request.session_row
+            sign_in.reauthenticate(user=user, session=row, password=password, origin=origin(self.request))
+        except AccountError as error:
+            log_refusal(self.request, error)
+            self.request.refusal = error
+            raise forms.ValidationError(str(error.message), code=error.code) from None
+        return True
+
+    def pre_login(self, request: HttpRequest, user: AbstractBaseUser, **kwargs: Any) -> HttpResponse | None:
+        """Where the password is not enough, the second step comes first."""
+        assert isinstance(user, User)
+        try:
+            mfa.ask(user, _methods(request), origin=origin(request))
+        except MfaRequired as error:
+            request.session[SECOND_STEP] = {"ticket": error.ticket, "next": kwargs["redirect_url"]}
+            return HttpResponseRedirect(reverse("second_step"))
+        response: HttpResponse | None = super().pre_login(request, user, **kwargs)
+        return response
+
+    def login(self, request: HttpRequest, user: AbstractBaseUser) -> None:
+        """Puts the browser into the list of devices and notes its row in Django's session."""
+        assert isinstance(user, User)
+        methods = _methods(request)
+        row = sessions.begin(user=user, kind=Session.Kind.BROWSER, origin=origin(request), methods=methods)
+        super().login(request, user)
+        request.session.pop(SECOND_STEP, None)  # of somebody who was on the way in here before
+        request.session[SESSION_ID] = str(row.id)
+
+    def logout(self, request: HttpRequest) -> None:
+        row: Session | None = getattr(request, "session_row", None)
+        if row is not None:
+            sessions.end(user=request.user, session_id=row.id, origin=origin(request))  # type: ignore[arg-type]
+        super().logout(request)
+
+    def clean_password(self, password: str, user: AbstractBaseUser | None = None) -> str:
+        known = user if isinstance(user, User) else User()
+        problem = passwords.problem(password, username=known.username, email=known.email)
+        if problem:
+            raise forms.ValidationError(str(problem.message), code=problem.code)
+        return password
+
+    def set_password(self, user: AbstractBaseUser, password: str) -> None:
+        raise NotImplementedError(
+            "passwords are set by accounts.services.passwords, which ends sessions and tells the owner"
+        )
+
+    def render_mail(
+        self,
+        template_prefix: str,
+        email: str | list[str],
+        context: dict[str, Any],
+        headers: dict[str, str] | None = None,
+    ) -> EmailMessage:
+        """allauth's own mails: in our frame, and in the language of who reads them."""
+        user = context.get("user")
+        language = mail.language_of(user if isinstance(user, User) else User(), origin(self.request))
+        with translation.override(language):
+            message: EmailMessage = super().render_mail(template_prefix, email, context, headers)
+            if isinstance(message, EmailMultiAlternatives) and not message.alternatives:
+                words = {
+                    "subject": message.subject,
+                    "text": message.body,
+                    "to": message.to[0],
+                    **mail.frame(),
+                }
+                message.attach_alternative(render_to_string("mail/parts/text.html", words), "text/html")
+        return message
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        return client_ip(request.META) or "0.0.0.0"  # noqa: S104 - "unknown" in allauth's own words
+
+    def get_password_change_redirect_url(self, request: HttpRequest) -> str:
+        return reverse("account_change_password")

@@ -1,0 +1,185 @@
+"""The pages about two-step verification and passkeys. Signing in with them is in sign_in.py."""
+
+import base64
+import io
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from urllib.parse import quote, urlencode
+from uuid import UUID
+
+import qrcode
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from qrcode.image.svg import SvgPathImage
+
+from accounts.errors import AccountError, InvalidTicket
+from accounts.http import AuthenticatedRequest, log_refusal, origin
+from accounts.pages.forms import AddPasskeyForm, PasskeyNameForm, TurnOnForm
+from accounts.pages.refusals import form_page
+from accounts.services.authentication import passkeys, sign_in, totp
+
+View = Callable[..., HttpResponse]
+
+
+def recently_signed_in(view: View) -> View:
+    """Whoever has not proved lately who they are does so first, and comes back to the page."""
+
+    @wraps(view)
+    def asked(request: AuthenticatedRequest, **kwargs: Any) -> HttpResponse:
+        if sign_in.is_recent(request.session_row):
+            return view(request, **kwargs)
+        back = request.path if request.method == "GET" else reverse("two_step")
+        if sign_in.lacks_second_step(request.session_row):
+            return redirect(f"{reverse('second_step')}?{urlencode({'next': back})}")
+        return redirect(f"{reverse('account_reauthenticate')}?{urlencode({'next': back})}")
+
+    return asked
+
+
+@login_required
+@require_GET
+def overview(request: AuthenticatedRequest) -> HttpResponse:
+    return render(request, "accounts/two_step.html", {"factors": totp.of(request.user)})
+
+
+# --- The authenticator app ----------------------------------------------------------------------------------
+
+
+@never_cache
+@sensitive_post_parameters("state", "code")
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+@recently_signed_in
+def turn_on(request: AuthenticatedRequest) -> HttpResponse:
+    """The secret as a picture and as text, and a field for the first code."""
+
+    def save(data: dict[str, Any]) -> HttpResponse:
+        codes = totp.turn_on(user=user, session=session, origin=origin(request), **data)
+        return _show_recovery_codes(request, codes)
+
+    user, session = request.user, request.session_row
+    form = TurnOnForm(request.POST or None)
+    try:
+        if request.method == "POST":
+            setup = totp.begun(user=user, session=session, state=request.POST.get("state", ""))
+        else:
+            setup = totp.begin(user=user, session=session)
+            form.initial["state"] = setup.state
+    except AccountError as error:
+        log_refusal(request, error)
+        messages.error(request, str(error.message))
+        return redirect("two_step_turn_on" if isinstance(error, InvalidTicket) else "two_step")
+    return form_page(request, "accounts/two_step_turn_on.html", form, save, setup=setup, picture=_qr_code(setup.uri))
+
+
+def _qr_code(text: str) -> str:
+    """As an address of a picture, because nothing may be drawn by an inline style."""
+    file = io.BytesIO()
+    qrcode.make(text, image_factory=SvgPathImage, border=2).save(file)
+    return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+@recently_signed_in
+def turn_off(request: AuthenticatedRequest) -> HttpResponse:
+    if request.method != "POST":
+        return render(request, "accounts/two_step_turn_off.html")
+    return _done(
+        request,
+        lambda: totp.turn_off(user=request.user, session=request.session_row, origin=origin(request)),
+        _("Two-step verification is off."),
+    )
+
+
+@never_cache
+@login_required
+@require_POST
+@recently_signed_in
+def recovery_codes(request: AuthenticatedRequest) -> HttpResponse:
+    """New ones, shown this once."""
+    try:
+        codes = totp.make_recovery_codes(user=request.user, session=request.session_row, origin=origin(request))
+    except AccountError as error:
+        log_refusal(request, error)
+        messages.error(request, str(error.message))
+        return redirect("two_step")
+    return _show_recovery_codes(request, codes)
+
+
+def _show_recovery_codes(request: AuthenticatedRequest, codes: Any) -> HttpResponse:
+    file = f"data:text/plain;charset=utf-8,{quote(chr(10).join([*codes, '']))}"
+    return render(request, "accounts/recovery_codes.html", {"codes": codes, "file": file})
+
+
+def _done(request: AuthenticatedRequest, change: Callable[[], object], words: str) -> HttpResponse:
+    try:
+        change()
+    except AccountError as error:
+        log_refusal(request, error)
+        messages.error(request, str(error.message))
+    else:
+        messages.success(request, words)
+    return redirect("two_step")
+
+
+# --- Passkeys -----------------------------------------------------------------------------------------------
+
+
+@never_cache
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+@recently_signed_in
+def passkey_add(request: AuthenticatedRequest) -> HttpResponse:
+    def save(data: dict[str, Any]) -> HttpResponse:
+        passkeys.add(user=request.user, session=request.session_row, origin=origin(request), **data)
+        messages.success(request, _("Your passkey is added. You can sign in with it from now on."))
+        return redirect("two_step")
+
+    try:
+        ceremony = passkeys.begin_adding(user=request.user, session=request.session_row)
+    except AccountError as error:
+        log_refusal(request, error)
+        messages.error(request, str(error.message))
+        return redirect("two_step")
+    form = AddPasskeyForm(request.POST or None)
+    return form_page(request, "accounts/passkey_add.html", form, save, passkey=ceremony)
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def passkey(request: AuthenticatedRequest, passkey_id: UUID) -> HttpResponse:
+    """Its name, and the button that removes it."""
+    found = request.user.passkeys.filter(id=passkey_id).first()
+    if found is None:
+        raise Http404
+
+    def save(data: dict[str, Any]) -> HttpResponse:
+        passkeys.rename(user=request.user, passkey_id=passkey_id, name=data["name"], origin=origin(request))
+        messages.success(request, _("The name is saved."))
+        return redirect("two_step")
+
+    form = PasskeyNameForm(request.POST or None, initial={"name": found.name})
+    return form_page(request, "accounts/passkey.html", form, save, passkey=found)
+
+
+@login_required
+@require_POST
+@recently_signed_in
+def passkey_remove(request: AuthenticatedRequest, passkey_id: UUID) -> HttpResponse:
+    return _done(
+        request,
+        lambda: passkeys.remove(
+            user=request.user, session=request.session_row, passkey_id=passkey_id, origin=origin(request)
+        ),
+        _("The passkey is removed. It signs nobody in any more."),
+    )

@@ -1,0 +1,320 @@
+"""The browser's forms. They say what is asked and how it looks; whether an answer is right, the rules decide
+(`RuleFormMixin` in views.py puts a refusal beside its field)."""
+
+import json
+from typing import Any
+
+from allauth.account import forms as allauth_forms
+from django import forms
+from django.conf import settings
+from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
+
+from accounts.errors import AccountError, InvalidPasskey
+from accounts.http import origin
+from accounts.models import Gender, User
+from accounts.services.account import passwords, users
+from accounts.services.credentials import time_zones
+from accounts.services.credentials.identifiers import EMAIL_MAX_LENGTH
+from accounts.services.profile import pictures
+from accounts.services.security import rate_limits
+
+PASSWORD_HELP = format_lazy(
+    _("At least {n} characters. Three random words are easy to remember and hard to guess."),
+    n=settings.PASSWORD_MIN_LENGTH,
+)
+PICTURE_HELP = format_lazy(_("JPEG, PNG, WebP, HEIC or AVIF, up to {mb} MB."), mb=settings.PICTURE_MAX_BYTES // 2**20)
+
+
+class Text(forms.CharField):
+    """One line, without a length of its own: the rules name theirs. The cap only keeps absurd input out."""
+
+    def __init__(
+        self, *, label: Any, autocomplete: str = "", help_text: Any = "", required: bool = True, **attrs: Any
+    ) -> None:
+        attrs = {name.replace("_", "-"): value for name, value in attrs.items()}
+        super().__init__(
+            label=label,
+            help_text=help_text,
+            required=required,
+            max_length=1000,
+            widget=forms.TextInput(attrs={**({"autocomplete": autocomplete} if autocomplete else {}), **attrs}),
+        )
+        self.widget.attrs.pop("maxlength", None)
+
+
+class Email(forms.CharField):
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("label", _("Email"))
+        widget = forms.EmailInput(attrs={"autocomplete": "email", "spellcheck": "false"})
+        super().__init__(max_length=EMAIL_MAX_LENGTH * 4, widget=widget, **kwargs)
+        self.widget.attrs.pop("maxlength", None)
+
+
+class Password(forms.CharField):
+    def __init__(self, *, label: Any = None, new: bool = False, help_text: Any = "") -> None:
+        attrs: dict[str, Any] = {"autocomplete": "new-password" if new else "current-password"}
+        if new:
+            attrs["data-least"] = settings.PASSWORD_MIN_LENGTH  # for the hint while it is typed, see account.js
+        super().__init__(
+            label=label or _("Password"),
+            strip=False,
+            max_length=4096,
+            help_text=PASSWORD_HELP if new else help_text,
+            widget=forms.PasswordInput(attrs=attrs),
+        )
+        self.widget.attrs.pop("maxlength", None)
+
+
+class Code(forms.CharField):
+    def __init__(self, *, digits: int = 8, alone: bool = False) -> None:
+        """`alone` on its page: the cursor stands in it, and a browser with JavaScript sends it with the last digit."""
+        attrs: dict[str, Any] = {"autocomplete": "one-time-code", "inputmode": "numeric", "spellcheck": "false"}
+        attrs |= {"class": "code", **({"autofocus": True, "data-digits": digits} if alone else {})}
+        help_text = format_lazy(_("{n} digits"), n=digits)
+        super().__init__(label=_("Code"), help_text=help_text, max_length=100, widget=forms.TextInput(attrs=attrs))
+        self.widget.attrs.pop("maxlength", None)
+
+
+class Picture(forms.FileField):
+    def __init__(self) -> None:
+        super().__init__(
+            label=_("Picture"),
+            required=False,
+            help_text=PICTURE_HELP,
+            widget=forms.FileInput(attrs={"accept": ",".join(pictures.max_pixels())}),
+        )
+
+
+REGIONS = {
+    "Africa": _("Africa"),
+    "America": _("America"),
+    "Antarctica": _("Antarctica"),
+    "Arctic": _("Arctic"),
+    "Asia": _("Asia"),
+    "Atlantic": _("Atlantic"),
+    "Australia": _("Australia"),
+    "Europe": _("Europe"),
+    "Indian": _("Indian Ocean"),
+    "Pacific": _("Pacific"),
+}
+
+
+class TimeZone(forms.CharField):
+    """A list of cities. A browser with JavaScript fills in its own zone where none is chosen."""
+
+    def __init__(self) -> None:
+        found = time_zones.cities()
+        cities = [(REGIONS[region], [(name, _city(name)) for name in found[region]]) for region in found]
+        none = format_lazy(_("As the service: {zone}"), zone=settings.TIME_ZONE)
+        widget = forms.Select(choices=[("", none), *cities], attrs={"data-own-zone": True})
+        super().__init__(label=_("Time zone"), required=False, max_length=100, widget=widget)
+
+
+def _city(name: str) -> str:
+    return name.partition("/")[2].replace("_", " ").replace("/", ", ")
+
+
+class LoginForm(allauth_forms.LoginForm):
+    field_order = ["login", "password", "remember"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["login"] = Text(
+            label=_("Username or email"),
+            autocomplete="username webauthn",
+            autocapitalize="none",
+            spellcheck="false",
+            autofocus=True,
+        )
+        self.fields["password"] = Password()
+        self.fields["remember"].label = _("Keep me signed in")
+        self.order_fields(self.field_order)
+
+
+class RequestSignInCodeForm(forms.Form):
+    login = Text(
+        label=_("Username or email"), autocomplete="username", autocapitalize="none", spellcheck="false", autofocus=True
+    )
+
+
+class SignUpForm(forms.Form):
+    by_passkey = False  # read by allauth's view
+
+    username = Text(
+        label=_("Username"), autocomplete="username", autocapitalize="none", spellcheck="false", autofocus=True
+    )
+    email = Email()
+    password = Password(new=True)
+    picture = Picture()
+    first_name = Text(label=_("First name"), autocomplete="given-name", required=False)
+    last_name = Text(label=_("Last name"), autocomplete="family-name", required=False)
+    gender = forms.ChoiceField(
+        label=_("Gender"), choices=Gender.choices, initial=Gender.UNSPECIFIED, required=False, widget=forms.RadioSelect
+    )
+    # What the browser says of itself, see account.js.
+    time_zone = forms.CharField(required=False, max_length=100, widget=forms.HiddenInput(attrs={"data-own-zone": True}))
+
+    def try_save(self, request: HttpRequest) -> tuple[User | None, HttpResponseBase | None]:
+        """allauth's view signs the user in, unless there is an answer already (the address must be proved first)."""
+        data = self.cleaned_data
+        data["gender"] = data["gender"] or Gender.UNSPECIFIED
+        user = users.sign_up(origin=origin(request), **data)
+        if settings.EMAIL_VERIFICATION == "mandatory":
+            request.session["confirming"] = user.email
+            return None, HttpResponseRedirect(reverse("email_confirm"))
+        return user, None
+
+
+class ForgotPasswordForm(forms.Form):
+    # allauth's view reads cleaned_data["email"]; a username does as well.
+    email = Text(
+        label=_("Username or email"), autocomplete="username", autocapitalize="none", spellcheck="false", autofocus=True
+    )
+
+    def save(self, request: HttpRequest, **_: Any) -> str:
+        login: str = self.cleaned_data["email"]
+        passwords.request_reset(login=login, origin=origin(request))
+        request.session["resetting"] = login
+        return login
+
+
+class ResetKeyForm(forms.Form):
+    """allauth's view hands over the two parts of a link's key; looking at it changes nothing."""
+
+    uidb36 = forms.CharField()
+    key = forms.CharField()
+    reset_user: User | None = None
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        try:
+            self.reset_user = passwords.match_reset_key(f"{data.get('uidb36')}-{data.get('key')}").user
+        except AccountError as error:
+            raise forms.ValidationError(str(error.message), code=error.code) from None
+        return data
+
+
+class NewPasswordForm(forms.Form):
+    new_password = Password(label=_("New password"), new=True)
+
+    def __init__(self, *args: Any, user: User | None = None, temp_key: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user, self.temp_key = user, temp_key
+
+    def save_with(self, *, key: str, request: HttpRequest) -> None:
+        passwords.reset_by_key(key=key, new_password=self.cleaned_data["new_password"], origin=origin(request))
+
+
+class ResetCodeForm(forms.Form):
+    """On the page "check your mail": the code and the new password together, so that nothing half-proved is
+    kept in a session."""
+
+    code = Code()
+    new_password = Password(label=_("New password"), new=True)
+
+
+class ChangePasswordForm(forms.Form):
+    current_password = Password(label=_("Current password"))
+    new_password = Password(label=_("New password"), new=True)
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+
+
+class ConfirmCodeForm(forms.Form):
+    code = Code(alone=True)
+
+
+class SecondStepForm(forms.Form):
+    code = Code(digits=6, alone=True)
+
+
+class RecoveryCodeForm(forms.Form):
+    code = Text(
+        label=_("Recovery code"), autocapitalize="none", spellcheck="false", autocomplete="off", autofocus=True,
+        help_text=_("12 letters and digits"),
+    )  # fmt: skip
+
+
+class TurnOnForm(forms.Form):
+    state = forms.CharField(widget=forms.HiddenInput)
+    code = Code(digits=6)
+
+
+class Credential(forms.CharField):
+    """One JSON object. (Django's JSONField meets JSON that is too deep, and numbers that are too long, with a 500.)"""
+
+    def __init__(self) -> None:
+        super().__init__(max_length=16_384, widget=forms.HiddenInput)
+
+    def clean(self, value: Any) -> Any:
+        try:
+            found = json.loads(super().clean(value))
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise forms.ValidationError(str(InvalidPasskey.message), code=InvalidPasskey.code)
+        return found
+
+
+class PasskeyForm(forms.Form):
+    """Filled in by the script, with what the device answered."""
+
+    state = forms.CharField(widget=forms.HiddenInput, max_length=4096)
+    credential = Credential()
+
+
+class AddPasskeyForm(PasskeyForm):
+    field_order = ["name", "state", "credential"]
+    name = Text(label=_("Name"), required=False, help_text=_("So that you know it again, such as “My phone”."))
+
+
+class PasskeyNameForm(forms.Form):
+    name = Text(label=_("Name"))
+
+
+class ChangeEmailForm(forms.Form):
+    email = Email(label=_("New email"))
+    password = Password(label=_("Your password"))
+
+
+class DeleteAccountForm(forms.Form):
+    password = Password(
+        label=_("Your password"), help_text=_("Without one, sign in again and come back within 10 minutes.")
+    )
+
+    def __init__(self, *args: Any, needs_password: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not needs_password:
+            del self.fields["password"]
+
+
+class ProfileForm(forms.Form):
+    picture = Picture()
+    remove_picture = forms.BooleanField(label=_("Remove picture"), required=False)
+    first_name = Text(label=_("First name"), autocomplete="given-name", required=False)
+    last_name = Text(label=_("Last name"), autocomplete="family-name", required=False)
+    username = Text(
+        label=_("Username"), autocomplete="username", autocapitalize="none", spellcheck="false",
+    )  # fmt: skip
+    gender = forms.ChoiceField(label=_("Gender"), choices=Gender.choices, widget=forms.RadioSelect)
+    language = forms.CharField(
+        label=_("Language"), required=False, max_length=100, widget=forms.Select(choices=settings.LANGUAGES)
+    )
+    time_zone = TimeZone()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        limit = rate_limits.limits()["username_change_per_account"]
+        self.fields["username"].help_text = format_lazy(
+            _("You can sign in with it. Others may see it. Changes in {days} days: at most {n}."),
+            days=max(1, limit.seconds // 86400),
+            n=limit.amount,
+        )
+        widget, chosen = self.fields["time_zone"].widget, self.initial.get("time_zone", "")
+        if not any(chosen == name for _region, names in widget.choices[1:] for name, _city in names):
+            widget.choices = [*widget.choices, (chosen, chosen)] if chosen else widget.choices

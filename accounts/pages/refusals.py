@@ -1,0 +1,94 @@
+"""How a page shows that a rule refused: beside the field, with the status and the time to wait."""
+
+import math
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+
+from accounts.errors import AccountError, InvalidInput, MfaRequired, Overloaded, RateLimited, StorageUnavailable
+from accounts.http import log_refusal
+
+
+def to_second_step(request: HttpRequest) -> HttpResponse:
+    """For a browser that signed in before two-step verification was on: it does the step, and comes back."""
+    return HttpResponseRedirect(f"{reverse('second_step')}?{urlencode({'next': request.path})}")
+
+
+def show(form: forms.Form, error: AccountError, request: HttpRequest) -> None:
+    """Put a refusal beside the fields that it is about, or above the form."""
+    log_refusal(request, error)
+    if isinstance(error, InvalidInput):
+        for problem in error.errors:
+            form.add_error(problem.field if problem.field in form.fields else None, str(problem.message))
+    else:
+        form.add_error(error.field if error.field in form.fields else None, str(error.message))
+
+
+def status_of(error: AccountError | None) -> int:
+    if isinstance(error, RateLimited):
+        return HTTPStatus.TOO_MANY_REQUESTS
+    if isinstance(error, Overloaded | StorageUnavailable):
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    return HTTPStatus.OK
+
+
+def with_retry_after(response: HttpResponse, error: AccountError | None) -> HttpResponse:
+    seconds = getattr(error, "retry_after", None)
+    if seconds:
+        response["Retry-After"] = str(math.ceil(seconds))
+    return response
+
+
+def form_page(
+    request: HttpRequest,
+    template: str,
+    form: forms.Form,
+    save: Callable[[Any], HttpResponse],
+    **context: Any,
+) -> HttpResponse:
+    """Show a form, and on a valid POST do `save(cleaned_data)`; what it refuses is shown in the form."""
+    error: AccountError | None = None
+    if request.method == "POST" and form.is_valid():
+        try:
+            return save(form.cleaned_data)
+        except MfaRequired as refused:
+            log_refusal(request, refused)
+            return to_second_step(request)
+        except AccountError as refused:
+            error = refused
+            show(form, refused, request)
+    response = render(request, template, {"form": form, **context}, status=status_of(error))
+    return with_retry_after(response, error)
+
+
+class RuleFormMixin:
+    """For allauth's form views: a rule's refusal is shown in the form, with its status."""
+
+    request: HttpRequest
+
+    def obey(self, form: Any) -> HttpResponse:
+        """What the form is for; allauth's own way, unless a view says otherwise."""
+        return super().form_valid(form)  # type: ignore[misc,no-any-return]
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        try:
+            return self.obey(form)
+        except MfaRequired as error:
+            log_refusal(self.request, error)
+            return to_second_step(self.request)
+        except AccountError as error:
+            show(form, error, self.request)
+            self.request.refusal = error  # type: ignore[attr-defined]
+            return self.form_invalid(form)
+
+    def form_invalid(self, form: Any) -> HttpResponse:
+        response: HttpResponse = super().form_invalid(form)  # type: ignore[misc]
+        error: AccountError | None = getattr(self.request, "refusal", None)
+        response.status_code = status_of(error)
+        return with_retry_after(response, error)

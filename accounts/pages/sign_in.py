@@ -1,0 +1,208 @@
+"""The pages that lead in: allauth's views with our rules in their forms, and those that allauth does not have."""
+
+from typing import Any
+
+from allauth.account import views as allauth_views
+from allauth.account.mixins import NextRedirectMixin, RedirectAuthenticatedUserMixin
+from allauth.account.utils import get_next_redirect_url, perform_login
+from django import forms
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse, reverse_lazy
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.generic import FormView
+
+from accounts.errors import AccountError, InvalidPasskey, InvalidTicket
+from accounts.http import AuthenticatedRequest, log_refusal, origin
+from accounts.pages.allauth_adapter import SECOND_STEP
+from accounts.pages.forms import ConfirmCodeForm, PasskeyForm, RecoveryCodeForm, RequestSignInCodeForm, SecondStepForm
+from accounts.pages.refusals import RuleFormMixin, with_retry_after
+from accounts.services.account import passwords, sign_in_codes
+from accounts.services.authentication import passkeys, sign_in
+from accounts.services.mail import mail
+from accounts.services.sessions import mfa, sessions
+
+RESET_KEY = "_password_reset_key"  # where allauth keeps the key of a reset link in Django's session
+
+
+class SignInView(RuleFormMixin, allauth_views.LoginView):
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        found: dict[str, Any] = super().get_context_data(**kwargs)
+        return {**found, "passkey": passkeys.begin_sign_in()}
+
+
+class _CodeSignInView(RuleFormMixin, RedirectAuthenticatedUserMixin, NextRedirectMixin, FormView):  # type: ignore[type-arg]
+    """Signing in by a mailed code, in two pages."""
+
+    @method_decorator(never_cache)
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not settings.SIGN_IN_BY_CODE:
+            raise Http404
+        return super().dispatch(request, *args, **kwargs)  # type: ignore[return-value]
+
+
+class RequestSignInCodeView(_CodeSignInView):
+    form_class = RequestSignInCodeForm
+    template_name = "account/request_login_code.html"
+
+    def obey(self, form: Any) -> HttpResponse:
+        login = form.cleaned_data["login"]
+        sign_in_codes.request(login=login, origin=origin(self.request))
+        self.request.session["signing_in"] = {"login": login, "next": self.get_next_url()}
+        return HttpResponseRedirect(reverse("account_confirm_login_code"))
+
+
+class SignInByCodeView(_CodeSignInView):
+    form_class = ConfirmCodeForm
+    template_name = "account/confirm_login_code.html"
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        self.asked: dict[str, str] | None = request.session.get("signing_in")
+        if settings.SIGN_IN_BY_CODE and not self.asked and not request.user.is_authenticated:
+            return HttpResponseRedirect(reverse("account_request_login_code"))
+        return super().dispatch(request, *args, **kwargs)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        found: dict[str, Any] = super().get_context_data(**kwargs)
+        return {
+            **found,
+            "login": self.asked["login"] if self.asked else "",
+            "minutes_late": mail.minutes_late(),
+        }
+
+    def obey(self, form: Any) -> HttpResponse:
+        assert self.asked is not None
+        user = sign_in_codes.check(
+            login=self.asked["login"], code=form.cleaned_data["code"], origin=origin(self.request)
+        )
+        self.request.sign_in_methods = sign_in.BY_MAIL  # type: ignore[attr-defined]
+        self.request.session.pop("signing_in", None)
+        response: HttpResponse = perform_login(self.request, user, redirect_url=self.asked["next"])
+        return response
+
+
+class SecondStepView(RuleFormMixin, FormView):  # type: ignore[type-arg]
+    """After the password: a code of the authenticator app. A browser that is signed in already, from before two-step
+    verification was on, comes here for what needs both."""
+
+    form_class: type[forms.Form] = SecondStepForm
+    template_name = "account/second_step.html"
+
+    @method_decorator(never_cache)
+    @method_decorator(sensitive_post_parameters("code"))
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        self.waiting: dict[str, str] | None = request.session.get(SECOND_STEP)
+        if not self.waiting and not request.user.is_authenticated:
+            return HttpResponseRedirect(reverse("account_login"))
+        return super().dispatch(request, *args, **kwargs)  # type: ignore[return-value]
+
+    def obey(self, form: Any) -> HttpResponse:
+        code, where = form.cleaned_data["code"], origin(self.request)
+        if self.request.user.is_authenticated:
+            request: AuthenticatedRequest = self.request  # type: ignore[assignment]
+            sessions.strengthen(request.session_row, mfa.step_up(user=request.user, code=code, origin=where))
+            return HttpResponseRedirect(self._next())
+        assert self.waiting is not None
+        try:
+            passed = sign_in.check_second_step(ticket=self.waiting["ticket"], code=code, origin=where)
+        except InvalidTicket as error:
+            log_refusal(self.request, error)
+            messages.error(self.request, str(error.message))
+            self.request.session.pop(SECOND_STEP, None)
+            return HttpResponseRedirect(reverse("account_login"))
+        self.request.session.pop(SECOND_STEP, None)
+        self.request.sign_in_methods = passed.methods  # type: ignore[attr-defined]
+        response: HttpResponse = perform_login(self.request, passed.user, redirect_url=self.waiting["next"])
+        return response
+
+    def _next(self) -> str:
+        wanted: str | None = get_next_redirect_url(self.request)
+        return wanted or reverse("overview")
+
+
+class RecoveryCodeView(SecondStepView):
+    form_class = RecoveryCodeForm
+    template_name = "account/recovery_code.html"
+
+
+@method_decorator(never_cache, name="dispatch")
+class PasskeyView(RuleFormMixin, NextRedirectMixin, FormView):  # type: ignore[type-arg]
+    """Where the script sends what a device answered: to sign in, or once more for who is signed in."""
+
+    form_class = PasskeyForm
+    http_method_names = ["post"]
+
+    def form_invalid(self, form: Any) -> HttpResponse:
+        error: AccountError = getattr(self.request, "refusal", None) or InvalidPasskey("malformed")
+        messages.error(self.request, str(error.message))
+        page = "account_reauthenticate" if self.request.user.is_authenticated else "account_login"
+        return with_retry_after(HttpResponseRedirect(self.passthrough_next_url(reverse(page))), error)
+
+    def obey(self, form: Any) -> HttpResponse:
+        answer = {"state": form.cleaned_data["state"], "credential": form.cleaned_data["credential"]}
+        where, wanted = origin(self.request), self.get_next_url()
+        if self.request.user.is_authenticated:
+            request: AuthenticatedRequest = self.request  # type: ignore[assignment]
+            passkeys.reauthenticate(user=request.user, session=request.session_row, origin=where, **answer)
+            return HttpResponseRedirect(wanted or reverse("overview"))
+        passed = passkeys.check(origin=where, **answer)
+        self.request.sign_in_methods = passed.methods  # type: ignore[attr-defined]
+        response: HttpResponse = perform_login(self.request, passed.user, redirect_url=wanted)
+        return response
+
+
+class ReauthenticateView(RuleFormMixin, allauth_views.ReauthenticateView):
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        found: dict[str, Any] = super().get_context_data(**kwargs)
+        return {**found, "passkey": passkeys.begin_sign_in() if self.request.user.passkeys.exists() else None}  # type: ignore[union-attr]
+
+
+class SignUpView(RuleFormMixin, allauth_views.SignupView):
+    def get_success_url(self) -> str | None:
+        """First the code of the mail; where somebody was on the way to is kept for after that."""
+        wanted: str | None = super().get_success_url()
+        if self.request.method != "POST":
+            return wanted
+        self.request.session["after_confirming"] = wanted
+        return reverse("email_confirm")
+
+
+class ForgotPasswordView(RuleFormMixin, allauth_views.PasswordResetView):
+    pass
+
+
+@method_decorator(never_cache, name="dispatch")
+class ResetPasswordView(RuleFormMixin, allauth_views.PasswordResetFromKeyView):
+    """The page behind the link. allauth checks the link and keeps its key out of the address; the press of the
+    button sets the password."""
+
+    def logout(self) -> None:
+        """Not by opening somebody else's link: a new password ends the sessions of the account that it is for."""
+
+    def obey(self, form: Any) -> HttpResponse:
+        form.save_with(key=f"{self.kwargs['uidb36']}-{self.key}", request=self.request)
+        self.request.session.pop(RESET_KEY, None)
+        return HttpResponseRedirect(self.get_success_url())
+
+
+@method_decorator(login_required, name="dispatch")
+class ChangePasswordView(RuleFormMixin, allauth_views.PasswordChangeView):
+    request: AuthenticatedRequest
+    success_url = reverse_lazy("account_change_password")
+
+    def obey(self, form: Any) -> HttpResponse:
+        passwords.change(
+            user=self.request.user,
+            current_password=form.cleaned_data["current_password"],
+            new_password=form.cleaned_data["new_password"],
+            keep=self.request.session_row.id,
+            origin=origin(self.request),
+        )
+        self.request.session.cycle_key()  # whoever copied this browser's cookie is signed out too
+        messages.success(self.request, _("Your password is changed. Your other devices are signed out."))
+        return HttpResponseRedirect(self.get_success_url())

@@ -1,0 +1,399 @@
+"""The stock Django admin: looking, and what staff do to an account by the rules that do it (staff/actions.py), each
+after a page that asks once more. Nobody edits a password, an address or a picture here, and no mail's body is shown.
+
+No list asks Postgres for more than an index gives: searches are prefixes, and counts end at MOST."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.forms import BaseInlineFormSet, Media
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.functional import Promise, cached_property
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+from post_office import admin as _post_office_admin  # noqa: F401 - registers its pages, which show bodies, before ours
+from post_office.models import Attachment, Email, EmailTemplate, Log
+
+from accounts.caller import Origin
+from accounts.errors import AccountError
+from accounts.http import log_refusal, origin
+from accounts.models import ApiUse, Event, MailOwner, Session, Tombstone, User
+from accounts.services.credentials import identifiers
+from accounts.services.profile import pictures
+from accounts.services.sessions import mfa
+from accounts.services.staff import actions
+
+for _model in (Attachment, Email, EmailTemplate, Log):
+    if admin.site.is_registered(_model):
+        admin.site.unregister(_model)
+
+MOST = 10_000  # that a list counts, and so the end of its pages
+AT_ONCE = 100  # accounts that one press acts on
+NEWEST = 50  # rows of a tab
+
+# --- What every list has ------------------------------------------------------------------------------------
+
+
+class Counted(Paginator):  # type: ignore[type-arg]
+    @cached_property
+    def count(self) -> int:
+        found: QuerySet[Model] = self.object_list  # type: ignore[assignment]
+        return found.order_by()[:MOST].count()
+
+
+class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+    paginator = Counted
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    sortable_by = ()  # by what has no index either
+    list_per_page = 50
+    list_max_show_all = 0
+    # What is only looked at needs little of the admin's JavaScript, which also puts styles into elements.
+    media = Media(js=["admin/js/vendor/jquery/jquery.min.js", "admin/js/jquery.init.js", "admin/js/actions.js"])
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        """Only what the filters at the side ask. Django would let an address ask for any column, so that whoever may
+        look could guess at hashes of passwords and at mailed codes, letter by letter."""
+        filters = (*self.list_filter, *([self.date_hierarchy] if self.date_hierarchy else []))
+        offered = {getattr(one, "parameter_name", one) for one in filters}
+        return lookup.split("__", maxsplit=1)[0] in offered
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+def found_users(term: str) -> list[UUID]:
+    """Ids of the users whose id this is, or whose username or address begins so. Two look-ups and no OR: for that
+    Postgres may walk through the whole table in the order of the list."""
+    try:
+        return [UUID(term.strip())]
+    except ValueError:
+        folded = identifiers.fold_login(term)
+    named = User.objects.filter(username__startswith=folded) if "@" not in folded else User.objects.none()
+    addressed = User.objects.filter(email__startswith=identifiers.fold_email(term))
+    return [user_id for users in (named, addressed) for user_id in users.values_list("id", flat=True)[:MOST]]
+
+
+class OfUser(ReadOnly):
+    """A list that is searched by whom its rows are about."""
+
+    user_field: str
+    search_fields = ("user",)  # which shows the field; what is looked for stands in found_users
+    search_help_text = _("The beginning of a username or an email address, or a whole id.")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        if search_term.strip():
+            queryset = queryset.filter(**{f"{self.user_field}__in": found_users(search_term)})
+        return queryset, False
+
+
+class Newest(BaseInlineFormSet):  # type: ignore[type-arg]
+    @cached_property
+    def _rows(self) -> list[Model]:
+        return list(super().get_queryset()[:NEWEST])
+
+    def get_queryset(self) -> list[Model]:  # type: ignore[override]
+        return self._rows
+
+
+class Tab(admin.TabularInline):  # type: ignore[type-arg]
+    """The newest rows about a user, on the user's page."""
+
+    formset = Newest
+    anchor: str  # its heading's
+    ordering = ("-pk",)
+    extra = 0
+    can_delete = False
+    show_change_link = True
+    media = Media()
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+# --- What staff do ------------------------------------------------------------------------------------------
+
+
+def _always(user: User) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Deed:
+    name: str
+    title: Promise
+    question: Promise  # on the page that asks once more
+    rule: Callable[..., None]
+    fits: Callable[[User], bool]
+
+
+DEEDS = {
+    deed.name: deed
+    for deed in (
+        Deed(
+            "disable",
+            _("Switch off"),
+            _("Every device is signed out at once, and nobody signs in to these accounts until they are on again:"),
+            actions.disable,
+            lambda user: user.is_active,
+        ),
+        Deed(
+            "enable",
+            _("Switch on again"),
+            _("Whoever knows the password can sign in to these accounts again:"),
+            actions.enable,
+            lambda user: not user.is_active,
+        ),
+        Deed(
+            "revoke_password",
+            _("Force a new password"),
+            _("The password stops working, every device is signed out, and a mail leads to a new password:"),
+            actions.revoke_password,
+            _always,
+        ),
+        Deed(
+            "end_sessions",
+            _("Sign out everywhere"),
+            _("Every device of these accounts is signed out; the passwords stay:"),
+            actions.end_sessions,
+            _always,
+        ),
+        Deed(
+            "resend_confirmation",
+            _("Send the confirmation mail again"),
+            _("Whose address waits for its proof gets a new mail; older codes and links stop working:"),
+            actions.resend_confirmation,
+            lambda user: bool(user.email) and not user.email_verified,
+        ),
+        Deed(
+            "remove_second_factors",
+            _("Remove second factors"),
+            _("Passkeys and two-step verification go, and a mail tells the owners; do it only when you know who asks:"),
+            actions.remove_second_factors,
+            lambda user: mfa.is_on(user) or user.passkeys.exists(),
+        ),
+        Deed(
+            "call_off_deletion",
+            _("Call off the deletion"),
+            _("The accounts are kept, and their owners are told by mail:"),
+            actions.call_off_deletion,
+            lambda user: user.deletes_at is not None,
+        ),
+    )
+}
+
+
+class DeletionPlanned(admin.SimpleListFilter):
+    title = _("deletion")
+    parameter_name = "deletion"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("planned", _("planned"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
+        return queryset.filter(deletes_at__isnull=False) if self.value() == "planned" else queryset
+
+
+class DeviceTab(Tab):
+    model = Session
+    anchor = "sessions"
+    verbose_name_plural = _("devices")
+    fields = ("kind", "name", "ip", "authenticated_by", "created_at", "last_used_at", "expires_at", "ended_at")
+
+
+class EventTab(Tab):
+    model = Event
+    anchor = "events"
+    verbose_name_plural = _("events")
+    fields = ("created_at", "kind", "ip", "device", "data")
+
+
+class MailTab(Tab):
+    """Metadata only: until it is sent, a body holds a code and a link."""
+
+    model = MailOwner
+    anchor = "mails"
+    verbose_name_plural = _("mails")
+    fields = readonly_fields = ("created", "to", "subject", "status", "tries", "delivery")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[MailOwner]:
+        rows: QuerySet[MailOwner] = super().get_queryset(request)
+        return rows.select_related("mail").defer("mail__message", "mail__html_message", "mail__headers")
+
+    @admin.display(description=_("created"))
+    def created(self, row: MailOwner) -> Any:
+        return row.mail.created
+
+    @admin.display(description=_("to"))
+    def to(self, row: MailOwner) -> str:
+        return ", ".join(row.mail.to)
+
+    @admin.display(description=_("subject"))
+    def subject(self, row: MailOwner) -> str:
+        return format_html(
+            '<a href="{}">{}</a>', reverse("admin:post_office_email_change", args=[row.mail_id]), row.mail.subject
+        )
+
+    @admin.display(description=_("state"))
+    def status(self, row: MailOwner) -> str:
+        return str(row.mail.get_status_display())
+
+    @admin.display(description=_("tries"))
+    def tries(self, row: MailOwner) -> int:
+        return row.mail.number_of_retries or 0
+
+    @admin.display(description=_("delivery"))
+    def delivery(self, row: MailOwner) -> str:
+        return str(row.mail.get_recipient_delivery_status_display() or "-")
+
+
+@admin.register(User)
+class UserAdmin(OfUser):
+    user_field = "id"
+    list_display = ("username", "email", "email_verified", "is_active", "is_staff", "created_at")
+    list_filter = ("is_active", "is_staff", "email_verified", "gender", DeletionPlanned)
+    ordering = ("-id",)
+    inlines = (DeviceTab, EventTab, MailTab)
+    change_form_template = "admin/accounts/user/change_form.html"
+    fieldsets = (
+        (_("Account"), {"fields": ("id", "username", "email", "email_verified", "is_active", "deletes_at")}),
+        (_("Profile"), {"fields": ("first_name", "last_name", "gender", "language")}),
+        (_("Picture"), {"fields": ("shown_picture",)}),
+        (_("Rights"), {"fields": ("is_staff", "is_superuser")}),
+        (_("Times"), {"fields": ("created_at", "updated_at", "last_login")}),
+    )
+    readonly_fields = ("shown_picture",)
+
+    @admin.display(description=_("picture"))
+    def shown_picture(self, user: User) -> str:
+        shown = pictures.addresses(user)
+        if not shown:
+            return "-"
+        return format_html('<img class="picture" src="{}" alt="" width="128" height="128">', shown[256])
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """All of them or, without the right, none; as Django wants it: what is called, its name and its title."""
+        if not request.user.has_perm(actions.RIGHT):
+            return {}
+        return {name: (partial(UserAdmin.do, deed=deed), name, str(deed.title)) for name, deed in DEEDS.items()}
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        user: User | None = self.get_object(request, object_id)
+        assert isinstance(request.user, User)
+        deeds = [deed for deed in DEEDS.values() if user and deed.fits(user) and actions.may_act(request.user, user)]
+        tabs = {
+            **{f"#fieldset-0-{number}-heading": name for number, (name, _options) in enumerate(self.fieldsets)},
+            **{f"#{tab.anchor}-heading": tab.verbose_name_plural for tab in self.inlines},
+        }
+        return super().change_view(
+            request, object_id, form_url, {**(extra_context or {}), "deeds": deeds, "tabs": tabs}
+        )
+
+    def do(self, request: HttpRequest, queryset: QuerySet[User], *, deed: Deed) -> HttpResponse | None:
+        chosen = list(queryset.order_by("username")[: AT_ONCE + 1])
+        if len(chosen) > AT_ONCE:
+            self.message_user(request, _("Choose at most %(n)d accounts.") % {"n": AT_ONCE}, messages.ERROR)
+            return None
+        if "confirmed" not in request.POST:
+            context = {
+                **self.admin_site.each_context(request),
+                "title": deed.title, "deed": deed, "users": chosen, "opts": self.opts, "checkbox": ACTION_CHECKBOX_NAME,
+            }  # fmt: skip
+            return TemplateResponse(request, "admin/accounts/user/confirm.html", context)
+        done = [user for user in chosen if self._obeyed(deed, request, user, origin(request))]
+        if done:
+            words = ngettext("%(deed)s: done for %(n)d account.", "%(deed)s: done for %(n)d accounts.", len(done))
+            self.message_user(request, words % {"deed": deed.title, "n": len(done)}, messages.SUCCESS)
+        return redirect("admin:accounts_user_change", chosen[0].id) if len(chosen) == 1 else None
+
+    def _obeyed(self, deed: Deed, request: HttpRequest, user: User, where: Origin) -> bool:
+        try:
+            deed.rule(staff=request.user, user=user, origin=where)
+        except AccountError as error:
+            log_refusal(request, error)
+            self.message_user(request, f"{error.message} ({user.username})", messages.ERROR)
+            return False
+        return True
+
+
+# --- The other lists ----------------------------------------------------------------------------------------
+
+
+@admin.register(Session)
+class SessionAdmin(OfUser):
+    user_field = "user"
+    list_display = ("user", "kind", "name", "ip", "last_used_at", "ended_at")
+    list_select_related = ("user",)
+    fields = ("id", "user", "kind", "name", "platform", "app_version", "ip", "created_at", "last_used_at", "ended_at")
+    ordering = ("-id",)
+
+
+@admin.register(Event)
+class EventAdmin(OfUser):
+    user_field = "user"
+    list_display = ("created_at", "kind", "user", "ip", "device")
+    list_select_related = ("user",)
+    fields = ("created_at", "kind", "user", "ip", "device", "data")
+    ordering = ("-id",)
+
+
+@admin.register(ApiUse)
+class ApiUseAdmin(ReadOnly):
+    list_display = ("day", "version", "app_version", "calls")
+    list_filter = ("version",)
+    fields = list_display
+    ordering = ("-day", "version", "-calls")
+
+
+@admin.register(Tombstone)
+class TombstoneAdmin(ReadOnly):
+    list_display = ("id", "erased_on")
+    date_hierarchy = "erased_on"
+    ordering = ("-erased_on",)
+
+
+@admin.register(Email)
+class MailAdmin(OfUser):
+    """Metadata only: until it is sent, a body holds a code and a link."""
+
+    user_field = "owner__user"
+    list_display = ("id", "to", "subject", "status", "created", "number_of_retries")
+    list_filter = ("status",)
+    change_form_template = "admin/change_form.html"  # post_office's own has a button that sends again
+    fields = (
+        "id",
+        "to",
+        "subject",
+        "status",
+        "priority",
+        "created",
+        "scheduled_time",
+        "expires_at",
+        "number_of_retries",
+        "recipient_delivery_status",
+    )
+    ordering = ("-id",)

@@ -1,0 +1,233 @@
+"""Deleting an account: planned with a proof of who asks, taken back as long as the grace lasts, then erased.
+
+While it is planned everything works as before, and every page and every profile says what is coming: an owner
+whose account somebody else wants to delete must see it, and signing in (or a phone's refresh) takes nothing back by
+itself. Erasing is one transaction for each account that leaves a tombstone, which names nobody."""
+
+import logging
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from celery import shared_task
+from django.conf import settings
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.sessions.models import Session as BrowserSession
+from django.db import transaction
+from django.utils.timezone import now
+
+from accounts.caller import NOBODY, Origin
+from accounts.errors import InvalidKey, LastSuperuser, RecentSignInNeeded, SessionRevoked
+from accounts.lib import sealing
+from accounts.models import Challenge, RestingUsername, Session, Tombstone, User
+from accounts.services.authentication import sign_in
+from accounts.services.credentials import challenges, identifiers
+from accounts.services.mail import mail
+from accounts.services.profile import export, picture_uploads, pictures
+from accounts.services.security import audit, rate_limits
+
+log = logging.getLogger(__name__)
+
+LAST_MAIL = timedelta(days=7)  # after which the mail that it is done is given up, and its row removed
+
+# --- Planning -----------------------------------------------------------------------------------------------
+
+
+def request(*, user: User, session: Session, password: str, origin: Origin) -> datetime:
+    """A signed-in user wants the account gone, and gives the password or has just signed in on this device. The
+    moment of the erasure; asked for again, it stays the same.
+
+    Raises WrongPassword, MfaRequired, RecentSignInNeeded, LastSuperuser, RateLimited, Overloaded, SessionRevoked."""
+    sign_in.require_second_step(user, session)
+    confirmed = sign_in.confirm_password(user=user, password=password, origin=origin) if password else None
+    with transaction.atomic():
+        require_another_superuser(user)
+        if confirmed is not None:
+            sign_in.hold(user, confirmed)
+        row = User.objects.hold().filter(id=user.id).first()
+        if row is None:
+            raise SessionRevoked("erased at this moment")
+        if confirmed is None and not sign_in.is_recent(session):
+            raise RecentSignInNeeded
+        if row.deletes_at is None:
+            _plan(row, origin)
+    assert row.deletes_at is not None
+    user.deletes_at, user.updated_at = row.deletes_at, row.updated_at
+    return row.deletes_at
+
+
+def require_another_superuser(user: User) -> None:
+    """The last who has every right stays. All of them are held, so that no two go at once."""
+    if not user.is_superuser:
+        return
+    supers = list(User.objects.hold().filter(is_superuser=True, is_active=True).order_by("id"))
+    staying = [other for other in supers if other.id != user.id and other.deletes_at is None]
+    if not staying:
+        raise LastSuperuser
+
+
+def _plan(user: User, origin: Origin) -> None:
+    user.deletes_at = now() + settings.DELETION_GRACE
+    user.save_profile("deletes_at")
+    audit.record(audit.Kind.USER_DELETION_PLANNED, user=user, origin=origin)
+    secrets = challenges.issue(Challenge.Kind.KEEP_ACCOUNT, user=user, email=user.email, origin=origin)
+    mail.send(
+        mail.Message.DELETION_PLANNED,
+        user=user,
+        origin=origin,
+        context={
+            "erased_at": user.deletes_at,
+            "link": f"{settings.PUBLIC_URL}/account/delete/undo/{secrets.key}/",
+        },
+        expires_at=user.deletes_at,
+    )
+
+
+# --- Taking it back -----------------------------------------------------------------------------------------
+
+
+def cancel(*, user: User, origin: Origin) -> None:
+    """The account stays. Quiet where no deletion is planned, and where it was erased at this moment."""
+    with transaction.atomic():
+        row = User.objects.hold().filter(id=user.id).first()
+        if row:
+            keep(row, origin=origin)
+    user.deletes_at = None
+
+
+def keep(user: User, *, origin: Origin) -> None:
+    """The same for a user whose row the caller holds."""
+    if user.deletes_at is None:
+        return
+    user.deletes_at = None
+    user.save_profile("deletes_at")
+    Challenge.objects.open().filter(user=user, kind=Challenge.Kind.KEEP_ACCOUNT).close()
+    audit.record(audit.Kind.USER_DELETION_CANCELLED, user=user, origin=origin)
+    mail.send(mail.Message.DELETION_CANCELLED, user=user, origin=origin)
+
+
+def match_key(key: str) -> Challenge:
+    """The open offer that a mailed link belongs to. Changes nothing. Raises InvalidKey."""
+    return challenges.match_key(Challenge.Kind.KEEP_ACCOUNT, key)
+
+
+def cancel_by_key(*, key: str, origin: Origin) -> User:
+    """The account stays, says whoever reads its mail. Raises InvalidKey, InvalidCode, RateLimited."""
+    rate_limits.count_address("code_per_ip", origin=origin)
+    offer = match_key(key)
+    assert offer.user_id is not None
+    with transaction.atomic():
+        user = User.objects.hold().filter(id=offer.user_id).first()
+        if user is None:
+            raise InvalidKey("erased at this moment")
+        challenges.close(offer)
+        keep(user, origin=origin)
+    return user
+
+
+# --- Erasing ------------------------------------------------------------------------------------------------
+
+
+@shared_task(name="accounts.erase_due_accounts")
+def erase_due_accounts() -> int:
+    return erase_due()
+
+
+def erase_due() -> int:
+    """In the worker: erase whoever's grace is over. Several workers share them out; one that fails holds up no other.
+    The number of accounts."""
+    due = User.objects.filter(deletes_at__lte=now()).order_by("deletes_at").values_list("id", flat=True)
+    count = 0
+    for user_id in list(due[:1000]):
+        try:
+            count += _erase(user_id)
+        except Exception:
+            log.exception("an account whose grace is over could not be erased; it is tried again")
+    return count
+
+
+def _erase(user_id: UUID) -> bool:
+    with transaction.atomic():
+        # Held to the end: nobody signs in meanwhile, and of two workers one does it. FOR UPDATE and not `hold`: no
+        # event, session or mail about them may come in meanwhile either.
+        due = User.objects.select_for_update(skip_locked=True).filter(id=user_id, deletes_at__lte=now())
+        user = due.first()
+        if user is None:
+            return False
+        _forget(user)
+        _forget_browsers(user)
+        let_name_rest(user.username_skeleton, owner=None)
+        # Its row loses its owner here, and goes when it is sent (mail.py).
+        mail.send(mail.Message.ACCOUNT_ERASED, user=user, origin=NOBODY, expires_at=now() + LAST_MAIL)
+        user.delete()
+        Tombstone.objects.create(erased_on=now().date())
+    return True
+
+
+def remove(user: User) -> None:
+    """Erase an account that nobody has used for so long that its browsers' sessions have run out, in the caller's
+    transaction that holds its row: no tombstone, no mail, and the name is free at once."""
+    _forget(user)
+    user.resting_usernames.all().delete()
+    user.delete()
+
+
+def _forget(user: User) -> None:
+    """Whatever is about this user and would not go with the row."""
+    export.forget(user)
+    picture_uploads.forget(user)
+    if user.picture:
+        pictures.discard(user.picture)
+    audit.make_anonymous(user)
+    challenges.forget(user)
+    mail.forget(user)
+    rate_limits.forget(user.id, user.username, user.email)
+    LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(User), object_id=str(user.id)).delete()
+
+
+def _forget_browsers(user: User) -> None:
+    """Django's own sessions of this user, and those in which somebody typed the name or the address. They are sealed
+    text, so each is opened: some 40 µs."""
+    names = {str(user.id), user.username, user.email} - {""}
+    found = [row.pk for row in BrowserSession.objects.iterator() if not names.isdisjoint(_texts(row.get_decoded()))]
+    BrowserSession.objects.filter(pk__in=found).delete()
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a session, in the spelling in which names and addresses are kept."""
+    if isinstance(value, str):
+        yield identifiers.fold_login(value)
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+
+
+# --- Names that somebody had --------------------------------------------------------------------------------
+
+
+def let_name_rest(skeleton: str, *, owner: User | None) -> None:
+    """Nobody may pass for whoever had this name; `owner`, who took another, may take it back."""
+    mac = sealing.mac("resting username", skeleton.encode())
+    rest = {"until": now() + settings.USERNAME_REST, "user": owner}
+    RestingUsername.objects.update_or_create(mac=mac, defaults=rest)
+
+
+def rests(skeleton: str, *, asker: User) -> bool:
+    """Whether this name was another account's not long ago."""
+    found = RestingUsername.objects.filter(mac__in=_macs(skeleton), until__gt=now())
+    return found.exclude(user=asker).exists()
+
+
+def end_rest(skeleton: str) -> None:
+    """Its owner has it again, and nobody else can as long as that is so."""
+    RestingUsername.objects.filter(mac__in=_macs(skeleton)).delete()
+
+
+def _macs(skeleton: str) -> list[bytes]:
+    return sealing.macs("resting username", skeleton.encode())
+
+
+def prune() -> int:
+    count, _ = RestingUsername.objects.filter(until__lte=now()).delete()
+    return count

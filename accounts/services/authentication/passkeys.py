@@ -1,0 +1,262 @@
+"""Passkeys (WebAuthn): adding them, and signing in with one. The device checks who holds it (user verification is asked
+for), so a passkey is both factors in one. The library of fido2 checks what a device signed; the rules are ours.
+
+The challenge travels in a ticket, so that nothing is stored for a page that is only looked at: the sign-in page asks
+for one each time, to let the browser offer a passkey where the username is typed."""
+
+import base64
+import json
+import secrets
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.utils.timezone import now
+from fido2.server import Fido2Server
+from fido2.utils import websafe_encode
+from fido2.webauthn import (
+    AttestedCredentialData,
+    AuthenticationResponse,
+    PublicKeyCredentialRpEntity,
+    PublicKeyCredentialUserEntity,
+    ResidentKeyRequirement,
+    UserVerificationRequirement,
+)
+
+from accounts.caller import Origin
+from accounts.errors import (
+    AccountError,
+    FieldError,
+    InvalidInput,
+    InvalidPasskey,
+    InvalidTicket,
+    LastWayIn,
+    PasskeyNotFound,
+    TooManyPasskeys,
+)
+from accounts.models import Passkey, Session, User
+from accounts.services.authentication import sign_in, totp
+from accounts.services.mail import mail
+from accounts.services.security import audit, rate_limits, tickets
+from accounts.services.sessions import mfa, sessions
+from accounts.services.sessions.mfa import Passed
+from accounts.services.sessions.sessions import SignedIn
+
+MAX = 20  # of one account
+NAME_MAX_LENGTH = 60
+ID_MAX_LENGTH = 1023  # bytes; WebAuthn's own limit
+PAGE_LIFETIME = timedelta(minutes=30)  # of the sign-in page, where it waits for somebody to choose a passkey
+Credential = Mapping[str, Any]  # what `PublicKeyCredential.toJSON()` gives, and what phones call the response JSON
+
+
+class Ceremony:
+    """What a device needs: `options` in the JSON of WebAuthn, and the `state` that comes back with its answer."""
+
+    def __init__(self, options: Any, state: str) -> None:
+        self.options: dict[str, Any] = dict(dict(options)["publicKey"])
+        self.state = state
+
+    @property
+    def json(self) -> str:
+        return json.dumps(self.options)
+
+
+def _server() -> Fido2Server:
+    site = urlsplit(settings.PUBLIC_URL)
+    entity = PublicKeyCredentialRpEntity(id=site.hostname, name=settings.SITE_NAME)
+    return Fido2Server(entity, attestation="none", verify_origin=lambda origin: origin in _origins())  # type: ignore[arg-type]
+
+
+def _origins() -> list[str]:
+    """Where a passkey of this service may be used: its pages, and its Android apps. (iOS apps name the pages.)"""
+    site = urlsplit(settings.PUBLIC_URL)
+    apps = [_android_origin(app.partition("=")[2]) for app in settings.ANDROID_APPS]
+    return [f"{site.scheme}://{site.netloc}", *apps]
+
+
+def _android_origin(fingerprint: str) -> str:
+    return f"android:apk-key-hash:{websafe_encode(bytes.fromhex(fingerprint.replace(':', '')))}"
+
+
+# --- Adding -------------------------------------------------------------------------------------------------
+
+
+def begin_adding(*, user: User, session: Session) -> Ceremony:
+    """Raises RecentSignInNeeded, TooManyPasskeys."""
+    sign_in.require_recent(user, session)
+    totp.require_proved(user)
+    known = [AttestedCredentialData(bytes(one.credential)) for one in user.passkeys.all()]
+    if len(known) >= MAX:
+        raise TooManyPasskeys
+    challenge = secrets.token_bytes(32)
+    options, _state = _server().register_begin(
+        PublicKeyCredentialUserEntity(id=user.id.bytes, name=user.username, display_name=user.get_full_name()),
+        known,
+        resident_key_requirement=ResidentKeyRequirement.REQUIRED,
+        user_verification=UserVerificationRequirement.REQUIRED,
+        challenge=challenge,
+    )
+    state = tickets.issue("passkey", user=user.id.hex, session=session.id.hex, challenge=websafe_encode(challenge))
+    return Ceremony(options, state)
+
+
+def add(*, user: User, session: Session, state: str, credential: Credential, name: str = "", origin: Origin) -> Passkey:
+    """Raises InvalidTicket, InvalidPasskey, TooManyPasskeys, InvalidInput."""
+    name = _name(name) or origin.label[:NAME_MAX_LENGTH] or "Passkey"
+    found = tickets.read("passkey", state)
+    if (found["user"], found["session"]) != (user.id.hex, session.id.hex):
+        raise InvalidTicket("of another device")
+    answer = _checked(lambda: _server().register_complete(_fido_state(found), credential))
+    made = answer.credential_data
+    if len(made.credential_id) > ID_MAX_LENGTH:
+        raise InvalidPasskey("its id is too long")
+    with transaction.atomic():
+        totp.require_proved(sign_in.hold_signed_in(user, session))
+        tickets.spend(found)
+        if user.passkeys.count() >= MAX:
+            raise TooManyPasskeys
+        try:
+            with transaction.atomic():
+                passkey = Passkey.objects.create(
+                    user=user,
+                    credential_id=made.credential_id,
+                    credential=bytes(made),
+                    sign_count=answer.counter,
+                    synced=answer.is_backup_eligible(),
+                    name=name,
+                )
+        except IntegrityError:
+            raise InvalidPasskey("known already") from None
+        sessions.strengthen(session, _methods(passkey))
+        audit.record(audit.Kind.PASSKEY_ADDED, user=user, origin=origin, session=session, name=name)
+        mail.send(mail.Message.FACTOR_ADDED, user=user, origin=origin, context={"factor": "passkey", "other": name})
+    return passkey
+
+
+def _name(name: str) -> str:
+    name = " ".join(name.split())
+    if len(name) > NAME_MAX_LENGTH:
+        raise InvalidInput([FieldError("name", "passkey_name_too_long", NAME_MAX_LENGTH)])
+    if any(not character.isprintable() for character in name):
+        raise InvalidInput([FieldError("name", "invalid_characters")])
+    return name
+
+
+def _fido_state(found: dict[str, Any]) -> dict[str, Any]:
+    return {"challenge": found["challenge"], "user_verification": UserVerificationRequirement.REQUIRED}
+
+
+def _checked(check: Any) -> Any:
+    """What a device sent is anything: whatever the library makes of it, it is not accepted."""
+    try:
+        return check()
+    except AccountError:
+        raise
+    except Exception as error:  # noqa: BLE001 - CBOR, JSON and curves fail in a dozen ways
+        raise InvalidPasskey(f"{type(error).__name__}: {error}"[:100]) from None
+
+
+# --- Signing in ---------------------------------------------------------------------------------------------
+
+
+def begin_sign_in() -> Ceremony:
+    """For anybody: which passkey, the device asks its holder."""
+    challenge = secrets.token_bytes(32)
+    options, _state = _server().authenticate_begin(
+        user_verification=UserVerificationRequirement.REQUIRED, challenge=challenge
+    )
+    state = tickets.issue("passkey sign-in", lifetime=PAGE_LIFETIME, challenge=websafe_encode(challenge))
+    return Ceremony(options, state)
+
+
+def check(*, state: str, credential: Credential, origin: Origin) -> Passed:
+    """Who may sign in with this. Raises InvalidTicket, InvalidPasskey, RateLimited, AccountDisabled,
+    EmailNotVerified."""
+    rate_limits.count_address("login_per_ip", origin=origin)
+    found = tickets.read("passkey sign-in", state)
+    passkey = _known(credential)
+    answer = _checked(lambda: AuthenticationResponse.from_dict(credential))
+    kept = AttestedCredentialData(bytes(passkey.credential))
+    _checked(lambda: _server().authenticate_complete(_fido_state(found), [kept], answer))
+    if answer.response.user_handle not in (None, passkey.user_id.bytes):
+        raise InvalidPasskey("of another user")
+    with transaction.atomic():
+        tickets.spend(found)
+        counted = _count(passkey, answer.response.authenticator_data.counter)
+    if not counted:
+        audit.record(audit.Kind.PASSKEY_REFUSED, user=passkey.user, origin=origin, name=passkey.name)
+        raise InvalidPasskey("its counter went back")
+    try:
+        sign_in.admit(passkey.user)
+    except AccountError:
+        audit.record(audit.Kind.LOGIN_REFUSED, user=passkey.user, origin=origin)
+        raise
+    return Passed(passkey.user, _methods(passkey))
+
+
+def _methods(passkey: Passkey) -> tuple[str, ...]:
+    return ("swk" if passkey.synced else "hwk", mfa.MFA)
+
+
+def reauthenticate(*, user: User, session: Session, state: str, credential: Credential, origin: Origin) -> None:
+    """A signed-in device proves once more who uses it. Raises what `check` raises."""
+    passed = check(state=state, credential=credential, origin=origin)
+    if passed.user.id != user.id:
+        raise InvalidPasskey("of another user")
+    sessions.strengthen(session, passed.methods)
+
+
+def _known(credential: Credential) -> Passkey:
+    raw = _checked(lambda: base64.urlsafe_b64decode(f"{credential['id']}=="))
+    passkey = Passkey.objects.select_related("user").filter(credential_id=raw).first()
+    if passkey is None:
+        raise InvalidPasskey("unknown")
+    return passkey
+
+
+def _count(passkey: Passkey, counter: int) -> bool:
+    """Note the use. A counter that does not go up is a copy's; those of synced passkeys stay at 0."""
+    earlier = Q(sign_count__lt=counter) if counter else Q(sign_count=0)
+    return bool(Passkey.objects.filter(earlier, id=passkey.id).update(sign_count=counter, last_used_at=now()))
+
+
+def sign_in_app(*, state: str, credential: Credential, origin: Origin) -> SignedIn:
+    """Sign an app in. Raises what `check` raises."""
+    passed = check(state=state, credential=credential, origin=origin)
+    return sign_in.begin_app(passed.user, origin, methods=passed.methods)
+
+
+# --- Keeping them -------------------------------------------------------------------------------------------
+
+
+def rename(*, user: User, passkey_id: UUID, name: str, origin: Origin) -> Passkey:
+    """Raises PasskeyNotFound, InvalidInput."""
+    name = _name(name)
+    if not name:
+        raise InvalidInput([FieldError("name", "required")])
+    with transaction.atomic():
+        passkey = user.passkeys.select_for_update().filter(id=passkey_id).first()
+        if passkey is None:
+            raise PasskeyNotFound
+        passkey.name = name
+        passkey.save(update_fields=["name"])
+        audit.record(audit.Kind.PASSKEY_RENAMED, user=user, origin=origin, name=name)
+    return passkey
+
+
+def remove(*, user: User, session: Session, passkey_id: UUID, origin: Origin) -> None:
+    """Raises RecentSignInNeeded, PasskeyNotFound, LastWayIn."""
+    sign_in.require_recent(user, session)
+    with transaction.atomic():
+        held = sign_in.hold_signed_in(user, session)
+        passkey = held.passkeys.filter(id=passkey_id).first()
+        if passkey is None:
+            raise PasskeyNotFound
+        if not (held.has_usable_password() or held.email_verified or held.passkeys.count() > 1):
+            raise LastWayIn
+        totp.remove_passkey(passkey, origin, session)

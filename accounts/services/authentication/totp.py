@@ -1,0 +1,217 @@
+"""Turning two-step verification on and off, and its recovery codes. What asks for a code when somebody signs in:
+second_step.py.
+
+Nothing is kept of a set-up that nobody finishes: the secret travels in a ticket until a code of it was typed. (Kept, it
+would be offered again later, and whoever had seen it at a borrowed device would know it.)"""
+
+import base64
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import quote, urlencode
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Value
+from django.db.models.functions import Replace
+from django.utils.timezone import now
+
+from accounts.caller import Origin
+from accounts.errors import EmailNotVerified, InvalidCode, InvalidTicket, TwoStepIsOff, TwoStepIsOn
+from accounts.models import Passkey, Session, TwoStep, User
+from accounts.services.authentication import sign_in
+from accounts.services.credentials import challenges
+from accounts.services.mail import mail
+from accounts.services.security import audit, rate_limits, tickets
+from accounts.services.sessions import mfa, sessions
+
+SETUP_LIFETIME = timedelta(minutes=30)  # an app has to be found and installed first
+
+
+@dataclass(frozen=True)
+class Setup:
+    """`secret` (Base32) is typed into an authenticator app, `uri` is for a QR code; `state` comes back with a code."""
+
+    secret: str
+    uri: str
+    state: str
+
+
+def begin(*, user: User, session: Session) -> Setup:
+    """A new secret. It asks nobody for anything before `turn_on`. Raises RecentSignInNeeded, TwoStepIsOn."""
+    sign_in.require_recent(user, session)
+    require_proved(user)
+    if mfa.is_on(user):
+        raise TwoStepIsOn
+    secret = base64.b32encode(secrets.token_bytes(20)).decode()
+    state = tickets.issue("two-step", lifetime=SETUP_LIFETIME, user=user.id.hex, session=session.id.hex, secret=secret)
+    return _setup(user, secret, state)
+
+
+def begun(*, user: User, session: Session, state: str) -> Setup:
+    """The set-up that a state belongs to, to show it again. Raises InvalidTicket."""
+    return _setup(user, _read(user, session, state)["secret"], state)
+
+
+def _read(user: User, session: Session, state: str) -> dict[str, str]:
+    found = tickets.read("two-step", state)
+    if (found["user"], found["session"]) != (user.id.hex, session.id.hex):
+        raise InvalidTicket("of another device")
+    return found
+
+
+def _setup(user: User, secret: str, state: str) -> Setup:
+    label = quote(f"{settings.SITE_NAME}:{user.username}")
+    return Setup(secret, f"otpauth://totp/{label}?{urlencode({'secret': secret, 'issuer': settings.SITE_NAME})}", state)
+
+
+def turn_on(*, user: User, session: Session, state: str, code: str, origin: Origin) -> Sequence[str]:
+    """The app has the secret: it shows the right code. Returns the recovery codes, the only time that they are shown.
+    Raises InvalidTicket, InvalidCode (the state stays good), TwoStepIsOn, RateLimited."""
+    found = _read(user, session, state)
+    rate_limits.spend_or_refuse("wrong_second_step_per_account", user.id)
+    seed = base64.b32decode(found["secret"])
+    step = mfa.matching_step(seed, challenges.normalise_code(code))
+    if step is None:
+        raise InvalidCode("not what the app shows")
+    rate_limits.refund("wrong_second_step_per_account", user.id)
+    recovery = secrets.token_bytes(32)
+    with transaction.atomic():
+        require_proved(sign_in.hold_signed_in(user, session))
+        if mfa.is_on(user):
+            raise TwoStepIsOn
+        tickets.spend(found)
+        TwoStep.objects.create(
+            user=user,
+            sealed_seed=mfa.seal(seed),
+            last_step=step,
+            sealed_recovery_seed=mfa.seal(recovery),
+        )
+        sessions.strengthen(session, ("otp", mfa.MFA))
+        audit.record(audit.Kind.TWO_STEP_ENABLED, user=user, origin=origin, session=session)
+        mail.send(mail.Message.FACTOR_ADDED, user=user, origin=origin, context={"factor": "two_step"})
+    return mfa.shown(recovery)
+
+
+def require_proved(user: User) -> None:
+    """Who has not proved the address may have made the account for somebody else's: nothing that would keep the owner
+    out is set up before. Raises EmailNotVerified."""
+    if not user.email_verified:
+        raise EmailNotVerified("second factors need a proved address")
+
+
+def turn_off(*, user: User, session: Session, origin: Origin) -> None:
+    """The recovery codes go too. Raises RecentSignInNeeded, TwoStepIsOff."""
+    sign_in.require_recent(user, session)
+    with transaction.atomic():
+        sign_in.hold_signed_in(user, session)
+        if not _remove_step(user, origin, session):
+            raise TwoStepIsOff
+
+
+def _remove_step(user: User, origin: Origin, session: Session | None = None) -> bool:
+    if not TwoStep.objects.filter(user=user).delete()[0]:
+        return False
+    _weaken(user)
+    audit.record(audit.Kind.TWO_STEP_DISABLED, user=user, origin=origin, session=session)
+    mail.send(mail.Message.FACTOR_REMOVED, user=user, origin=origin, context={"factor": "two_step"})
+    return True
+
+
+def remove_passkey(passkey: Passkey, origin: Origin, session: Session | None = None) -> None:
+    """In the caller's transaction, which holds the user."""
+    user, name = passkey.user, passkey.name
+    passkey.delete()
+    _weaken(user)
+    audit.record(audit.Kind.PASSKEY_REMOVED, user=user, origin=origin, session=session, name=name)
+    context = {"factor": "passkey", "other": name}
+    mail.send(mail.Message.FACTOR_REMOVED, user=user, origin=origin, context=context)
+
+
+def _weaken(user: User) -> None:
+    """With the last factor, what devices have shown by it counts no more."""
+    if not mfa.is_on(user) and not Passkey.objects.filter(user=user).exists():
+        without = Replace(F("authenticated_by"), Value(f" {mfa.MFA}"), Value(""))
+        Session.objects.open().filter(user=user).update(authenticated_by=without)
+
+
+def remove_newer(*, user: User, than: datetime, origin: Origin) -> None:
+    """What was set up since, in the caller's transaction, which holds the user."""
+    for passkey in Passkey.objects.filter(user=user, created_at__gte=than).select_related("user"):
+        remove_passkey(passkey, origin)
+    if TwoStep.objects.filter(user=user, created_at__gte=than).exists():
+        _remove_step(user, origin)
+
+
+def remove_all(*, user: User, origin: Origin) -> int:
+    """By an operator, for somebody who has lost them and is who they say. The number of those that were removed."""
+    with transaction.atomic():
+        list(User.objects.hold().filter(id=user.id).values_list("id"))
+        keys = list(Passkey.objects.filter(user=user).select_related("user"))
+        for passkey in keys:
+            remove_passkey(passkey, origin)
+        return len(keys) + _remove_step(user, origin)
+
+
+def make_recovery_codes(*, user: User, session: Session, origin: Origin) -> Sequence[str]:
+    """Ten new ones; the old ones are void. Raises RecentSignInNeeded, TwoStepIsOff."""
+    sign_in.require_recent(user, session)
+    seed = secrets.token_bytes(32)
+    with transaction.atomic():
+        sign_in.hold_signed_in(user, session)
+        changed = TwoStep.objects.filter(user=user).update(
+            sealed_recovery_seed=mfa.seal(seed), recovery_used=0, recovery_made_at=now()
+        )
+        if not changed:
+            raise TwoStepIsOff
+        audit.record(audit.Kind.RECOVERY_CODES_MADE, user=user, origin=origin, session=session)
+        mail.send(mail.Message.FACTOR_ADDED, user=user, origin=origin, context={"factor": "recovery_codes"})
+    return mfa.shown(seed)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What a user has set up beside the password. `recovery_codes_left` is 0 where two-step verification is off."""
+
+    two_step_since: datetime | None
+    recovery_codes_left: int
+    passkeys: Sequence[Passkey]
+
+
+def of(user: User) -> Factors:
+    row = TwoStep.objects.filter(user=user).first()
+    return Factors(
+        row.created_at if row else None,
+        mfa.recovery_codes_left(row) if row else 0,
+        list(user.passkeys.order_by("id")),
+    )
+
+
+# --- When an account changes hands --------------------------------------------------------------------------
+
+
+def forget(user: User, *, since: datetime | None = None) -> None:
+    """Take away every second factor and passkey, or those that are newer than that; in the caller's transaction, which
+    holds the user. Recovery codes that were made anew since void the step with them: somebody may have them."""
+    own, keys = TwoStep.objects.filter(user=user), Passkey.objects.filter(user=user)
+    if since:
+        own, keys = own.filter(recovery_made_at__gte=since), keys.filter(created_at__gte=since)
+    own.delete()
+    keys.delete()
+
+
+def seal_anew() -> int:
+    """What an earlier SECRET_KEY sealed, so that the fallback can be dropped. The number of rows that were changed."""
+    if not settings.SECRET_KEY_FALLBACKS:
+        return 0
+    return sum(_seal_row_anew(row) for row in TwoStep.objects.iterator())
+
+
+def _seal_row_anew(row: TwoStep) -> int:
+    sealed = {"sealed_seed": bytes(row.sealed_seed), "sealed_recovery_seed": bytes(row.sealed_recovery_seed)}
+    if all(mfa.is_sealed_anew(value) for value in sealed.values()):
+        return 0
+    anew = {name: mfa.seal(mfa.unseal(value)) for name, value in sealed.items()}
+    # Not where somebody makes new codes at this moment.
+    return TwoStep.objects.filter(user=row.user_id, **sealed).update(**anew)

@@ -1,0 +1,211 @@
+"""Proofs that somebody reads the mail of an address: one record with two secrets, a code of 8 digits to type and
+a key for the link. Both are kept as HMACs only; using one closes both; a newer one closes the older.
+
+A try at a code is spent by one UPDATE before anything is compared. Five wrong ones shut the door of the code but
+not that of the link: otherwise anybody could keep the owner out by guessing."""
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F, Q
+from django.utils.timezone import now
+
+from accounts.caller import Origin
+from accounts.errors import InvalidCode, InvalidKey
+from accounts.lib import sealing
+from accounts.models import Challenge, User
+from accounts.services.security import audit, rate_limits
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The only time that both are readable: on the way into a mail."""
+
+    code: str
+    key: str
+    challenge: Challenge
+
+
+def ask(kind: Challenge.Kind, *, login: str, origin: Origin) -> None:
+    """One small write, the same for any name; the worker finds out whom it means."""
+    Challenge.objects.create(
+        kind=kind, login=login[:254], ip=origin.ip, device=origin.label[:200], language=origin.language
+    )
+
+
+def answer_asked(kind: Challenge.Kind, answer: Callable[[Challenge], None]) -> int:
+    """In the worker: `answer` each waiting request of this kind, each in a transaction of its own that also removes
+    it. Several workers share them out. The number of requests."""
+    count = 0
+    while _answer_one(kind, answer):
+        count += 1
+    return count
+
+
+def _answer_one(kind: Challenge.Kind, answer: Callable[[Challenge], None]) -> bool:
+    with transaction.atomic():
+        request = Challenge.objects.asked().filter(kind=kind).select_for_update(skip_locked=True).order_by("id").first()
+        if request is None:
+            return False
+        answer(request)
+        request.delete()
+    return True
+
+
+def origin_of(challenge: Challenge) -> Origin:
+    return Origin(ip=challenge.ip, known_as=challenge.device, language=challenge.language)
+
+
+def issue(kind: Challenge.Kind, *, user: User, email: str, origin: Origin) -> Secrets:
+    """A new pair for this user; earlier ones of the kind are closed. In the caller's transaction, with the mail."""
+    # Whoever sets a new password or takes a change back at this moment, and closes all that is open, comes before or
+    # after, and not between.
+    list(User.objects.hold().filter(id=user.id).values_list("id"))
+    if kind != Challenge.Kind.UNDO_EMAIL:  # each change has its own, and an older one goes further back
+        Challenge.objects.open().filter(kind=kind, user=user).close()
+    code, key = f"{secrets.randbelow(10**8):08}", secrets.token_urlsafe(32)
+    challenge = Challenge(kind=kind, user=user, email=email, answered_at=now(), ip=origin.ip, device=origin.label[:200])
+    challenge.code_mac = _code_mac(challenge.id, code)
+    challenge.key_mac = sealing.mac("challenge key", key.encode())
+    challenge.save(force_insert=True)
+    return Secrets(code, f"{challenge.id.hex}-{key}", challenge)
+
+
+def _code_mac(challenge_id: UUID, code: str) -> bytes:
+    return sealing.mac("challenge code", challenge_id.bytes + code.encode())
+
+
+def normalise_code(code: str) -> str:
+    """ "4829 1375" and "4829-1375" are what the mail says, however it was typed."""
+    return "".join(character for character in code if character not in " -\u00a0\u2009\u202f")
+
+
+_SPEND = """
+    UPDATE accounts_challenge SET attempts = attempts + 1
+    WHERE kind = %(kind)s AND {whose} AND closed_at IS NULL AND answered_at > %(oldest)s AND attempts < %(most)s
+    RETURNING id
+"""
+
+
+def match_code(
+    kind: Challenge.Kind, code: str, *, origin: Origin, user_id: UUID | None = None, email: str | None = None
+) -> Challenge:
+    """The open challenge of this user, or of anybody who claims this address, that the code belongs to. It is
+    not closed yet: `close` does that. Raises InvalidCode."""
+    whose = "user_id = %(whose)s" if email is None else "email = %(whose)s"
+    with transaction.atomic(), connection.cursor() as cursor:
+        if email is not None:
+            hold(email)
+        cursor.execute(
+            _SPEND.format(whose=whose),
+            {
+                "kind": kind,
+                "whose": user_id if email is None else email,
+                "oldest": now() - settings.CODE_LIFETIME,
+                "most": Challenge.MAX_ATTEMPTS,
+            },
+        )
+        tried = [row[0] for row in cursor.fetchall()]
+    if not tried:  # the same work as for somebody
+        rate_limits.spend("wrong_code_per_account", f"nobody {user_id or email}")
+    given = normalise_code(code).encode()
+    # For nobody the same look-up runs, with an id that nobody has: the time tells nothing.
+    found = list(Challenge.objects.filter(id__in=tried or [UUID(int=0)]).select_related("user"))
+    for challenge in found:
+        assert challenge.code_mac is not None
+        if sealing.is_mac("challenge code", challenge.id.bytes + given, bytes(challenge.code_mac)):
+            for other in tried:  # a right code is no wrong guess at those of others who claim the address
+                if other != challenge.id:
+                    refund(other)
+            return challenge
+    _note_failure(kind, [challenge.user for challenge in found], user_id, origin)
+    raise InvalidCode("no open challenge" if not tried else "wrong code")
+
+
+def _note_failure(kind: Challenge.Kind, tried: Sequence[User | None], user_id: UUID | None, origin: Origin) -> None:
+    """In the log of each whose code was guessed at; for nobody a line as well, which takes as long. A code to get in
+    by is asked for by a name: who only claims an address must not learn from their own log that it means them."""
+    for user in tried or [User.objects.filter(id=user_id).first() if user_id else None]:
+        meant = user and (kind == Challenge.Kind.CONFIRM_EMAIL or user.email_verified)
+        audit.record(audit.Kind.CODE_FAILED, user=user if meant else None, origin=origin)
+
+
+def refund(challenge_id: UUID) -> None:
+    """The code was right and something else was refused: the try is given back."""
+    Challenge.objects.filter(id=challenge_id).update(attempts=F("attempts") - 1)
+
+
+def hold(email: str) -> None:
+    """Until the end of the transaction, others who do something about this address wait here."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [email])
+
+
+def hold_with_users(email: str, user_id: UUID) -> None:
+    """The same, and nobody else changes this user or those who claim the address."""
+    hold(email)
+    list(User.objects.hold().filter(Q(id=user_id) | Q(email=email)).order_by("id").values_list("id"))
+
+
+def match_key(kind: Challenge.Kind, key: str) -> Challenge:
+    """The open challenge that a link's key belongs to. Changes nothing: scanners open links. Raises InvalidKey."""
+    head, _, secret = key.partition("-")
+    try:
+        challenge_id = UUID(hex=head)
+    except ValueError:
+        raise InvalidKey("malformed") from None
+    challenge = Challenge.objects.open().filter(id=challenge_id, kind=kind).select_related("user").first()
+    if challenge is None or challenge.key_mac is None or challenge.link_expires_at <= now():
+        raise InvalidKey("unknown, used or expired")
+    if not sealing.is_mac("challenge key", secret.encode(), bytes(challenge.key_mac)):
+        raise InvalidKey("forged")
+    return challenge
+
+
+def close(challenge: Challenge) -> None:
+    """Use it up. Of several at once, one gets through; the others raise InvalidCode."""
+    if not Challenge.objects.open().filter(id=challenge.id).close():
+        raise InvalidCode("already used")
+
+
+def use(challenge: Challenge) -> User:
+    """Use it up, in a transaction, and hold its user until the end of that. Raises InvalidCode where it was used
+    already, or where the account has another address by now: what was mailed to the earlier one opens nothing."""
+    assert challenge.user_id is not None
+    hold_with_users(challenge.email, challenge.user_id)
+    close(challenge)  # before the look at the user: of an account that was erased meanwhile nothing is open
+    user = User.objects.get(id=challenge.user_id)
+    if user.email != challenge.email:
+        raise InvalidCode("mailed to an address that the account no longer has")
+    return user
+
+
+def close_all(user: User) -> None:
+    """Every code and link but those that take something back."""
+    Challenge.objects.open().proofs().filter(user=user).close()
+
+
+def prune() -> int:
+    """Forget what has run out (and a day more, for the log of an operator who looks)."""
+    at = now() - timedelta(days=1)
+    return sum(
+        Challenge.objects.filter(kind=kind, created_at__lt=at - Challenge.link_lifetime(kind)).delete()[0]
+        for kind in Challenge.Kind
+    )
+
+
+def forget(user: User) -> None:
+    """Everything of an account that is erased: its own, what was typed and waits for the worker, and what others used
+    up on an address that it had proved."""
+    user.challenges.all().delete()
+    # One that the worker answers at this moment waits for this user, and goes by itself.
+    asked = Challenge.objects.asked().filter(login__in=[name for name in (user.username, user.email) if name])
+    mine = [request.id for request in asked.select_for_update(skip_locked=True)]
+    Challenge.objects.filter(id__in=mine).delete()
+    if user.email_verified:
+        Challenge.objects.filter(email=user.email).exclude(closed_at=None).delete()

@@ -1,0 +1,327 @@
+"""A copy of what is kept about somebody: one ZIP, made by the worker, private in the bucket, for seven days.
+
+A worker claims a request with a lease and holds no lock while it writes and uploads. The row names the object before
+it exists and is removed after it, so whatever is killed, no object stays behind."""
+
+import json
+import logging
+import secrets
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import IO, Any, cast
+
+from botocore.exceptions import BotoCoreError, ClientError
+from celery import shared_task
+from django.conf import settings
+from django.core.files import File
+from django.core.files.storage import storages
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import transaction
+from django.db.models import Q
+from django.utils import translation
+from django.utils.timezone import now
+from django.utils.translation import gettext_lazy as _
+from post_office.models import STATUS, Email
+from storages.backends.s3 import S3Storage
+
+from accounts.caller import NOBODY, Origin
+from accounts.errors import SessionRevoked
+from accounts.lib import jobs
+from accounts.models import Event, Export, User
+from accounts.services.authentication import totp
+from accounts.services.mail import mail
+from accounts.services.profile import pictures
+from accounts.services.security import audit, rate_limits
+
+log = logging.getLogger(__name__)
+
+LEASE = timedelta(minutes=10)
+PAUSE = timedelta(minutes=1)  # after a try that failed
+MAX_TRIES = 10
+_STORAGE_ERRORS = (BotoCoreError, ClientError, OSError)
+
+# --- Asking -------------------------------------------------------------------------------------------------
+
+
+def request(*, user: User, origin: Origin) -> Export:
+    """A new copy, or the one that is being made already. Raises RateLimited, SessionRevoked."""
+    with transaction.atomic():
+        if not User.objects.hold().filter(id=user.id):  # of several at once, one asks
+            raise SessionRevoked("erased at this moment")
+        running = user.exports.filter(state=Export.State.QUEUED).first()
+        if running:
+            return running
+        rate_limits.spend_or_refuse("export_per_account", user.id)
+        audit.record(audit.Kind.EXPORT_REQUESTED, user=user, origin=origin)
+        jobs.tell(make_exports)
+        return Export.objects.create(user=user, key=secrets.token_hex(24), ip=origin.ip, device=origin.label[:200])
+
+
+def latest(user: User) -> Export | None:
+    """The newest that is wanted still: being made, ready or failed."""
+    living = Q(expires_at=None) | Q(expires_at__gt=now())
+    return user.exports.filter(living).order_by("-id").first()
+
+
+def address(found: Export | None) -> str | None:
+    """A signed address of a copy that is ready; it works for a while, and never longer than the copy is kept."""
+    if found is None or found.state != Export.State.READY or found.expires_at is None:
+        return None
+    left = int((found.expires_at - now()).total_seconds())
+    if left <= 0:
+        return None
+    name = f"{settings.SITE_NAME}-{found.requested_at:%Y-%m-%d}.zip".replace('"', "").replace("/", "-")
+    signed: str = cast("S3Storage", storages["public"]).url(
+        path(found),
+        parameters={"ResponseContentDisposition": f'attachment; filename="{name.encode("ascii", "replace").decode()}"'},
+        expire=min(left, settings.PICTURE_URL_LIFETIME),
+    )
+    return signed
+
+
+def path(found: Export) -> str:
+    return f"exports/{found.key}.zip"
+
+
+# --- Making -------------------------------------------------------------------------------------------------
+
+
+@shared_task(name="accounts.make_exports")
+def make_exports() -> int:
+    return make_queued()
+
+
+def make_queued() -> int:
+    """In the worker: make each copy that is asked for. The number of tries."""
+    count = 0
+    while row := _claim():
+        _try(row)
+        count += 1
+    return count
+
+
+def _claim() -> Export | None:
+    """One that nobody makes just now, taken until the end of a lease."""
+    at = now()
+    free = Q(claimed_until=None) | Q(claimed_until__lte=at)
+    with transaction.atomic():
+        waiting = Export.objects.select_for_update(skip_locked=True).filter(free, state=Export.State.QUEUED)
+        row = waiting.filter(user__isnull=False).order_by("id").first()
+        if row:
+            row.claimed_until, row.tries = at + LEASE, row.tries + 1
+            row.save(update_fields=["claimed_until", "tries"])
+    return row
+
+
+def _try(row: Export) -> None:
+    user = User.objects.filter(exports=row).first()
+    try:
+        if user is not None:
+            row.size = _make(row, user)
+    except Exception as error:
+        if isinstance(error, _STORAGE_ERRORS):
+            log.warning("a copy of somebody's data waits: %s", type(error).__name__)
+        else:
+            log.exception("a copy of somebody's data could not be made")
+        _try_later(row)
+    else:
+        _finish(row)
+
+
+def _mine(row: Export) -> Any:
+    # Only while the lease is still this worker's.
+    return Export.objects.filter(id=row.id, state=Export.State.QUEUED, claimed_until=row.claimed_until)
+
+
+def _try_later(row: Export) -> None:
+    if row.tries < MAX_TRIES:
+        _mine(row).update(claimed_until=now() + PAUSE)
+    else:
+        failed = {"state": Export.State.FAILED, "claimed_until": None, "expires_at": now() + settings.EXPORT_LIFETIME}
+        _mine(row).update(**failed)
+
+
+def _finish(row: Export) -> None:
+    """Ready, and told; the copies before it are let go. Nothing of that for an account that was erased meanwhile."""
+    with transaction.atomic():
+        user = User.objects.hold().filter(id__in=Export.objects.filter(id=row.id).values("user")).first()
+        at = now()
+        if user is None:
+            Export.objects.filter(id=row.id).update(claimed_until=None)
+            return
+        ready = {"state": Export.State.READY, "claimed_until": None, "size": row.size}
+        if not _mine(row).update(**ready, expires_at=at + settings.EXPORT_LIFETIME):
+            return
+        user.exports.exclude(id=row.id).update(expires_at=at)
+        origin = Origin(ip=row.ip, known_as=row.device)
+        audit.record(audit.Kind.EXPORT_READY, user=user, origin=origin)
+        mail.send(
+            mail.Message.EXPORT_READY,
+            user=user,
+            origin=origin,
+            context={
+                "link": f"{settings.PUBLIC_URL}/account/data/",
+                "days": settings.EXPORT_LIFETIME.days,
+                "at": row.requested_at,
+            },
+        )
+
+
+class _Zip(File):  # type: ignore[type-arg]
+    content_type = "application/zip"  # read by django-storages
+
+
+def _make(row: Export, user: User) -> int:
+    """Write the ZIP and put it into the bucket; its size."""
+    with tempfile.TemporaryFile() as file:
+        write(file, user)
+        size = file.tell()
+        file.seek(0)
+        storages["default"].save(path(row), _Zip(file, name=path(row)))
+    return size
+
+
+# --- What stands in it --------------------------------------------------------------------------------------
+
+README = _(
+    """What {site} ({url}) keeps about the account {username}, on {day} (UTC).
+
+profile.json   the account
+devices.json   browsers and apps that are or were signed in
+two_step.json  two-step verification and passkeys, without their secrets
+events.json    the security log
+mails.json     which mails were sent about the account, and when; not their text
+picture.webp   the profile picture, where there is one
+uploads.json   pictures that were uploaded just now, and what became of them
+
+Passwords, codes and keys are kept only as hashes or sealed, so that nobody can read them: they are not here."""
+)
+
+
+def write(file: IO[bytes], user: User) -> None:
+    """The ZIP, in the language of the user's mails. Nothing of other people: where somebody else did something, it says
+    what and when, not where from."""
+    with (
+        translation.override(mail.language_of(user, NOBODY)),
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        words = {"site": settings.SITE_NAME, "url": settings.PUBLIC_URL, "username": user.username}
+        archive.writestr("README.txt", README.format(**words, day=f"{now():%Y-%m-%d}") + "\n")
+        archive.writestr("profile.json", _json(_profile(user)))
+        _write_list(archive, "devices.json", _devices(user))
+        archive.writestr("two_step.json", _json(_two_step(user)))
+        _write_list(archive, "events.json", _events(user))
+        _write_list(archive, "mails.json", _mails(user))
+        _write_list(archive, "uploads.json", _uploads(user))
+        if user.picture:
+            with storages["default"].open(pictures.path(user.picture, pictures.SIZES[-1])) as picture:
+                archive.writestr("picture.webp", picture.read())
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2)
+
+
+def _write_list(archive: zipfile.ZipFile, name: str, items: Iterable[dict[str, Any]]) -> None:
+    """One after the other: somebody's log may be long."""
+    with archive.open(name, "w") as file:
+        file.write(b"[")
+        for number, item in enumerate(items):
+            file.write(b",\n" if number else b"\n")
+            file.write(_json(item).encode())
+        file.write(b"\n]\n")
+
+
+PROFILE = (
+    "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "language", "time_zone",
+    "is_staff", "created_at", "updated_at", "last_login", "deletes_at",
+)  # fmt: skip
+DEVICE = (
+    "id", "kind", "name", "platform", "app_version", "ip", "created_at", "last_used_at", "authenticated_at",
+    "authenticated_by", "expires_at", "ended_at",
+)  # fmt: skip
+
+
+PASSKEY = ("id", "name", "synced", "created_at", "last_used_at")
+
+
+def _profile(user: User) -> dict[str, Any]:
+    return {name: getattr(user, name) for name in PROFILE}
+
+
+def _devices(user: User) -> Iterator[dict[str, Any]]:
+    yield from user.sessions.order_by("id").values(*DEVICE).iterator()
+
+
+def _two_step(user: User) -> dict[str, Any]:
+    """That there is something, and since when; the secrets themselves would only help a thief."""
+    found = totp.of(user)
+    passkeys = [{name: getattr(one, name) for name in PASSKEY} for one in found.passkeys]
+    return {
+        "authenticator_app_since": found.two_step_since,
+        "recovery_codes_left": found.recovery_codes_left,
+        "passkeys": passkeys,
+    }
+
+
+def _events(user: User) -> Iterator[dict[str, Any]]:
+    for event in Event.objects.filter(user=user).order_by("id").iterator():
+        kind = audit.Kind(event.kind)
+        theirs = kind in audit.OF_OTHERS
+        yield {
+            "id": event.id,
+            "kind": kind,
+            "what": str(audit.WORDS[kind]),
+            "at": event.created_at,
+            "ip": None if theirs else event.ip,
+            "device": "" if theirs else event.device,
+            "session_id": event.session_id,
+            **({"data": event.data} if event.data else {}),
+        }
+
+
+UPLOAD = ("id", "content_type", "size", "state", "reason", "created_at", "ip", "device")
+
+
+def _uploads(user: User) -> Iterator[dict[str, Any]]:
+    yield from user.picture_uploads.order_by("id").values(*UPLOAD).iterator()
+
+
+_STATES = {STATUS.sent: "sent", STATUS.failed: "failed", STATUS.queued: "waiting", STATUS.requeued: "waiting"}
+
+
+def _mails(user: User) -> Iterator[dict[str, Any]]:
+    for row in Email.objects.filter(owner__user=user).order_by("id").iterator():
+        yield {"to": row.to, "subject": row.subject, "at": row.created, "state": _STATES[row.status]}
+
+
+# --- Removing -----------------------------------------------------------------------------------------------
+
+
+def forget(user: User) -> None:
+    """The copies of an account that is erased or handed over: the objects go once the transaction is committed."""
+    user.exports.update(user=None, ip=None, device="", expires_at=now())
+    jobs.tell(remove_expired_exports)
+
+
+@shared_task(name="accounts.remove_expired_exports")
+def remove_expired_exports() -> int:
+    return remove_expired()
+
+
+def remove_expired() -> int:
+    """In the worker: delete the copies whose time is over, each object before its row. What fails is tried again by the
+    schedule. One that somebody writes at this moment waits for the end of the lease."""
+    count = 0
+    at = now()
+    free = Q(claimed_until=None) | Q(claimed_until__lte=at)
+    for row in Export.objects.filter(free, expires_at__lte=at).order_by("expires_at")[:500]:
+        try:
+            storages["default"].delete(path(row))
+        except _STORAGE_ERRORS as error:
+            log.warning("a copy of somebody's data stays for now: %s", type(error).__name__)
+            return count
+        count += Export.objects.filter(id=row.id, expires_at__lte=at).delete()[0]
+    return count

@@ -1,0 +1,295 @@
+"""Profile pictures: decoded with care, re-encoded in three square sizes, kept under keys that nobody can guess.
+
+Nothing of the original survives but its pixels (decoding.py), so neither EXIF nor GPS nor a comment is left. A key is
+an HMAC of the pixels and the user: the same upload twice changes nothing, another person's same picture has another
+key, and an object never changes."""
+
+import io
+import json
+import logging
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import BinaryIO, NamedTuple
+
+from celery import shared_task
+from django.conf import settings
+from django.db import transaction
+from django.utils.timezone import now
+
+from accounts.caller import Origin
+from accounts.errors import InvalidPicture, Overloaded, PictureTooLarge, StorageUnavailable
+from accounts.lib import jobs, sealing
+from accounts.lib.images import decoding
+from accounts.lib.storage import bucket
+from accounts.models import DiscardedPicture, PictureUpload, Session, User
+from accounts.services.authentication import sign_in
+from accounts.services.security import audit, rate_limits
+
+log = logging.getLogger(__name__)
+
+SIZES = decoding.SIZES
+UPLOAD_TIME = timedelta(minutes=10)  # after which an upload that showed no picture is cleared away
+
+# --- Making -------------------------------------------------------------------------------------------------
+
+_one_at_a_time = threading.Lock()  # a picture that is decoded takes up to 280 MB
+_in_line = threading.BoundedSemaphore(
+    3
+)  # the one at work and two that wait: the other threads are for the other people
+_WAIT = 5.0  # seconds
+_PATIENCE = 60.0  # seconds; its own end comes by the CPU that it uses
+# Nothing of ours, and one heap: each thread of a decoder would set aside one of its own.
+_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    if not _in_line.acquire(blocking=False):
+        raise Overloaded("too many pictures at once")
+    try:
+        if not _one_at_a_time.acquire(timeout=_WAIT):
+            raise Overloaded("the pictures before take too long")
+        try:
+            yield
+        finally:
+            _one_at_a_time.release()
+    finally:
+        _in_line.release()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The sizes as WebP by the length of their edge, and what an app shows until one of them is there (a BlurHash)."""
+
+    files: dict[int, bytes]
+    placeholder: str
+
+
+def encode(file: BinaryIO) -> Encoded:
+    """Square, upright, sRGB. Raises InvalidPicture, PictureTooLarge, Overloaded."""
+    file.seek(0, io.SEEK_END)
+    if file.tell() > settings.PICTURE_MAX_BYTES:
+        raise PictureTooLarge(f"{file.tell()} bytes")
+    file.seek(0)
+    with _turn():
+        said = _decode(file.read())
+    try:
+        return _read(said)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        log.warning("the decoder of pictures answered what it never should")
+        raise InvalidPicture("answered something else") from None
+
+
+_MOST_OF_A_PICTURE = 8 * 2**20  # bytes of all sizes together
+_LONGEST_PLACEHOLDER = 40
+
+
+def _read(said: bytes) -> Encoded:
+    """A line and the files that it tells of, not believed: what decodes a stranger's bytes may have become theirs."""
+    line, _, files = said.partition(b"\n")
+    head = json.loads(line)
+    if "code" in head:
+        raise (PictureTooLarge if head["code"] == PictureTooLarge.code else InvalidPicture)(str(head["reason"])[:200])
+    lengths, placeholder = [head["sizes"][str(size)] for size in SIZES], head["placeholder"]
+    if (
+        len(head["sizes"]) != len(SIZES)
+        or not all(type(length) is int and length > 0 for length in lengths)
+        or not sum(lengths) == len(files) <= _MOST_OF_A_PICTURE
+        or not (isinstance(placeholder, str) and len(placeholder) <= _LONGEST_PLACEHOLDER)
+    ):
+        raise ValueError
+    rest = io.BytesIO(files)
+    return Encoded({size: rest.read(length) for size, length in zip(SIZES, lengths, strict=True)}, placeholder)
+
+
+def max_pixels() -> dict[str, int]:
+    """{content type: the most pixels of it}, in what memory a decoder may have."""
+    most = settings.PICTURE_MAX_PIXELS
+    return {f"image/{kind.lower()}": decoding.max_pixels(kind, most) for kind in decoding.FORMATS}
+
+
+def _decode(content: bytes) -> bytes:
+    """What the decoder says (decoding.py)."""
+    command = [sys.executable, "-I", decoding.__file__, str(settings.PICTURE_MAX_PIXELS)]
+    try:
+        found = subprocess.run(  # noqa: S603 - our own script
+            command, input=content, capture_output=True, env=_ENVIRONMENT, timeout=_PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise Overloaded("the decoder takes too long") from None
+    if found.returncode:
+        kind = found.stderr.decode(errors="replace").strip().rpartition("\n")[2].partition(":")[0]
+        log.warning("the decoder of pictures ended with %s (%s)", found.returncode, kind[:80])
+        raise InvalidPicture("ended the decoder")
+    return found.stdout
+
+
+# --- Keeping ------------------------------------------------------------------------------------------------
+
+
+def _cache() -> str:
+    """An object never changes under its key. Caches that many share would outlive a signature."""
+    return f"{'public' if settings.PICTURE_CDN_URL else 'private'}, max-age=31536000, immutable"
+
+
+def path(key: str, size: int) -> str:
+    return f"pictures/{key}/{size}.webp"
+
+
+class Prepared(NamedTuple):
+    """A picture that lies in the bucket and waits to be shown."""
+
+    key: str
+    placeholder: str
+
+
+_NONE = Prepared("", "")
+
+
+def replace(*, user: User, file: BinaryIO, origin: Origin, session: Session | None = None) -> User:
+    """Give the user this picture. Raises what `prepare` and `show` raise, and then the old one stays."""
+    return show(user, prepare(user, file), origin, session)
+
+
+def prepare(user: User, file: BinaryIO) -> Prepared:
+    """Make a picture of the file and put it into the storage, for `show`. Raises InvalidPicture, PictureTooLarge,
+    RateLimited, Overloaded, StorageUnavailable."""
+    rate_limits.spend_or_refuse("picture_per_account", user.id)
+    return store(user, encode(file))
+
+
+def show_first(user: User, encoded: Encoded, origin: Origin) -> None:
+    """The picture of a sign-up. A storage that is down costs the picture but not the account."""
+    try:
+        show(user, store(user, encoded), origin)
+    except StorageUnavailable as error:
+        log.warning("a sign-up lost its picture: %s", error.reason)
+
+
+def store(user: User, encoded: Encoded) -> Prepared:
+    """Put the sizes into the bucket, for `show`. Raises StorageUnavailable."""
+    key = sealing.mac("picture", user.id.bytes + encoded.files[SIZES[-1]]).hex()[:48]
+    # Should anything fail from here on, the objects are cleared away by themselves.
+    _remove_at(key, now() + UPLOAD_TIME)
+    try:
+        for size, content in encoded.files.items():
+            bucket.put(path(key, size), content, content_type="image/webp", cache_control=_cache())
+    except bucket.ERRORS as error:
+        raise StorageUnavailable(type(error).__name__) from error
+    return Prepared(key, encoded.placeholder)
+
+
+def remove(*, user: User, origin: Origin, session: Session | None = None) -> User:
+    """Take the picture away. Quiet where there is none."""
+    return hide(user, origin, session) if user.picture else user
+
+
+def hide(user: User, origin: Origin, session: Session | None = None) -> User:
+    """From now on the user has no picture."""
+    return show(user, _NONE, origin, session)
+
+
+def show(user: User, prepared: Prepared, origin: Origin, session: Session | None = None) -> User:
+    """Make the prepared picture the user's, and let the one before go. To make it took seconds: raises SessionRevoked
+    where the account was switched off or erased or, with a session, the device signed out meanwhile, and
+    StorageUnavailable where the picture was cleared away."""
+    key = prepared.key
+    with transaction.atomic():
+        old = sign_in.hold_active(user, session).picture
+        found, _ = DiscardedPicture.objects.filter(key=key).delete()
+        if key and old != key and not found:
+            raise StorageUnavailable("it waited for too long to be shown")
+        replace_queued(user)
+        user.picture, user.picture_placeholder = key, prepared.placeholder
+        if old == key:
+            return user
+        user.save_profile("picture", "picture_placeholder")
+        if old:
+            discard(old)
+        audit.record(audit.Kind.PICTURE_CHANGED if key else audit.Kind.PICTURE_REMOVED, user=user, origin=origin)
+    return user
+
+
+def replace_queued(user: User) -> None:
+    """Another picture is chosen now, so what was uploaded before shall not be shown after it. The caller holds the
+    user."""
+    queued = PictureUpload.objects.filter(user=user, state=PictureUpload.State.QUEUED)
+    queued.update(state=PictureUpload.State.REPLACED)
+
+
+def discard(key: str) -> None:
+    """The objects of this key go, once the caller's transaction is committed."""
+    _remove_at(key, now())
+    jobs.tell(remove_discarded_pictures)
+
+
+def _remove_at(key: str, at: datetime) -> None:
+    # In one statement: update_or_create fails where the row goes between its two looks.
+    DiscardedPicture.objects.bulk_create(
+        [DiscardedPicture(key=key, remove_at=at)],
+        update_conflicts=True,
+        unique_fields=["key"],
+        update_fields=["remove_at"],
+    )
+
+
+@shared_task(name="accounts.remove_discarded_pictures")
+def remove_discarded_pictures() -> int:
+    return remove_discarded()
+
+
+def remove_discarded() -> int:
+    """In the worker: delete the objects of pictures that nobody has. What fails is tried again by the schedule."""
+    count = 0
+    for row in DiscardedPicture.objects.filter(remove_at__lte=now())[:500]:
+        with transaction.atomic():
+            mine = DiscardedPicture.objects.select_for_update(skip_locked=True).filter(
+                key=row.key, remove_at__lte=now()
+            )
+            if not mine.exists():
+                continue
+            if not User.objects.filter(picture=row.key).exists():
+                try:
+                    for size in SIZES:
+                        bucket.delete(path(row.key, size))
+                except bucket.ERRORS as error:
+                    log.warning("a discarded picture stays for now: %s", type(error).__name__)
+                    return count
+            DiscardedPicture.objects.filter(key=row.key).delete()
+            count += 1
+    return count
+
+
+_OBJECT = re.compile(r"pictures/(?P<key>[0-9a-f]{48})/\d+\.webp")
+
+
+def adopt_orphans(*, age: timedelta, at_most: int) -> int:
+    """In the worker: give objects that no row names a row, with which they go like any other. They are not deleted
+    here, because the same picture may be on its way just now: `store` would take over the row."""
+    count = 0
+    for names in bucket.older_than(age, "pictures/", at_most=at_most):
+        keys = {found["key"] for name in names if (found := _OBJECT.fullmatch(name))}
+        keys -= set(User.objects.filter(picture__in=keys).values_list("picture", flat=True))
+        keys -= set(DiscardedPicture.objects.filter(key__in=keys).values_list("key", flat=True))
+        DiscardedPicture.objects.bulk_create([DiscardedPicture(key=key) for key in keys], ignore_conflicts=True)
+        count += len(keys)
+    return count
+
+
+# --- Showing ------------------------------------------------------------------------------------------------
+
+
+def addresses(user: User) -> dict[int, str]:
+    """{edge in pixels: address}, or {} without a picture. Signed, and the same for half of its life from every process,
+    so that a phone's image cache works; or the CDN's, which is the same as long as the picture is."""
+    return {size: _address(path(user.picture, size)) for size in SIZES} if user.picture else {}
+
+
+def _address(name: str) -> str:
+    return f"{settings.PICTURE_CDN_URL}/{name}" if settings.PICTURE_CDN_URL else bucket.address(name)

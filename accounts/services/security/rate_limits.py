@@ -1,0 +1,223 @@
+"""How often something may be tried, counted once for both faces.
+
+Two kinds. Per network address: coarse, in Valkey, and in this process while Valkey is away. Per account or per
+typed name: exact, in Postgres, spent by one atomic statement before anything is compared, so that sixty guesses
+at once are still only as many as the limit allows."""
+
+import ipaddress
+import logging
+import threading
+import time
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import lru_cache
+
+import redis
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+from django.utils.timezone import now
+
+from accounts.caller import Origin
+from accounts.errors import RateLimited
+from accounts.lib import sealing
+from accounts.models import Budget
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limit:
+    name: str
+    amount: int
+    seconds: int
+
+
+DEFAULTS = (
+    Limit("login_per_ip", 100, 300),
+    Limit("signup_per_ip", 50, 3600),
+    Limit("code_per_ip", 100, 600),
+    Limit("mail_per_ip", 60, 3600),
+    Limit("refresh_per_ip", 1200, 60),
+    Limit("wrong_password_per_account", 10, 900),
+    Limit("wrong_password_per_login", 10, 900),
+    Limit("wrong_code_per_account", 20, 86400),
+    Limit("wrong_second_step_per_account", 10, 3600),
+    Limit("wrong_second_step_per_day", 30, 86400),
+    Limit("wrong_recovery_code_per_account", 10, 3600),
+    Limit("quiet_second_step_per_account", 2, 86400),
+    Limit("second_step_notice_per_account", 1, 86400),
+    Limit("reset_mail_per_login", 5, 3600),
+    Limit("sign_in_mail_per_login", 5, 3600),
+    Limit("claim_mail_per_address", 60, 3600),
+    Limit("claim_mail_per_address_and_network", 10, 3600),
+    Limit("change_mail_per_account", 10, 3600),
+    Limit("picture_per_account", 30, 3600),
+    Limit("open_upload_per_account", 10, 300),  # as long as a form works
+    Limit("export_per_account", 3, 86400),
+    Limit("username_change_per_account", 2, 30 * 86400),
+)
+
+
+@lru_cache(maxsize=1)
+def limits() -> dict[str, Limit]:
+    """The list, with the operator's own numbers (RATE_LIMITS) put in."""
+    found = {limit.name: limit for limit in DEFAULTS}
+    for item in settings.RATE_LIMITS:
+        try:
+            name, numbers = item.split("=")
+            amount, seconds = numbers.split("/")
+            found[name] = replace(found[name], amount=max(1, int(amount)), seconds=max(1, int(seconds)))
+        except (ValueError, KeyError):
+            raise ImproperlyConfigured(f"RATE_LIMITS: {item!r} is not name=tries/seconds with a known name.") from None
+    return found
+
+
+# --- Per network address, in Valkey -------------------------------------------------------------------------
+
+
+class _Counters:
+    """Fixed windows in Valkey. While it is away this process counts alone: coarser, but never an error."""
+
+    PAUSE = 5.0  # seconds after a failure before Valkey is asked again, so that no request waits for it in vain
+
+    def __init__(self) -> None:
+        self._client = redis.Redis.from_url(
+            settings.REDIS_URL, socket_connect_timeout=0.2, socket_timeout=0.2, retry=None, protocol=2
+        )
+        self._away_until = 0.0
+        self._lock = threading.Lock()
+        self._own: dict[str, int] = {}
+
+    def add(self, key: str, seconds: int) -> int:
+        """The count in this window, this one included."""
+        if time.monotonic() >= self._away_until:
+            try:
+                with self._client.pipeline(transaction=False) as pipe:
+                    pipe.incr(key)
+                    pipe.expire(key, seconds)
+                    count: int = pipe.execute()[0]
+                return count
+            except redis.RedisError as error:
+                self._away_until = time.monotonic() + self.PAUSE
+                log.warning("limits are counted in this process: Valkey is away (%s)", type(error).__name__)
+        with self._lock:
+            if len(self._own) > 100_000:  # a flood of addresses must not eat the memory
+                self._own.clear()
+            self._own[key] = self._own.get(key, 0) + 1
+            return self._own[key]
+
+
+_first = threading.Lock()
+
+
+def _counters() -> _Counters:
+    with _first:  # of several threads at the start, one makes them
+        return _made()
+
+
+@lru_cache(maxsize=1)
+def _made() -> _Counters:
+    return _Counters()
+
+
+def _network(ip: str) -> str:
+    """An IPv6 customer has a whole /64, so that is what is counted."""
+    address = ipaddress.ip_address(ip)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+    return ip
+
+
+def count_address(name: str, *, origin: Origin) -> None:
+    """One more try from this network address; RateLimited where they are used up."""
+    limit = limits()[name]
+    if not origin.ip:
+        return
+    window, passed = divmod(int(time.time()), limit.seconds)
+    who = sealing.mac("rate limit", _network(origin.ip).encode()).hex()[:24]
+    if _counters().add(f"limit:{name}:{who}:{window}", limit.seconds) > limit.amount:
+        raise RateLimited(limit.seconds - passed, reason=name)
+
+
+# --- Per account or typed name, in Postgres -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Whether a try was left, and if not, the seconds until there is."""
+
+    allowed: bool
+    retry_after: int = 0
+
+
+def _key(name: str, subject: str) -> str:
+    # A typed name may be somebody's address, so it is not kept readable.
+    return f"{name}:{sealing.mac('budget', subject.encode()).hex()[:40]}"
+
+
+def spend(name: str, subject: object) -> Spent:
+    """Takes one try of `subject`, in a transaction of its own where the caller has none. One statement decides."""
+    limit = limits()[name]
+    at = now()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO accounts_budget AS b (key, spent, resets_at) VALUES (%(key)s, 1, %(end)s)
+            ON CONFLICT (key) DO UPDATE SET
+                spent = CASE WHEN b.resets_at <= %(now)s THEN 1 ELSE b.spent + 1 END,
+                resets_at = CASE WHEN b.resets_at <= %(now)s THEN %(end)s ELSE b.resets_at END
+            WHERE b.resets_at <= %(now)s OR b.spent < %(amount)s
+            RETURNING spent
+            """,
+            {
+                "key": _key(name, str(subject)),
+                "now": at,
+                "end": at + timedelta(seconds=limit.seconds),
+                "amount": limit.amount,
+            },
+        )
+        if cursor.fetchone():
+            return Spent(allowed=True)
+    budget = Budget.objects.filter(key=_key(name, str(subject))).first()
+    left = (budget.resets_at - at).total_seconds() if budget else 1
+    return Spent(allowed=False, retry_after=int(left) + 1)
+
+
+def may_mail_claim(email: str, *, origin: Origin) -> bool:
+    """Whether one more mail may go to an address that is only claimed. Counted by network first, so that nobody who
+    claims a stranger's address again and again keeps the stranger's own mail from being sent."""
+    network = _network(origin.ip) if origin.ip else ""
+    by_network = spend("claim_mail_per_address_and_network", f"{email} {network}")
+    return by_network.allowed and spend("claim_mail_per_address", email).allowed
+
+
+def refund(name: str, subject: object) -> None:
+    """Gives the one try back: it was the right password. The other tries stay spent."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE accounts_budget SET spent = GREATEST(spent - 1, 0) WHERE key = %s", [_key(name, str(subject))]
+        )
+
+
+def spend_or_refuse(name: str, subject: object) -> None:
+    spent = spend(name, subject)
+    if not spent.allowed:
+        raise RateLimited(spent.retry_after, reason=name)
+
+
+def clear(name: str, subject: object) -> None:
+    """All tries of this kind are left again: they were somebody else's."""
+    Budget.objects.filter(key=_key(name, str(subject))).delete()
+
+
+def forget(*subjects: object) -> None:
+    """Whatever was counted of these; for an account that is erased."""
+    spellings = [f"{subject}{place}" for subject in subjects if subject for place in ("", " 0", " 1")]  # see login.py
+    keys = [_key(name, spelling) for name in limits() for spelling in spellings]
+    Budget.objects.filter(key__in=keys).delete()
+
+
+def prune() -> int:
+    count, _ = Budget.objects.filter(resets_at__lt=now()).delete()
+    return count

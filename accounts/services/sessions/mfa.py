@@ -1,0 +1,213 @@
+"""The second step after a password or a mailed code: a code of an authenticator app (TOTP, RFC 6238: SHA-1, 6 digits,
+30 s), or a recovery code, good once.
+
+It is asked for in one place, where a device begins to be signed in (sessions.begin), so that no door leads around it.
+A passkey is both factors in one and is not asked for a second (passkeys.py). Turning it on and off: two_step.py."""
+
+import base64
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.twofactor.hotp import HOTP
+from django.db import transaction
+from django.db.models import F
+from django.utils.timezone import now
+
+from accounts.caller import Origin
+from accounts.errors import InvalidCode, InvalidTicket, MfaRequired
+from accounts.lib import sealing
+from accounts.models import TwoStep, User
+from accounts.services.credentials import challenges
+from accounts.services.mail import mail
+from accounts.services.security import audit, rate_limits, tickets
+
+MFA = "mfa"  # RFC 8176: more than one factor
+STEP = 30  # seconds
+DRIFT = 1  # steps that a clock may be early or late
+RECOVERY_CODES = 10
+RECOVERY_LENGTH = 12  # characters of Base32: 60 bits
+
+
+# --- Asking for it ------------------------------------------------------------------------------------------
+
+
+def is_on(user: User) -> bool:
+    return TwoStep.objects.filter(user=user).exists()
+
+
+def require(user: User, methods: Sequence[str]) -> None:
+    """Whether what was proved is enough for a session. Raises MfaRequired, with the ticket for the second step."""
+    if MFA not in methods and is_on(user):
+        raise MfaRequired(tickets.issue("mfa", user=user.id.hex, password=_print(user), methods=list(methods)))
+
+
+def ask(user: User, methods: Sequence[str], *, origin: Origin) -> None:
+    """The same, for somebody who signs in: their log says that the first factor was right. In no transaction."""
+    try:
+        require(user, methods)
+    except MfaRequired:
+        audit.record(audit.Kind.LOGIN_HALF_WAY, user=user, origin=origin)
+        raise
+
+
+def _password_of(user: User) -> bytes:
+    return f"{user.id} {user.password}".encode()
+
+
+def _print(user: User) -> str:
+    """A ticket is void when the password was changed since."""
+    return sealing.mac("ticket password", _password_of(user)).hex()
+
+
+@dataclass(frozen=True)
+class Passed:
+    """Who may come in, and by which `methods` (RFC 8176)."""
+
+    user: User
+    methods: tuple[str, ...]
+
+
+def check(*, ticket: str, code: str, origin: Origin) -> Passed:
+    """A code of the app or a recovery code; it and the ticket are used up. A try is spent before anything is compared.
+    Raises InvalidTicket, InvalidCode (the ticket stays good), RateLimited."""
+    rate_limits.count_address("code_per_ip", origin=origin)
+    found = tickets.read("mfa", ticket)
+    user = User.objects.filter(id=found["user"]).first()
+    if user is None or not sealing.is_mac("ticket password", _password_of(user), bytes.fromhex(found["password"])):
+        raise InvalidTicket("changed meanwhile")
+    limits = LIMITS[len(_normal(code)) == RECOVERY_LENGTH]
+    for limit in limits:
+        rate_limits.spend_or_refuse(limit, user.id)
+    with transaction.atomic():
+        # First, as everywhere (models.UserQuerySet.hold): the account may be erased at this moment.
+        held = User.objects.hold().filter(id=user.id).first()
+        right = held is not None and use_code(held, code, origin=origin)
+        if right:
+            tickets.spend(found)
+    if not right:
+        _note_failure(user, origin)
+        raise InvalidCode("wrong code of the second step")
+    for limit in limits:
+        rate_limits.refund(limit, user.id)
+    return Passed(user, tuple(dict.fromkeys([*found["methods"], "otp", MFA])))
+
+
+# Of the app's codes, three in a million are right at any time; recovery codes cannot be guessed, and who guesses at the
+# app's does not keep the owner from using one.
+LIMITS = {
+    False: ("wrong_second_step_per_account", "wrong_second_step_per_day"),
+    True: ("wrong_recovery_code_per_account",),
+}
+
+
+def _note_failure(user: User, origin: Origin) -> None:
+    """Whoever types a wrong code knows the password, or reads the mail: at the third one in a day the owner is told."""
+    audit.record(audit.Kind.TWO_STEP_FAILED, user=user, origin=origin)
+    if rate_limits.spend("quiet_second_step_per_account", user.id).allowed:
+        return
+    with transaction.atomic():
+        if rate_limits.spend("second_step_notice_per_account", user.id).allowed:
+            mail.send(mail.Message.SECOND_STEP_TRIED, user=user, origin=origin)
+
+
+def clear_tries(user: User) -> None:
+    """All tries are left again."""
+    for limit in (*LIMITS[False], *LIMITS[True]):
+        rate_limits.clear(limit, user.id)
+
+
+def step_up(*, user: User, code: str, origin: Origin) -> tuple[str, ...]:
+    """A device that is signed in already does the second step, which was not asked for then. The methods to add.
+    Raises InvalidCode, RateLimited."""
+    ticket = tickets.issue("mfa", user=user.id.hex, password=_print(User.objects.get(id=user.id)), methods=[])
+    return check(ticket=ticket, code=code, origin=origin).methods
+
+
+# --- Codes --------------------------------------------------------------------------------------------------
+
+
+def use_code(user: User, code: str, *, origin: Origin) -> bool:
+    """Whether this is a code of the app, or a recovery code, that was not used yet; it is used now."""
+    row = TwoStep.objects.filter(user=user).select_related("user").first()
+    if row is None:
+        return False
+    given = _normal(code)
+    if len(given) == RECOVERY_LENGTH:
+        # Base32 has no digits 0, 1 and 8: they are letters that were misread.
+        return _use_recovery_code(row, given.translate(str.maketrans("018", "olb")), origin)
+    step = matching_step(unseal(row.sealed_seed), given)
+    # Of several at once with one code, one moves the row on.
+    newer = TwoStep.objects.filter(user=user, last_step__lt=step or 0)
+    return bool(newer.update(last_step=step, last_used_at=now()))
+
+
+def _normal(code: str) -> str:
+    return challenges.normalise_code(code).lower()
+
+
+def seal(secret: bytes) -> bytes:
+    return sealing.seal("two-step seed", secret)
+
+
+def unseal(sealed: bytes | memoryview) -> bytes:
+    """RuntimeError where SECRET_KEY is not, and no fallback is, what it was sealed with."""
+    secret = sealing.unseal("two-step seed", bytes(sealed))
+    if secret is None:
+        raise RuntimeError("SECRET_KEY and its fallbacks do not open what two-step verification was sealed with")
+    return secret
+
+
+def is_sealed_anew(sealed: bytes) -> bool:
+    """Whether SECRET_KEY itself sealed this, and no fallback."""
+    return sealing.is_current("two-step seed", sealed)
+
+
+def code_at(seed: bytes, step: int) -> str:
+    """The six digits of one time step."""
+    return HOTP(seed, 6, SHA1()).generate(step).decode()  # noqa: S303 - the one that every app knows
+
+
+def matching_step(seed: bytes, given: str) -> int | None:
+    """The time step that these digits belong to, if it is the present one or a neighbour."""
+    newest = int(now().timestamp()) // STEP
+    found = None
+    for step in range(newest - DRIFT, newest + DRIFT + 1):
+        if hmac.compare_digest(code_at(seed, step).encode(), given.encode()):
+            found = step
+    return found
+
+
+def recovery_codes(seed: bytes) -> list[str]:
+    """All that are made from this, used or not."""
+    macs = [hmac.digest(seed, number.to_bytes(1, "big"), sha256) for number in range(RECOVERY_CODES)]
+    return [base64.b32encode(mac).decode().lower()[:RECOVERY_LENGTH] for mac in macs]
+
+
+def recovery_codes_left(row: TwoStep) -> int:
+    return RECOVERY_CODES - row.recovery_used.bit_count()
+
+
+def shown(seed: bytes) -> list[str]:
+    """The recovery codes as people read them: in groups of four."""
+    return ["-".join(code[start : start + 4] for start in range(0, len(code), 4)) for code in recovery_codes(seed)]
+
+
+def _use_recovery_code(row: TwoStep, given: str, origin: Origin) -> bool:
+    bit = 0
+    for number, code in enumerate(recovery_codes(unseal(row.sealed_recovery_seed))):
+        if hmac.compare_digest(code.encode(), given.encode()):
+            bit = 1 << number
+    # Neither used before nor, by another request, at this moment.
+    same = TwoStep.objects.filter(user=row.user, recovery_used=row.recovery_used, recovery_made_at=row.recovery_made_at)
+    if not bit or row.recovery_used & bit:
+        return False
+    if not same.update(recovery_used=F("recovery_used").bitor(bit), last_used_at=now()):
+        return False
+    row.recovery_used |= bit
+    left = recovery_codes_left(row)
+    audit.record(audit.Kind.RECOVERY_CODE_USED, user=row.user, origin=origin, left=left)
+    mail.send(mail.Message.RECOVERY_CODE_USED, user=row.user, origin=origin, context={"left": left})
+    return True

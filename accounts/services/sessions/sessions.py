@@ -1,0 +1,320 @@
+"""Signed-in devices and their refresh tokens.
+
+A refresh token is `session id | generation | HMAC` and nothing of it is stored: the row knows only which
+generation is the newest. Presenting generation g asks for g + 1:
+
+- g is the newest: it has been used now, g + 1 is made. One conditional UPDATE decides who moves the row on.
+- g is older: its one successor is handed out again, until that successor was itself used (as a refresh token,
+  or by its access token here) and for GRACE after. So a lost answer can be asked for again at any time, and any
+  number of refreshes at once get one and the same successor.
+- g is older than that: somebody has a copy. The session ends and the user is told."""
+
+import base64
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.sessions.models import Session as BrowserSession
+from django.db import connection, transaction
+from django.utils.timezone import now
+
+from accounts.caller import Origin
+from accounts.errors import (
+    InvalidCredentials,
+    InvalidToken,
+    RefreshExpired,
+    RefreshReused,
+    SessionNotFound,
+    SessionRevoked,
+)
+from accounts.lib import sealing
+from accounts.models import Session, User
+from accounts.services.mail import mail
+from accounts.services.security import audit, rate_limits
+from accounts.services.sessions import access_tokens, mfa
+from accounts.services.sessions.access_tokens import Claims
+
+GRACE = timedelta(seconds=60)
+LAST_USE_PRECISION = timedelta(minutes=1)
+MAX_OPEN = 100  # devices of one account, and so the most that a list of them holds
+
+
+@dataclass(frozen=True)
+class Tokens:
+    access_token: str
+    expires_in: int  # seconds
+    refresh_token: str
+    session_id: UUID
+    token_type: str = "Bearer"  # noqa: S105 - the word of RFC 6750
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    user: User
+    tokens: Tokens
+
+
+def begin(*, user: User, kind: Session.Kind, origin: Origin, methods: Sequence[str] = ("pwd",)) -> Session:
+    """A device that has just proved who is using it (services/authentication/sign_in.py), by `methods` of RFC 8176.
+    InvalidCredentials where the password was changed or the account switched off since; MfaRequired where that is
+    not enough."""
+    with transaction.atomic():
+        # Held until the end of the transaction: a new password waits, then ends this session too.
+        as_checked = User.objects.hold().filter(id=user.id, password=user.password, is_active=True)
+        if not as_checked.exists():
+            raise InvalidCredentials("changed meanwhile")
+        mfa.require(user, methods)
+        at = now()
+        device = origin.device
+        names = set(Session.objects.filter(user=user).values_list("kind", "name").distinct())
+        session = Session.objects.create(
+            user=user,
+            kind=kind,
+            name=origin.label[:100],
+            platform=device.platform if device else "",
+            app_version=device.app_version if device else "",
+            ip=origin.ip,
+            created_at=at,
+            last_used_at=at,
+            authenticated_at=at,
+            authenticated_by=" ".join(methods),
+            expires_at=_expiry(at, at),
+        )
+        _end_oldest(user, origin)
+        if names and (session.kind, session.name) not in names:
+            audit.record(audit.Kind.SESSION_NEW_DEVICE, user=user, origin=origin, session=session)
+            mail.send(mail.Message.NEW_DEVICE, user=user, origin=origin)
+        else:
+            audit.record(audit.Kind.SESSION_STARTED, user=user, origin=origin, session=session)
+        return session
+
+
+def strengthen(session: Session, methods: Sequence[str]) -> None:
+    """A signed-in device has shown more than it did when it signed in, at this moment."""
+    with transaction.atomic():
+        row = Session.objects.open().select_for_update(no_key=True).filter(id=session.id).first()
+        if row:
+            row.authenticated_by = " ".join(dict.fromkeys([*row.methods, *methods]))
+            row.authenticated_at = now()
+            row.save(update_fields=["authenticated_by", "authenticated_at"])
+
+
+def _end_oldest(user: User, origin: Origin) -> None:
+    """No account has more than MAX_OPEN devices: those that were not used for the longest time are signed out."""
+    surplus = user.sessions.open().order_by("-last_used_at").values_list("id", flat=True)[MAX_OPEN:]
+    for session_id in list(surplus):
+        Session.objects.filter(id=session_id).update(ended_at=now())
+        audit.record(audit.Kind.SESSION_REPLACED, user=user, origin=origin, session=session_id)
+
+
+def _expiry(created_at: datetime, used_at: datetime) -> datetime:
+    return min(created_at + settings.REFRESH_ABSOLUTE_LIFETIME, used_at + settings.REFRESH_IDLE_LIFETIME)
+
+
+def tokens(session: Session, *, generation: int = 0) -> Tokens:
+    access = access_tokens.issue(session, generation=generation)
+    return Tokens(access.access_token, access.expires_in, _refresh_token(session.id, generation), session.id)
+
+
+# --- Refreshing ---------------------------------------------------------------------------------------------
+
+_HEAD = struct.Struct(">16sI")
+_MAC_LENGTH = 24
+
+
+def _refresh_token(session_id: UUID, generation: int) -> str:
+    head = _HEAD.pack(session_id.bytes, generation)
+    return base64.urlsafe_b64encode(head + sealing.mac("refresh token", head)[:_MAC_LENGTH]).rstrip(b"=").decode()
+
+
+def _read_refresh_token(token: str) -> tuple[UUID, int]:
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raise SessionRevoked("malformed refresh token") from None
+    head = raw[: _HEAD.size]
+    if len(raw) != _HEAD.size + _MAC_LENGTH or not sealing.is_mac("refresh token", head, raw[_HEAD.size :]):
+        raise SessionRevoked("forged refresh token")
+    session_id, generation = _HEAD.unpack(head)
+    return UUID(bytes=session_id), generation
+
+
+def refresh(*, refresh_token: str, origin: Origin) -> Tokens:
+    """The one successor of this token. Raises RefreshExpired, RefreshReused, SessionRevoked."""
+    rate_limits.count_address("refresh_per_ip", origin=origin)
+    session_id, generation = _read_refresh_token(refresh_token)
+    while True:
+        session = _living(session_id)
+        at = now()
+        if session is None or generation > session.generation:
+            raise SessionRevoked("no such session, ended or disabled" if session is None else "from the future")
+        if session.expires_at <= at:
+            raise RefreshExpired
+        if generation == session.generation:
+            if not _advance(session, at, origin):
+                continue  # another refresh with this token came first; the row is read again and answers the same
+        elif not _may_ask_again(session, generation, at):
+            _end_for_reuse(session, generation, origin)
+        return tokens(session, generation=generation + 1)
+
+
+# Both are written out because this and `authenticate` are what apps ask all day: the ORM takes twice as long.
+_REFRESH_FIELDS: Sequence[str] = (
+    "id", "user_id", "name", "created_at", "authenticated_at", "authenticated_by", "expires_at", "generation",
+    "generation_used_at", "earlier_used_at",
+)  # fmt: skip
+_LIVING = (
+    f"SELECT {', '.join(f's.{name}' for name in _REFRESH_FIELDS)}"  # noqa: S608 - names from above, no input
+    " FROM accounts_session s JOIN accounts_user u ON u.id = s.user_id"
+    " WHERE s.id = %s AND s.ended_at IS NULL AND u.is_active"
+)
+_ADVANCE = """
+    UPDATE accounts_session SET generation = generation + 1, generation_used_at = NULL, earlier_used_at = %s,
+        last_used_at = %s, expires_at = %s, ip = %s
+    WHERE id = %s AND generation = %s AND ended_at IS NULL
+"""
+
+
+def _living(session_id: UUID) -> Session | None:
+    """The session that has not been ended, of a user who is not disabled; it may have run out."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LIVING, [session_id])
+        row = cursor.fetchone()
+    return Session.from_db("default", _REFRESH_FIELDS, row) if row else None
+
+
+def _advance(session: Session, at: datetime, origin: Origin) -> bool:
+    """Whether this refresh was the one that moved the row on."""
+    first_used = session.generation_used_at or at
+    earlier = [first_used, *(used for used in session.earlier_used_at if used > at - GRACE)]
+    expires_at = _expiry(session.created_at, at)
+    with connection.cursor() as cursor:
+        cursor.execute(_ADVANCE, [earlier[:50], at, expires_at, origin.ip, session.id, session.generation])
+        moved: int = cursor.rowcount
+    return moved == 1
+
+
+def _may_ask_again(session: Session, generation: int, at: datetime) -> bool:
+    """Whether the successor of this older token is unused, or was first used less than GRACE ago."""
+    back = session.generation - (generation + 1)
+    if back == 0:
+        used_at = session.generation_used_at
+        return used_at is None or at - used_at <= GRACE
+    if back > len(session.earlier_used_at):
+        return False
+    used: datetime = session.earlier_used_at[back - 1]
+    return at - used <= GRACE
+
+
+def _end_for_reuse(session: Session, generation: int, origin: Origin) -> None:
+    with transaction.atomic():
+        ended = Session.objects.filter(id=session.id, ended_at=None).update(ended_at=now())
+        if ended:  # of several at once, one tells
+            audit.record(audit.Kind.SESSION_REUSED, user=session.user, origin=origin, session=session)
+            mail.send(mail.Message.REFRESH_REUSED, user=session.user, origin=origin, context={"device": session.name})
+    raise RefreshReused(f"generation {generation} of {session.generation}")
+
+
+# --- Each request -------------------------------------------------------------------------------------------
+
+_USER_FIELDS: Sequence[str] = (
+    "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "language", "time_zone",
+    "picture", "picture_placeholder", "is_active", "is_staff", "created_at", "updated_at", "deletes_at",
+)  # fmt: skip
+_SESSION_FIELDS: Sequence[str] = ("id", "user_id", "kind", "last_used_at", "generation", "generation_used_at")
+_BY_TOKEN = (
+    f"SELECT {', '.join(f'u.{name}' for name in _USER_FIELDS)}, {', '.join(f's.{name}' for name in _SESSION_FIELDS)}"  # noqa: S608 - names from above, no input
+    " FROM accounts_session s JOIN accounts_user u ON u.id = s.user_id"
+    " WHERE s.id = %s AND s.user_id = %s AND s.ended_at IS NULL AND s.expires_at > %s AND u.is_active"
+)
+
+
+def authenticate(claims: Claims) -> tuple[User, Session]:
+    """Who sends this access token: one narrow query, and at most once a minute an update. The user and the
+    session come without their other columns. Raises SessionRevoked for a session that has ended and for a user
+    who is disabled or gone."""
+    at = now()
+    with connection.cursor() as cursor:
+        # Written out because this is asked with every request: the ORM takes four times as long.
+        cursor.execute(_BY_TOKEN, [claims.session_id, claims.user_id, at])
+        row = cursor.fetchone()
+    if row is None:
+        raise SessionRevoked("ended, disabled or gone")
+    user = User.from_db("default", _USER_FIELDS, row[: len(_USER_FIELDS)])
+    session = Session.from_db("default", _SESSION_FIELDS, row[len(_USER_FIELDS) :])
+    if claims.generation > session.generation:
+        raise InvalidToken("from the future")
+    _note_use(session, claims.generation, at)
+    return user, session
+
+
+def _note_use(session: Session, generation: int, at: datetime) -> None:
+    changes: dict[str, Any] = {}
+    if generation == session.generation and session.generation_used_at is None:
+        # Its refresh token's predecessor may be asked again for GRACE from here on.
+        changes["generation_used_at"] = at
+    if changes or at - session.last_used_at >= LAST_USE_PRECISION:
+        Session.objects.filter(id=session.id, generation=session.generation).update(last_used_at=at, **changes)
+
+
+def browser(session_id: UUID, user_id: UUID) -> Session | None:
+    """The open session of a browser that is signed in as this user; its last use is noted."""
+    session = Session.objects.filter(id=session_id, user_id=user_id, ended_at=None).first()
+    at = now()
+    if session is None or session.expires_at <= at:
+        return None
+    if at - session.last_used_at >= LAST_USE_PRECISION:
+        Session.objects.filter(id=session.id).update(last_used_at=at, expires_at=_expiry(session.created_at, at))
+    return session
+
+
+# --- Ending -------------------------------------------------------------------------------------------------
+
+
+def of(user: User) -> Sequence[Session]:
+    """The open devices of a user, the one used last first."""
+    return list(user.sessions.open().order_by("-last_used_at"))
+
+
+def end(*, user: User, session_id: UUID, origin: Origin) -> None:
+    """Sign one device out. Refreshing fails at once; its access token is refused here from now on."""
+    with transaction.atomic():
+        session = user.sessions.open().select_for_update().filter(id=session_id).first()
+        if session is None:
+            raise SessionNotFound
+        session.end(at=now())
+        audit.record(audit.Kind.SESSION_ENDED, user=user, origin=origin, session=session)
+
+
+def end_others(*, user: User, keep: UUID | None, origin: Origin) -> int:
+    """Sign out every device but one (None: every device). The number of those that were open."""
+    with transaction.atomic():
+        others = user.sessions.open().exclude(id=keep) if keep else user.sessions.open()
+        ended = others.update(ended_at=now())
+        if ended:
+            audit.record(audit.Kind.SESSION_OTHERS_ENDED, user=user, origin=origin, count=ended)
+    return ended
+
+
+def sign_out(*, refresh_token: str, origin: Origin) -> None:
+    """End the session of this token, whatever its generation. Quiet where it has ended already (RFC 7009)."""
+    try:
+        session_id, _ = _read_refresh_token(refresh_token)
+    except SessionRevoked:
+        return
+    session = Session.objects.select_related("user").filter(id=session_id, ended_at=None).first()
+    if session:
+        with transaction.atomic():
+            session.end(at=now())
+            audit.record(audit.Kind.SESSION_ENDED, user=session.user, origin=origin, session=session)
+
+
+def prune() -> int:
+    """Forget sessions that ended longer ago than an absolute lifetime, and Django's own that have run out."""
+    BrowserSession.objects.filter(expire_date__lt=now()).delete()
+    count, _ = Session.objects.filter(expires_at__lt=now() - settings.REFRESH_ABSOLUTE_LIFETIME).delete()
+    return count

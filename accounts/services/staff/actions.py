@@ -1,0 +1,111 @@
+"""What staff do to somebody else's account, each by the rule that the owner's own doing has.
+
+The owner's log says that staff did it, and not who: it is copied into exports and outlives the account of whoever it
+was. Operators read that in the admin's history (LogEntry), which goes with either account."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.db import transaction
+
+from accounts.caller import Origin
+from accounts.errors import NotAllowed, OwnAccount
+from accounts.models import User
+from accounts.services.account import deletion, email_addresses, passwords, users
+from accounts.services.authentication import totp
+from accounts.services.security import audit
+from accounts.services.sessions import sessions
+
+RIGHT = "accounts.change_user"
+
+
+def may_act(staff: User, user: User) -> bool:
+    """Whether this one has the right to; only who has every right acts on other staff."""
+    if not (staff.is_active and staff.is_staff and staff.has_perm(RIGHT)):
+        return False
+    return staff.is_superuser or not (user.is_staff or user.is_superuser)
+
+
+@contextmanager
+def _acting(what: str, *, staff: User, user: User, origin: Origin) -> Iterator[tuple[User, Origin]]:
+    """Both accounts are held, and the right to act is looked at as it is now. What is done inside stands in the
+    history with who did it, all of it or nothing."""
+    if not may_act(staff, user):
+        raise NotAllowed
+    with transaction.atomic():
+        held = {row.id: row for row in User.objects.hold().filter(id__in={staff.id, user.id}).order_by("id")}
+        actor, target = held.get(staff.id), held.get(user.id)
+        if actor is None or target is None or not may_act(actor, target):
+            raise NotAllowed("changed meanwhile")
+        # Where staff sit, and in which language they work, is not the owner's to read.
+        yield target, Origin(ip=None, known_as=settings.SITE_NAME, by_staff=True)
+        LogEntry.objects.create(
+            user=actor,
+            content_type=ContentType.objects.get_for_model(User),
+            object_id=str(target.id),
+            object_repr=target.username,
+            action_flag=CHANGE,
+            change_message=f"{what}, from {origin.ip}",
+        )
+
+
+def disable(*, staff: User, user: User, origin: Origin) -> None:
+    """Switch an account off, which ends every session at once. Raises NotAllowed, OwnAccount, LastSuperuser."""
+    _refuse_oneself(staff, user)
+    with transaction.atomic():
+        if may_act(staff, user):
+            deletion.require_another_superuser(user)  # before `_acting`, because it holds more than two accounts
+        with _acting("disable", staff=staff, user=user, origin=origin) as (target, ours):
+            if target.is_active:
+                users.set_active(user=target, active=False, origin=ours)
+
+
+def enable(*, staff: User, user: User, origin: Origin) -> None:
+    """Switch it on again. Raises NotAllowed."""
+    with _acting("enable", staff=staff, user=user, origin=origin) as (target, ours):
+        if not target.is_active:
+            users.set_active(user=target, active=True, origin=ours)
+
+
+def revoke_password(*, staff: User, user: User, origin: Origin) -> None:
+    """The owner must choose a new password, by the mail that goes out; until then the old one is as wrong as any, and
+    every device is signed out. Raises NotAllowed, OwnAccount."""
+    _refuse_oneself(staff, user)
+    with _acting("revoke password", staff=staff, user=user, origin=origin) as (target, ours):
+        passwords.revoke(target, origin=ours)
+
+
+def end_sessions(*, staff: User, user: User, origin: Origin) -> None:
+    """Sign every device out. Raises NotAllowed."""
+    with _acting("end sessions", staff=staff, user=user, origin=origin) as (target, ours):
+        sessions.end_others(user=target, keep=None, origin=ours)
+
+
+def resend_confirmation(*, staff: User, user: User, origin: Origin) -> None:
+    """Mail once more to an address that waits for its proof; quiet where none does. Raises NotAllowed."""
+    with _acting("resend confirmation", staff=staff, user=user, origin=origin) as (target, ours):
+        if target.email and not target.email_verified:
+            email_addresses.send_confirmation(target, target.email, origin=ours)
+            audit.record(audit.Kind.EMAIL_CONFIRMATION_RESENT, user=target, origin=ours)
+
+
+def remove_second_factors(*, staff: User, user: User, origin: Origin) -> None:
+    """For somebody who has lost them and is who they say: passkeys and two-step verification go, and a mail tells of
+    each. Raises NotAllowed, OwnAccount."""
+    _refuse_oneself(staff, user)
+    with _acting("remove second factors", staff=staff, user=user, origin=origin) as (target, ours):
+        totp.remove_all(user=target, origin=ours)
+
+
+def call_off_deletion(*, staff: User, user: User, origin: Origin) -> None:
+    """A deletion that is planned does not come; quiet where none is. Raises NotAllowed."""
+    with _acting("call off deletion", staff=staff, user=user, origin=origin) as (target, ours):
+        deletion.keep(target, origin=ours)
+
+
+def _refuse_oneself(staff: User, user: User) -> None:
+    if staff.id == user.id:
+        raise OwnAccount

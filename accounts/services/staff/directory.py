@@ -1,0 +1,259 @@
+"""The directory: pages of ids for everybody, and for staff a search and a copy of the list. Nothing here walks further
+than its page, whichever page it is; a search that would is given up."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.postgres.lookups import TrigramWordSimilar
+from django.contrib.postgres.search import TrigramWordDistance
+from django.db import OperationalError, connections, transaction
+from django.db.models import F, Q, QuerySet, TextField
+from django.db.models.expressions import RawSQL
+from psycopg2.errors import QueryCanceled
+
+from accounts.caller import Origin
+from accounts.errors import DirectoryClosed, SearchTooBroad
+from accounts.lib import replica
+from accounts.models import User
+from accounts.services.credentials import identifiers
+from accounts.services.security import audit, cursors
+from accounts.services.staff import counts
+
+# --- Ids, for everybody -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Page:
+    user_ids: Sequence[str]
+    counts: Mapping[str, int]  # of all active users, by gender
+    next: str | None
+
+
+def list_ids(*, viewer: User, limit: int, cursor: str | None) -> Page:
+    """Ids of the active users in the order of their sign-up, a page at a time by key, and exact counts. Raises
+    DirectoryClosed, InvalidCursor."""
+    if settings.DIRECTORY_ACCESS == "staff" and not viewer.is_staff:
+        raise DirectoryClosed
+    after = cursors.read("users", cursor) if cursor else UUID(int=0)
+    return replica.read(lambda using: _ids(after, limit, using))
+
+
+def _ids(after: UUID, limit: int, using: str) -> Page:
+    with connections[using].cursor() as sql:
+        # As text: making a thousand UUID objects only to write them out again takes longer than the query. By its full
+        # name, because a bare `id` would mean that text: everybody would be read and sorted.
+        sql.execute(
+            "SELECT id::text FROM accounts_user WHERE is_active AND id > %s ORDER BY accounts_user.id LIMIT %s",
+            [after, limit + 1],
+        )
+        ids = [row[0] for row in sql.fetchall()]
+    more = len(ids) > limit
+    ids = ids[:limit]
+    by_gender = counts.active_by_gender(using=using)
+    return Page(ids, by_gender, cursors.write("users", UUID(ids[-1])) if more else None)
+
+
+# --- People, for staff --------------------------------------------------------------------------------------
+
+PAGE = 50
+PATIENCE = 3000  # milliseconds for one search
+
+
+@dataclass(frozen=True)
+class Person:
+    id: UUID
+    username: str
+    email: str
+    email_verified: bool
+    first_name: str
+    last_name: str
+    gender: str
+    language: str
+    is_active: bool
+    is_staff: bool
+    created_at: datetime
+
+
+_COLUMNS = tuple(column.name for column in fields(Person))
+
+
+@dataclass(frozen=True)
+class Filters:
+    """None, and "" for the gender: whoever."""
+
+    gender: str = ""
+    is_active: bool | None = None
+    email_verified: bool | None = None
+    is_staff: bool | None = None
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        return {
+            column.name: value for column in fields(self) if (value := getattr(self, column.name)) not in ("", None)
+        }
+
+
+@dataclass(frozen=True)
+class Found:
+    people: Sequence[Person]
+    next: str | None = None  # of the whole list; a search has one page
+    more: bool = False  # a search found more than its page
+    similar: bool = False  # nothing was found, but names that are spelled nearly so
+
+
+def search(*, viewer: User, text: str = "", filters: Filters, cursor: str | None = None) -> Found:
+    """The list, the newest first; or the best that are found by name, username, address or id: those that begin so,
+    then those that have it somewhere, and only where there are none those that are spelled nearly so.
+
+    Raises DirectoryClosed, InvalidCursor, SearchTooBroad."""
+    if not viewer.has_perm("accounts.view_user"):
+        raise DirectoryClosed
+    text = identifiers.fold_login(text)
+    if not text:
+        before = cursors.read("people", cursor) if cursor else None
+        return replica.read(lambda using: _list(filters, before, using))
+    return replica.read(lambda using: _search(text, filters, using))
+
+
+def _list(filters: Filters, before: UUID | None, using: str) -> Found:
+    found = _filtered(filters, using).order_by("-id")
+    if before:
+        found = found.filter(id__lt=before)
+    people = _people(found, PAGE + 1, using)
+    more = len(people) > PAGE
+    return Found(people[:PAGE], cursors.write("people", people[PAGE - 1].id) if more else None)
+
+
+def _search(text: str, filters: Filters, using: str) -> Found:
+    everybody = _filtered(filters, using)
+    ways: list[QuerySet[User]] = [
+        everybody.filter(username__startswith=text).order_by("username"),
+        everybody.filter(email__startswith=text).order_by("email"),
+    ]
+    if _uuid(text) or _is_long(text):
+        ways.append(_meant(everybody, text))
+    people: dict[UUID, Person] = {}
+    for way in ways:
+        if len(people) <= PAGE:
+            people |= {person.id: person for person in _people(way, PAGE + 1, using) if person.id not in people}
+    if people or not _is_long(text):
+        return Found(list(people.values())[:PAGE], more=len(people) > PAGE)
+    near = everybody.alias(searched=_searched()).filter(TrigramWordSimilar(F("searched"), text))
+    return Found(_people(near.order_by(TrigramWordDistance(text, F("searched"))), PAGE, using), similar=True)
+
+
+SHORTEST = 3  # letters that the index of trigrams can be asked for
+
+
+def _searched() -> RawSQL:
+    """The text of the index user_searched (migration 0013), letter by letter."""
+    columns = " || ' ' || ".join(
+        f'"accounts_user"."{name}"' for name in ("username", "first_name", "last_name", "email")
+    )
+    return RawSQL(f"lower({columns})", [], output_field=TextField())  # noqa: S611 - no input in it
+
+
+def _is_long(text: str) -> bool:
+    return any(len(word) >= SHORTEST for word in text.split())
+
+
+def _meant(people: QuerySet[User], text: str) -> QuerySet[User]:
+    """Those who have every word somewhere in their names or address; of few letters, those whose username or address
+    begins with them."""
+    if user_id := _uuid(text):
+        return people.filter(id=user_id)
+    if text and not _is_long(text):
+        return people.filter(Q(username__startswith=text) | Q(email__startswith=text))
+    found = people.alias(searched=_searched())
+    for word in text.split():
+        found = found.filter(searched__contains=word)
+    return found
+
+
+def _filtered(filters: Filters, using: str) -> QuerySet[User]:
+    return User.objects.using(using).filter(**filters.chosen)
+
+
+def _people(found: QuerySet[User], most: int, using: str) -> Sequence[Person]:
+    with _patience(using):
+        return [Person(*row) for row in found.values_list(*_COLUMNS)[:most]]
+
+
+@contextmanager
+def _patience(using: str) -> Iterator[None]:
+    """Postgres gives up in time: filters that hardly anybody fits, or letters that are in every name, could make it
+    read ten million rows."""
+    try:
+        with transaction.atomic(using=using), connections[using].cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = %s", [PATIENCE])
+            yield
+    except OperationalError as error:
+        if isinstance(error.__cause__, QueryCanceled):
+            raise SearchTooBroad from None
+        raise
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+# --- A copy of the list, for staff --------------------------------------------------------------------------
+
+BATCH = 2000
+
+
+def export(*, viewer: User, text: str = "", filters: Filters, origin: Origin) -> Iterator[bytes]:
+    """Everybody that the search means, as CSV, a batch at a time: no transaction stays open and nothing is held in
+    memory, however many there are. That it was done stands in the log of whoever did it. Raises DirectoryClosed."""
+    if not viewer.has_perm("accounts.export_user"):
+        raise DirectoryClosed("may not export")
+    chosen = sorted(filters.chosen) + (["text"] if text else [])
+    audit.record(audit.Kind.DIRECTORY_EXPORTED, user=viewer, origin=origin, filters=chosen)
+    return _lines(identifiers.fold_login(text), filters)
+
+
+def _lines(text: str, filters: Filters) -> Iterator[bytes]:
+    yield "\ufeff".encode()  # else Excel takes it for another encoding
+    yield _csv([_COLUMNS])
+    after = UUID(int=0)
+    while batch := replica.read(_batch_after(after, text, filters)):
+        yield _csv([getattr(person, column) for column in _COLUMNS] for person in batch)
+        after = batch[-1].id
+
+
+def _batch_after(after: UUID, text: str, filters: Filters) -> Callable[[str], Sequence[Person]]:
+    def read(using: str) -> Sequence[Person]:
+        found = _meant(_filtered(filters, using), text).filter(id__gt=after).order_by("id")
+        return [Person(*row) for row in found.values_list(*_COLUMNS)[:BATCH]]
+
+    return read
+
+
+def _csv(rows: Any) -> bytes:
+    file = io.StringIO()
+    csv.writer(file).writerows([_cell(value) for value in row] for row in rows)
+    return file.getvalue().encode()
+
+
+def _cell(value: object) -> str:
+    """A spreadsheet would run what begins like a formula, and people choose their own names: it becomes text. Also in
+    the middle: one that splits at another character than the comma makes a cell of what follows there."""
+    if isinstance(value, bool):
+        return str(int(value))
+    text = _INNER_FORMULA.sub("'", value.isoformat() if isinstance(value, datetime) else str(value))
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) or text.startswith(("\t", "\r", "\n")) else text
+
+
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four in full width
+_INNER_FORMULA = re.compile(rf'(?<=[;|\t\r\n])(?=[\s"]*[{"".join(map(re.escape, _FORMULA))}])')
