@@ -26,7 +26,7 @@ def seen(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Origin:
+class Caller:
     ip: str | None
     user_agent: str = ""
     device: Device | None = None
@@ -50,4 +50,4 @@ def browser_name(user_agent: str) -> str:
     return " on ".join(word for word in (agent, system) if word and word != "Other") or "Unknown device"
 
 
-NOBODY = Origin(ip=None, user_agent="")
+NOBODY = Caller(ip=None, user_agent="")

@@ -136,12 +136,12 @@ class TooManyPasskeys(AccountError):
     message = _("This account has as many passkeys as it can have. Remove one first.")
 
 
-class TwoStepIsOn(AccountError):
+class MfaIsOn(AccountError):
     code = "two_step_is_on"
     message = _("Two-step verification is on already. Turn it off first to set it up anew.")
 
 
-class TwoStepIsOff(AccountError):
+class MfaIsOff(AccountError):
     code = "two_step_is_off"
     message = _("Two-step verification is off.")
 

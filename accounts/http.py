@@ -11,7 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import get_language
 
-from accounts.caller import Device, Origin
+from accounts.caller import Caller, Device
 from accounts.errors import AccountError
 from accounts.models import Session, User
 
@@ -21,10 +21,10 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
 class AuthenticatedRequest(HttpRequest):
-    """A request of somebody who is signed in, as mypy sees it. `session_row` is the signed-in device."""
+    """A request of somebody who is signed in, as mypy sees it. `user_session` is the signed-in device."""
 
     user: User
-    session_row: Session
+    user_session: Session
 
 
 def client_ip(meta: Mapping[str, Any]) -> str | None:
@@ -42,8 +42,8 @@ def client_ip(meta: Mapping[str, Any]) -> str | None:
     return None
 
 
-def origin(request: HttpRequest, device: Device | None = None) -> Origin:
-    return Origin(
+def caller(request: HttpRequest, device: Device | None = None) -> Caller:
+    return Caller(
         ip=client_ip(request.META),
         user_agent=request.META.get("HTTP_USER_AGENT", "")[:500],
         device=device,

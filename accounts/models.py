@@ -38,7 +38,7 @@ class UserQuerySet(QuerySet["User"]):
     def active(self) -> "UserQuerySet":
         return self.filter(is_active=True)
 
-    def hold(self) -> "UserQuerySet":
+    def lock(self) -> "UserQuerySet":
         """Nobody else changes these until the end of the transaction. (Not FOR UPDATE: that would wait for every
         event and session that is being written about them, and they for it.)
 
@@ -190,11 +190,11 @@ class Session(models.Model):
 # --- Second factors -----------------------------------------------------------------------------------------
 
 
-class TwoStep(models.Model):
+class TotpAuthenticator(models.Model):
     """The second step after a password is on: an authenticator app (RFC 6238), and recovery codes that stand in for
     it. What both are made from is sealed, not hashed: it has to outlive a change of SECRET_KEY."""
 
-    user = models.OneToOneField(User, models.CASCADE, primary_key=True, related_name="two_step")
+    user = models.OneToOneField(User, models.CASCADE, primary_key=True, related_name="totp")
     sealed_seed = models.BinaryField()
     last_step = models.BigIntegerField(default=0, help_text="the newest time step whose code was used")
     created_at = models.DateTimeField(default=now)
@@ -202,6 +202,9 @@ class TwoStep(models.Model):
     sealed_recovery_seed = models.BinaryField()
     recovery_used = models.PositiveIntegerField(default=0, help_text="a bit for each code")
     recovery_made_at = models.DateTimeField(default=now)
+
+    class Meta:
+        db_table = "accounts_twostep"  # the name of a table never changes
 
     def __str__(self) -> str:
         return f"two-step verification of {self.user_id}"
@@ -461,13 +464,16 @@ class Tombstone(models.Model):
         return str(self.erased_on)
 
 
-class RestingUsername(models.Model):
+class ReservedUsername(models.Model):
     """The username that an account had, as an HMAC of its skeleton: for a while nobody can take it and pass for
     whoever had it, but the account itself, if it only took another. Tells nothing of a tombstone it came with."""
 
     mac = models.BinaryField(primary_key=True)
     until = models.DateTimeField(db_index=True)
-    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="resting_usernames")
+    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="reserved_usernames")
+
+    class Meta:
+        db_table = "accounts_restingusername"  # the name of a table never changes
 
     def __str__(self) -> str:
         return str(self.until)

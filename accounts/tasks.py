@@ -61,7 +61,7 @@ def prune() -> None:
     rate_limits.prune()
     mail.prune()
     sessions.prune()
-    users.remove_unproved()
+    users.remove_unverified()
     deletion.prune()
     audit.prune()
     usage.prune()

@@ -60,7 +60,7 @@ class ProblemMiddleware:
         met = request.resolver_match  # an operation of a version has a namespace
         if met and met.namespace and (version := _VERSION.match(request.path)):
             # What a stranger calls itself counts for nothing: it could fill a day's list with names.
-            app_version = request.META.get("HTTP_X_APP_VERSION", "") if hasattr(request, "session_row") else ""
+            app_version = request.META.get("HTTP_X_APP_VERSION", "") if hasattr(request, "user_session") else ""
             usage.count(version[1], app_version)
         if request.path.startswith("/api/v1/"):
             _say_how_long(response)

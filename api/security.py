@@ -18,5 +18,5 @@ class AccessToken(AuthBase):
         if scheme.lower() != "bearer" or not token:
             raise InvalidToken("no bearer token")
         user, session = sessions.authenticate(access_tokens.verify(token.strip()))
-        request.user, request.session_row = user, session  # type: ignore[attr-defined]
+        request.user, request.user_session = user, session  # type: ignore[attr-defined]
         return user

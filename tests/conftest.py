@@ -20,7 +20,7 @@ from PIL import Image
 from post_office.models import Email
 from pytest_django import Settings
 
-from accounts.caller import Device, Origin
+from accounts.caller import Caller, Device
 from accounts.lib import breached_passwords
 from accounts.models import Gender, Session, User
 from accounts.services.credentials import hashing, identifiers
@@ -49,9 +49,9 @@ def _forget() -> None:
 
 
 @pytest.fixture
-def origin() -> Origin:
+def caller() -> Caller:
     """A phone at an address of its own, so that no test uses up another's tries."""
-    return Origin(ip=random_ip(), user_agent="Crew/1.0 CFNetwork", device=Device("Ada's iPhone", "iOS 20", "1.0"))
+    return Caller(ip=random_ip(), user_agent="Crew/1.0 CFNetwork", device=Device("Ada's iPhone", "iOS 20", "1.0"))
 
 
 def make_user(username: str, *, verified: bool = True, **fields: Any) -> User:
@@ -84,9 +84,9 @@ def carol(db: None) -> User:
 
 
 @pytest.fixture
-def phone(alice: User, origin: Origin) -> Session:
+def phone(alice: User, caller: Caller) -> Session:
     """Alice's phone, signed in."""
-    return sessions.begin(user=alice, kind=Session.Kind.APP, origin=origin)
+    return sessions.begin(user=alice, kind=Session.Kind.APP, caller=caller)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from fido2 import cbor
 from fido2.cose import ES256
 from fido2.utils import websafe_decode, websafe_encode
 
-from accounts.caller import Origin
-from accounts.models import Session, TwoStep, User
+from accounts.caller import Caller
+from accounts.models import Session, TotpAuthenticator, User
 from accounts.services.authentication import passkeys, totp
 from accounts.services.sessions import mfa
 
@@ -34,12 +34,12 @@ class App:
         return mfa.code_at(self.seed, int(time.time()) // mfa.STEP + steps)
 
 
-def two_step_on(user: User, session: Session, origin: Origin) -> App:
+def two_step_on(user: User, session: Session, caller: Caller) -> App:
     """Turn two-step verification on; the code of the present half minute can be used once more."""
     setup = totp.begin(user=user, session=session)
     app = App(setup.secret)
-    app.recovery_codes = totp.turn_on(user=user, session=session, state=setup.state, code=app.code(), origin=origin)
-    TwoStep.objects.filter(user=user).update(last_step=0)
+    app.recovery_codes = totp.turn_on(user=user, session=session, state=setup.state, code=app.code(), caller=caller)
+    TotpAuthenticator.objects.filter(user=user).update(last_step=0)
     return app
 
 
@@ -90,11 +90,11 @@ class Device:
         return self._answer(clientDataJSON=client, authenticatorData=data, signature=signature, userHandle=self.user)
 
 
-def passkey_on(user: User, session: Session, origin: Origin, *, name: str = "", synced: bool = True) -> Device:
+def passkey_on(user: User, session: Session, caller: Caller, *, name: str = "", synced: bool = True) -> Device:
     """A device with a passkey of this user."""
     device = Device(synced=synced)
     begun = passkeys.begin_adding(user=user, session=session)
     passkeys.add(
-        user=user, session=session, state=begun.state, credential=device.create(begun.options), name=name, origin=origin
+        user=user, session=session, state=begun.state, credential=device.create(begun.options), name=name, caller=caller
     )
     return device

@@ -14,12 +14,12 @@ EXPIRES = 300  # seconds, after which the sweep has found the work long ago
 _away_until = 0.0
 
 
-def tell(task: "Task[[], object]") -> None:
+def enqueue(task: "Task[[], object]") -> None:
     """Run this task once the change is committed."""
-    transaction.on_commit(lambda: _ring(task), robust=True)
+    transaction.on_commit(lambda: _notify(task), robust=True)
 
 
-def _ring(task: "Task[[], object]") -> None:
+def _notify(task: "Task[[], object]") -> None:
     global _away_until  # noqa: PLW0603 - one for the process
     if time.monotonic() < _away_until:
         return

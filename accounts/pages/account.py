@@ -24,7 +24,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django.views.i18n import set_language
 
 from accounts.errors import AccountError, UploadNotFound
-from accounts.http import AuthenticatedRequest, log_refusal, origin
+from accounts.http import AuthenticatedRequest, caller, log_refusal
 from accounts.lib import brand
 from accounts.models import PictureUpload, Session, User
 from accounts.pages.forms import (
@@ -36,7 +36,7 @@ from accounts.pages.forms import (
 )
 from accounts.pages.refusals import form_page, status_of, with_retry_after
 from accounts.services.account import deletion, email_addresses, passwords, users
-from accounts.services.authentication import sign_in, totp
+from accounts.services.authentication import reauthentication, totp
 from accounts.services.credentials import identifiers, time_zones
 from accounts.services.mail import mail
 from accounts.services.profile import export, picture_uploads, pictures
@@ -66,7 +66,7 @@ def language(request: HttpRequest) -> HttpResponse:
     code = request.POST.get("language")
     if code and isinstance(request.user, User):
         try:
-            users.update_profile(user=request.user, changes={"language": code}, origin=origin(request))
+            users.update_profile(user=request.user, changes={"language": code}, caller=caller(request))
         except AccountError as error:
             log_refusal(request, error)
     return set_language(request)
@@ -80,7 +80,7 @@ def admin_login(request: HttpRequest, extra_context: dict[str, Any] | None = Non
         raise PermissionDenied
     if may_administer(request):
         return redirect("admin:index")
-    factors = totp.of(request.user)
+    factors = totp.overview(request.user)
     back = urlencode({"next": reverse("admin:index")})
     if factors.two_step_since:
         return redirect(f"{reverse('second_step')}?{back}")
@@ -92,8 +92,8 @@ def admin_login(request: HttpRequest, extra_context: dict[str, Any] | None = Non
 
 
 def may_administer(request: HttpRequest) -> bool:
-    row: Session | None = getattr(request, "session_row", None)
-    return isinstance(request.user, User) and row is not None and sign_in.may_administer(request.user, row)
+    row: Session | None = getattr(request, "user_session", None)
+    return isinstance(request.user, User) and row is not None and reauthentication.may_administer(request.user, row)
 
 
 # --- The entrance -------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def password_reset_done(request: HttpRequest) -> HttpResponse:
 
     def save(data: dict[str, Any]) -> HttpResponse:
         passwords.reset_by_code(
-            login=login, code=data["code"], new_password=data["new_password"], origin=origin(request)
+            login=login, code=data["code"], new_password=data["new_password"], caller=caller(request)
         )
         request.session.pop("resetting", None)
         return redirect("account_reset_password_from_key_done")
@@ -133,9 +133,9 @@ def email_confirm(request: HttpRequest) -> HttpResponse:
 
     def save(data: dict[str, Any]) -> HttpResponse:
         if user:
-            email_addresses.confirm_mine(user=user, code=data["code"], origin=origin(request))
+            email_addresses.confirm_mine(user=user, code=data["code"], caller=caller(request))
         else:
-            email_addresses.confirm(email=pending, code=data["code"], origin=origin(request))
+            email_addresses.confirm(email=pending, code=data["code"], caller=caller(request))
         request.session.pop("confirming", None)
         messages.success(request, _("Your email address is confirmed."))
         return redirect(request.session.pop("after_confirming", None) or ("overview" if user else "account_login"))
@@ -155,7 +155,7 @@ def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
     """The link of the confirmation mail: a page with a button, because scanners open every link."""
     try:
         if request.method == "POST":
-            found = email_addresses.confirm_by_key(key=key, origin=origin(request))
+            found = email_addresses.confirm_by_key(key=key, caller=caller(request))
             # Not "yours": somebody else may be signed in here.
             messages.success(request, _("The address %(email)s is confirmed.") % {"email": found.email})
             return redirect("overview" if request.user.is_authenticated else "account_login")
@@ -178,9 +178,9 @@ def email_resend(request: HttpRequest) -> HttpResponse:
     email = request.session.get("confirming") or (progress.email if progress else claimed)
     try:
         if user and email:
-            email_addresses.send_again(user=user, email=email, origin=origin(request))
+            email_addresses.send_again(user=user, email=email, caller=caller(request))
         elif email:
-            email_addresses.resend(email=email, origin=origin(request))
+            email_addresses.resend(email=email, caller=caller(request))
     except AccountError as error:
         log_refusal(request, error)
         messages.error(request, str(error.message))
@@ -197,7 +197,7 @@ def email_undo(request: HttpRequest, key: str) -> HttpResponse:
     try:
         offer = email_addresses.match_undo_key(key)
         if request.method == "POST":
-            found = email_addresses.undo_change(key=key, origin=origin(request))
+            found = email_addresses.undo_change(key=key, caller=caller(request))
             uid, _dash, secret = found.reset_key.partition("-")
             return redirect("account_reset_password_from_key", uidb36=uid, key=secret)
     except AccountError as error:
@@ -213,7 +213,7 @@ def deletion_undo(request: HttpRequest, key: str) -> HttpResponse:
     template = "accounts/deletion_undo.html"
     try:
         if request.method == "POST":
-            user = deletion.cancel_by_key(key=key, origin=origin(request))
+            user = deletion.cancel_by_key(key=key, caller=caller(request))
             return render(request, template, {"kept": user})
         offer = deletion.match_key(key)
     except AccountError as error:
@@ -233,8 +233,8 @@ def overview(request: AuthenticatedRequest) -> HttpResponse:
         request,
         "accounts/overview.html",
         {
-            "devices": sessions.of(request.user),
-            "factors": totp.of(request.user),
+            "devices": sessions.list_for(request.user),
+            "factors": totp.overview(request.user),
             "picture": pictures.addresses(request.user).get(256),
         },
     )
@@ -256,8 +256,8 @@ def profile(request: AuthenticatedRequest) -> HttpResponse:
         saved = users.update_profile(
             user=user,
             changes=changes,
-            origin=origin(request),
-            session=request.session_row,
+            caller=caller(request),
+            session=request.user_session,
             picture=picture,
             remove_picture=removed,
         )
@@ -301,7 +301,7 @@ def picture_upload_begin(request: AuthenticatedRequest) -> HttpResponse:
             user=request.user,
             content_type=request.POST.get("content_type", ""),
             size=int(size) if re.fullmatch(r"[0-9]{1,12}", size) else 0,
-            origin=origin(request),
+            caller=caller(request),
         )
         place = {name: reverse(f"picture_upload_{name}", args=[upload.id]) for name in ("complete", "state")}
         return {"url": form.url, "fields": form.fields, **place}
@@ -313,7 +313,7 @@ def picture_upload_begin(request: AuthenticatedRequest) -> HttpResponse:
 @require_POST
 def picture_upload_complete(request: AuthenticatedRequest, upload_id: UUID) -> HttpResponse:
     def work() -> dict[str, Any]:
-        return _upload_state(picture_uploads.complete(user=request.user, upload_id=upload_id, origin=origin(request)))
+        return _upload_state(picture_uploads.complete(user=request.user, upload_id=upload_id, caller=caller(request)))
 
     return _json(request, work)
 
@@ -333,8 +333,8 @@ def email(request: AuthenticatedRequest) -> HttpResponse:
             user=request.user,
             email=data["email"],
             password=data["password"],
-            session=request.session_row,
-            origin=origin(request),
+            session=request.user_session,
+            caller=caller(request),
         )
         request.session["confirming"] = data["email"].strip()
         return redirect("email_confirm")
@@ -348,7 +348,7 @@ def email(request: AuthenticatedRequest) -> HttpResponse:
 def activity(request: AuthenticatedRequest) -> HttpResponse:
     """The user's own security log."""
     try:
-        found = audit.of(request.user, limit=50, cursor=request.GET.get("cursor"))
+        found = audit.list_for(request.user, limit=50, cursor=request.GET.get("cursor"))
     except AccountError as error:
         log_refusal(request, error)
         return redirect("activity")
@@ -365,7 +365,7 @@ def session_list(request: AuthenticatedRequest) -> HttpResponse:
     return render(
         request,
         "accounts/session_list.html",
-        {"devices": sessions.of(request.user), "current": request.session_row.id, "APP": Session.Kind.APP},
+        {"devices": sessions.list_for(request.user), "current": request.user_session.id, "APP": Session.Kind.APP},
     )
 
 
@@ -373,7 +373,7 @@ def session_list(request: AuthenticatedRequest) -> HttpResponse:
 @require_POST
 def session_end(request: AuthenticatedRequest, session_id: UUID) -> HttpResponse:
     try:
-        sessions.end(user=request.user, session_id=session_id, origin=origin(request))
+        sessions.end(user=request.user, session_id=session_id, caller=caller(request))
     except AccountError as error:
         log_refusal(request, error)
         messages.error(request, str(error.message))
@@ -385,7 +385,7 @@ def session_end(request: AuthenticatedRequest, session_id: UUID) -> HttpResponse
 @login_required
 @require_POST
 def session_end_others(request: AuthenticatedRequest) -> HttpResponse:
-    sessions.end_others(user=request.user, keep=request.session_row.id, origin=origin(request))
+    sessions.end_others(user=request.user, keep=request.user_session.id, caller=caller(request))
     messages.success(request, _("All your other devices are signed out."))
     return redirect("session_list")
 
@@ -401,7 +401,7 @@ def data(request: AuthenticatedRequest) -> HttpResponse:
 @require_POST
 def export_request(request: AuthenticatedRequest) -> HttpResponse:
     try:
-        export.request(user=request.user, origin=origin(request))
+        export.request(user=request.user, caller=caller(request))
     except AccountError as error:
         log_refusal(request, error)
         messages.error(request, str(error.message))
@@ -429,20 +429,20 @@ def deletion_request(request: AuthenticatedRequest) -> HttpResponse:
 
     def save(data: dict[str, Any]) -> HttpResponse:
         deletion.request(
-            user=request.user, session=request.session_row, password=data.get("password", ""), origin=origin(request)
+            user=request.user, session=request.user_session, password=data.get("password", ""), caller=caller(request)
         )
         return redirect("data")
 
     # Without a field in it, a form that is sent may be empty.
     sent = request.POST if request.method == "POST" else None
     days = {"days": settings.DELETION_GRACE.days, "rest": settings.USERNAME_REST.days}
-    form = DeleteAccountForm(sent, needs_password=not sign_in.is_recent(request.session_row))
+    form = DeleteAccountForm(sent, needs_password=not reauthentication.is_recent(request.user_session))
     return form_page(request, "accounts/deletion_request.html", form, save, **days)
 
 
 @login_required
 @require_POST
 def deletion_cancel(request: AuthenticatedRequest) -> HttpResponse:
-    deletion.cancel(user=request.user, origin=origin(request))
+    deletion.cancel(user=request.user, caller=caller(request))
     messages.success(request, _("Your account stays. Nothing was deleted."))
     return redirect("data")

@@ -14,11 +14,11 @@ from django.urls import reverse
 from django.utils import translation
 
 from accounts.errors import AccountError, MfaRequired
-from accounts.http import client_ip, log_refusal, origin
+from accounts.http import caller, client_ip, log_refusal
 from accounts.models import Session, User
 from accounts.pages.middleware import SESSION_ID
 from accounts.services.account import passwords
-from accounts.services.authentication import sign_in
+from accounts.services.authentication import reauthentication, sign_in
 from accounts.services.mail import mail
 from accounts.services.sessions import mfa, sessions
 
@@ -38,7 +38,7 @@ class AccountAdapter(DefaultAccountAdapter):
     def authenticate(self, request: HttpRequest, **credentials: Any) -> AbstractBaseUser | None:
         login = credentials.get("email") or credentials.get("username") or ""
         try:
-            return sign_in.check(login=login, password=credentials.get("password", ""), origin=origin(request))
+            return sign_in.check(login=login, password=credentials.get("password", ""), caller=caller(request))
         except AccountError as error:
             log_refusal(request, error)
             request.refusal = error  # type: ignore[attr-defined]
@@ -47,8 +47,8 @@ class AccountAdapter(DefaultAccountAdapter):
     def reauthenticate(self, user: AbstractBaseUser, password: str) -> bool:
         assert isinstance(user, User)
         try:
-            row: Session = self.request.session_row
-            sign_in.reauthenticate(user=user, session=row, password=password, origin=origin(self.request))
+            row: Session = self.request.user_session
+            reauthentication.reauthenticate(user=user, session=row, password=password, caller=caller(self.request))
         except AccountError as error:
             log_refusal(self.request, error)
             self.request.refusal = error
@@ -59,7 +59,7 @@ class AccountAdapter(DefaultAccountAdapter):
         """Where the password is not enough, the second step comes first."""
         assert isinstance(user, User)
         try:
-            mfa.ask(user, _methods(request), origin=origin(request))
+            mfa.ask(user, _methods(request), caller=caller(request))
         except MfaRequired as error:
             request.session[SECOND_STEP] = {"ticket": error.ticket, "next": kwargs["redirect_url"]}
             return HttpResponseRedirect(reverse("second_step"))
@@ -70,15 +70,15 @@ class AccountAdapter(DefaultAccountAdapter):
         """Puts the browser into the list of devices and notes its row in Django's session."""
         assert isinstance(user, User)
         methods = _methods(request)
-        row = sessions.begin(user=user, kind=Session.Kind.BROWSER, origin=origin(request), methods=methods)
+        row = sessions.begin(user=user, kind=Session.Kind.BROWSER, caller=caller(request), methods=methods)
         super().login(request, user)
         request.session.pop(SECOND_STEP, None)  # of somebody who was on the way in here before
         request.session[SESSION_ID] = str(row.id)
 
     def logout(self, request: HttpRequest) -> None:
-        row: Session | None = getattr(request, "session_row", None)
+        row: Session | None = getattr(request, "user_session", None)
         if row is not None:
-            sessions.end(user=request.user, session_id=row.id, origin=origin(request))  # type: ignore[arg-type]
+            sessions.end(user=request.user, session_id=row.id, caller=caller(request))  # type: ignore[arg-type]
         super().logout(request)
 
     def clean_password(self, password: str, user: AbstractBaseUser | None = None) -> str:
@@ -102,7 +102,7 @@ class AccountAdapter(DefaultAccountAdapter):
     ) -> EmailMessage:
         """allauth's own mails: in our frame, and in the language of who reads them."""
         user = context.get("user")
-        language = mail.language_of(user if isinstance(user, User) else User(), origin(self.request))
+        language = mail.language_of(user if isinstance(user, User) else User(), caller(self.request))
         with translation.override(language):
             message: EmailMessage = super().render_mail(template_prefix, email, context, headers)
             if isinstance(message, EmailMultiAlternatives) and not message.alternatives:

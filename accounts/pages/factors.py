@@ -21,10 +21,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from qrcode.image.svg import SvgPathImage
 
 from accounts.errors import AccountError, InvalidTicket
-from accounts.http import AuthenticatedRequest, log_refusal, origin
+from accounts.http import AuthenticatedRequest, caller, log_refusal
 from accounts.pages.forms import AddPasskeyForm, PasskeyNameForm, TurnOnForm
 from accounts.pages.refusals import form_page
-from accounts.services.authentication import passkeys, sign_in, totp
+from accounts.services.authentication import passkeys, reauthentication, totp
 
 View = Callable[..., HttpResponse]
 
@@ -34,10 +34,10 @@ def recently_signed_in(view: View) -> View:
 
     @wraps(view)
     def asked(request: AuthenticatedRequest, **kwargs: Any) -> HttpResponse:
-        if sign_in.is_recent(request.session_row):
+        if reauthentication.is_recent(request.user_session):
             return view(request, **kwargs)
         back = request.path if request.method == "GET" else reverse("two_step")
-        if sign_in.lacks_second_step(request.session_row):
+        if reauthentication.lacks_mfa(request.user_session):
             return redirect(f"{reverse('second_step')}?{urlencode({'next': back})}")
         return redirect(f"{reverse('account_reauthenticate')}?{urlencode({'next': back})}")
 
@@ -47,7 +47,7 @@ def recently_signed_in(view: View) -> View:
 @login_required
 @require_GET
 def overview(request: AuthenticatedRequest) -> HttpResponse:
-    return render(request, "accounts/two_step.html", {"factors": totp.of(request.user)})
+    return render(request, "accounts/two_step.html", {"factors": totp.overview(request.user)})
 
 
 # --- The authenticator app ----------------------------------------------------------------------------------
@@ -62,10 +62,10 @@ def turn_on(request: AuthenticatedRequest) -> HttpResponse:
     """The secret as a picture and as text, and a field for the first code."""
 
     def save(data: dict[str, Any]) -> HttpResponse:
-        codes = totp.turn_on(user=user, session=session, origin=origin(request), **data)
+        codes = totp.turn_on(user=user, session=session, caller=caller(request), **data)
         return _show_recovery_codes(request, codes)
 
-    user, session = request.user, request.session_row
+    user, session = request.user, request.user_session
     form = TurnOnForm(request.POST or None)
     try:
         if request.method == "POST":
@@ -96,7 +96,7 @@ def turn_off(request: AuthenticatedRequest) -> HttpResponse:
         return render(request, "accounts/two_step_turn_off.html")
     return _done(
         request,
-        lambda: totp.turn_off(user=request.user, session=request.session_row, origin=origin(request)),
+        lambda: totp.turn_off(user=request.user, session=request.user_session, caller=caller(request)),
         _("Two-step verification is off."),
     )
 
@@ -108,7 +108,7 @@ def turn_off(request: AuthenticatedRequest) -> HttpResponse:
 def recovery_codes(request: AuthenticatedRequest) -> HttpResponse:
     """New ones, shown this once."""
     try:
-        codes = totp.make_recovery_codes(user=request.user, session=request.session_row, origin=origin(request))
+        codes = totp.make_recovery_codes(user=request.user, session=request.user_session, caller=caller(request))
     except AccountError as error:
         log_refusal(request, error)
         messages.error(request, str(error.message))
@@ -141,12 +141,12 @@ def _done(request: AuthenticatedRequest, change: Callable[[], object], words: st
 @recently_signed_in
 def passkey_add(request: AuthenticatedRequest) -> HttpResponse:
     def save(data: dict[str, Any]) -> HttpResponse:
-        passkeys.add(user=request.user, session=request.session_row, origin=origin(request), **data)
+        passkeys.add(user=request.user, session=request.user_session, caller=caller(request), **data)
         messages.success(request, _("Your passkey is added. You can sign in with it from now on."))
         return redirect("two_step")
 
     try:
-        ceremony = passkeys.begin_adding(user=request.user, session=request.session_row)
+        ceremony = passkeys.begin_adding(user=request.user, session=request.user_session)
     except AccountError as error:
         log_refusal(request, error)
         messages.error(request, str(error.message))
@@ -164,7 +164,7 @@ def passkey(request: AuthenticatedRequest, passkey_id: UUID) -> HttpResponse:
         raise Http404
 
     def save(data: dict[str, Any]) -> HttpResponse:
-        passkeys.rename(user=request.user, passkey_id=passkey_id, name=data["name"], origin=origin(request))
+        passkeys.rename(user=request.user, passkey_id=passkey_id, name=data["name"], caller=caller(request))
         messages.success(request, _("The name is saved."))
         return redirect("two_step")
 
@@ -179,7 +179,7 @@ def passkey_remove(request: AuthenticatedRequest, passkey_id: UUID) -> HttpRespo
     return _done(
         request,
         lambda: passkeys.remove(
-            user=request.user, session=request.session_row, passkey_id=passkey_id, origin=origin(request)
+            user=request.user, session=request.user_session, passkey_id=passkey_id, caller=caller(request)
         ),
         _("The passkey is removed. It signs nobody in any more."),
     )

@@ -13,7 +13,7 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from accounts.errors import AccountError, InvalidPasskey
-from accounts.http import origin
+from accounts.http import caller
 from accounts.models import Gender, User
 from accounts.services.account import passwords, users
 from accounts.services.credentials import time_zones
@@ -161,7 +161,7 @@ class SignUpForm(forms.Form):
         """allauth's view signs the user in, unless there is an answer already (the address must be proved first)."""
         data = self.cleaned_data
         data["gender"] = data["gender"] or Gender.UNSPECIFIED
-        user = users.sign_up(origin=origin(request), **data)
+        user = users.sign_up(caller=caller(request), **data)
         if settings.EMAIL_VERIFICATION == "mandatory":
             request.session["confirming"] = user.email
             return None, HttpResponseRedirect(reverse("email_confirm"))
@@ -176,7 +176,7 @@ class ForgotPasswordForm(forms.Form):
 
     def save(self, request: HttpRequest, **_: Any) -> str:
         login: str = self.cleaned_data["email"]
-        passwords.request_reset(login=login, origin=origin(request))
+        passwords.request_reset(login=login, caller=caller(request))
         request.session["resetting"] = login
         return login
 
@@ -205,7 +205,7 @@ class NewPasswordForm(forms.Form):
         self.user, self.temp_key = user, temp_key
 
     def save_with(self, *, key: str, request: HttpRequest) -> None:
-        passwords.reset_by_key(key=key, new_password=self.cleaned_data["new_password"], origin=origin(request))
+        passwords.reset_by_key(key=key, new_password=self.cleaned_data["new_password"], caller=caller(request))
 
 
 class ResetCodeForm(forms.Form):
@@ -229,7 +229,7 @@ class ConfirmCodeForm(forms.Form):
     code = Code(alone=True)
 
 
-class SecondStepForm(forms.Form):
+class MfaForm(forms.Form):
     code = Code(digits=6, alone=True)
 
 

@@ -11,7 +11,7 @@ from django.utils.timezone import now
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_safe
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.models import User
 from accounts.services.mail import mail
 from accounts.services.mail.mail import Message
@@ -60,7 +60,7 @@ def sample(message: Message, language: str) -> tuple[str, str, str]:
         return mail.render(
             message,
             user=User(username="ada", email="ada@example.com"),
-            origin=Origin(ip="192.0.2.7", known_as="Firefox on Linux"),
+            caller=Caller(ip="192.0.2.7", known_as="Firefox on Linux"),
             to="ada@example.com",
             context=dict(SAMPLES[message]),
         )

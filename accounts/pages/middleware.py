@@ -122,7 +122,7 @@ class BrowserSessionMiddleware:
             if row is None:
                 logout(request)
             else:
-                request.session_row = row  # type: ignore[attr-defined]
+                request.user_session = row  # type: ignore[attr-defined]
         return self.get_response(request)
 
 

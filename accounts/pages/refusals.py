@@ -15,7 +15,7 @@ from accounts.errors import AccountError, InvalidInput, MfaRequired, Overloaded,
 from accounts.http import log_refusal
 
 
-def to_second_step(request: HttpRequest) -> HttpResponse:
+def to_mfa(request: HttpRequest) -> HttpResponse:
     """For a browser that signed in before two-step verification was on: it does the step, and comes back."""
     return HttpResponseRedirect(f"{reverse('second_step')}?{urlencode({'next': request.path})}")
 
@@ -59,7 +59,7 @@ def form_page(
             return save(form.cleaned_data)
         except MfaRequired as refused:
             log_refusal(request, refused)
-            return to_second_step(request)
+            return to_mfa(request)
         except AccountError as refused:
             error = refused
             show(form, refused, request)
@@ -81,7 +81,7 @@ class RuleFormMixin:
             return self.obey(form)
         except MfaRequired as error:
             log_refusal(self.request, error)
-            return to_second_step(self.request)
+            return to_mfa(self.request)
         except AccountError as error:
             show(form, error, self.request)
             self.request.refusal = error  # type: ignore[attr-defined]

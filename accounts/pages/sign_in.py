@@ -18,9 +18,9 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import FormView
 
 from accounts.errors import AccountError, InvalidPasskey, InvalidTicket
-from accounts.http import AuthenticatedRequest, log_refusal, origin
+from accounts.http import AuthenticatedRequest, caller, log_refusal
 from accounts.pages.allauth_adapter import SECOND_STEP
-from accounts.pages.forms import ConfirmCodeForm, PasskeyForm, RecoveryCodeForm, RequestSignInCodeForm, SecondStepForm
+from accounts.pages.forms import ConfirmCodeForm, MfaForm, PasskeyForm, RecoveryCodeForm, RequestSignInCodeForm
 from accounts.pages.refusals import RuleFormMixin, with_retry_after
 from accounts.services.account import passwords, sign_in_codes
 from accounts.services.authentication import passkeys, sign_in
@@ -52,7 +52,7 @@ class RequestSignInCodeView(_CodeSignInView):
 
     def obey(self, form: Any) -> HttpResponse:
         login = form.cleaned_data["login"]
-        sign_in_codes.request(login=login, origin=origin(self.request))
+        sign_in_codes.request(login=login, caller=caller(self.request))
         self.request.session["signing_in"] = {"login": login, "next": self.get_next_url()}
         return HttpResponseRedirect(reverse("account_confirm_login_code"))
 
@@ -78,7 +78,7 @@ class SignInByCodeView(_CodeSignInView):
     def obey(self, form: Any) -> HttpResponse:
         assert self.asked is not None
         user = sign_in_codes.check(
-            login=self.asked["login"], code=form.cleaned_data["code"], origin=origin(self.request)
+            login=self.asked["login"], code=form.cleaned_data["code"], caller=caller(self.request)
         )
         self.request.sign_in_methods = sign_in.BY_MAIL  # type: ignore[attr-defined]
         self.request.session.pop("signing_in", None)
@@ -86,11 +86,11 @@ class SignInByCodeView(_CodeSignInView):
         return response
 
 
-class SecondStepView(RuleFormMixin, FormView):  # type: ignore[type-arg]
+class MfaView(RuleFormMixin, FormView):  # type: ignore[type-arg]
     """After the password: a code of the authenticator app. A browser that is signed in already, from before two-step
     verification was on, comes here for what needs both."""
 
-    form_class: type[forms.Form] = SecondStepForm
+    form_class: type[forms.Form] = MfaForm
     template_name = "account/second_step.html"
 
     @method_decorator(never_cache)
@@ -102,14 +102,14 @@ class SecondStepView(RuleFormMixin, FormView):  # type: ignore[type-arg]
         return super().dispatch(request, *args, **kwargs)  # type: ignore[return-value]
 
     def obey(self, form: Any) -> HttpResponse:
-        code, where = form.cleaned_data["code"], origin(self.request)
+        code, where = form.cleaned_data["code"], caller(self.request)
         if self.request.user.is_authenticated:
             request: AuthenticatedRequest = self.request  # type: ignore[assignment]
-            sessions.strengthen(request.session_row, mfa.step_up(user=request.user, code=code, origin=where))
+            sessions.strengthen(request.user_session, mfa.step_up(user=request.user, code=code, caller=where))
             return HttpResponseRedirect(self._next())
         assert self.waiting is not None
         try:
-            passed = sign_in.check_second_step(ticket=self.waiting["ticket"], code=code, origin=where)
+            passed = sign_in.check_mfa(ticket=self.waiting["ticket"], code=code, caller=where)
         except InvalidTicket as error:
             log_refusal(self.request, error)
             messages.error(self.request, str(error.message))
@@ -125,7 +125,7 @@ class SecondStepView(RuleFormMixin, FormView):  # type: ignore[type-arg]
         return wanted or reverse("overview")
 
 
-class RecoveryCodeView(SecondStepView):
+class RecoveryCodeView(MfaView):
     form_class = RecoveryCodeForm
     template_name = "account/recovery_code.html"
 
@@ -145,12 +145,12 @@ class PasskeyView(RuleFormMixin, NextRedirectMixin, FormView):  # type: ignore[t
 
     def obey(self, form: Any) -> HttpResponse:
         answer = {"state": form.cleaned_data["state"], "credential": form.cleaned_data["credential"]}
-        where, wanted = origin(self.request), self.get_next_url()
+        where, wanted = caller(self.request), self.get_next_url()
         if self.request.user.is_authenticated:
             request: AuthenticatedRequest = self.request  # type: ignore[assignment]
-            passkeys.reauthenticate(user=request.user, session=request.session_row, origin=where, **answer)
+            passkeys.reauthenticate(user=request.user, session=request.user_session, caller=where, **answer)
             return HttpResponseRedirect(wanted or reverse("overview"))
-        passed = passkeys.check(origin=where, **answer)
+        passed = passkeys.check(caller=where, **answer)
         self.request.sign_in_methods = passed.methods  # type: ignore[attr-defined]
         response: HttpResponse = perform_login(self.request, passed.user, redirect_url=wanted)
         return response
@@ -200,8 +200,8 @@ class ChangePasswordView(RuleFormMixin, allauth_views.PasswordChangeView):
             user=self.request.user,
             current_password=form.cleaned_data["current_password"],
             new_password=form.cleaned_data["new_password"],
-            keep=self.request.session_row.id,
-            origin=origin(self.request),
+            keep=self.request.user_session.id,
+            caller=caller(self.request),
         )
         self.request.session.cycle_key()  # whoever copied this browser's cookie is signed out too
         messages.success(self.request, _("Your password is changed. Your other devices are signed out."))

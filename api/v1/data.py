@@ -2,7 +2,7 @@ from typing import Any
 
 from ninja import Router, Status
 
-from accounts.http import AuthenticatedRequest, origin
+from accounts.http import AuthenticatedRequest, caller
 from accounts.services.account import deletion
 from accounts.services.profile import export
 from api.security import AccessToken
@@ -16,7 +16,7 @@ router = Router(tags=["data"], auth=AccessToken())
 def request_export(request: AuthenticatedRequest) -> Status[Any]:
     """Ask for a copy of everything that is kept about the signed-in user. One is made at a time: asked for again, it
     is the same one."""
-    return Status(202, schemas.export(export.request(user=request.user, origin=origin(request))))
+    return Status(202, schemas.export(export.request(user=request.user, caller=caller(request))))
 
 
 @router.get("/me/export", operation_id="getExport", response=responses({200: schemas.ExportOut}, 401))
@@ -34,7 +34,7 @@ def request_deletion(request: AuthenticatedRequest, payload: schemas.DeletionIn)
     """Plan the deletion of the account, with the password or soon after this device signed in. Until that moment
     everything works as before and `cancelDeletion` takes it back; then the account is erased."""
     erased_on = deletion.request(
-        user=request.user, session=request.session_row, password=payload.password, origin=origin(request)
+        user=request.user, session=request.user_session, password=payload.password, caller=caller(request)
     )
     return Status(202, {"erased_on": erased_on})
 
@@ -48,5 +48,5 @@ def get_deletion(request: AuthenticatedRequest) -> dict[str, Any]:
 @router.delete("/me/deletion", operation_id="cancelDeletion", response=responses({204: None}, 401))
 def cancel_deletion(request: AuthenticatedRequest) -> Status[None]:
     """Keep the account. 204 where no deletion is planned too."""
-    deletion.cancel(user=request.user, origin=origin(request))
+    deletion.cancel(user=request.user, caller=caller(request))
     return Status(204, None)

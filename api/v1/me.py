@@ -4,7 +4,7 @@ from django.http import HttpResponse
 from django.utils.translation import gettext as _
 from ninja import Router, Status
 
-from accounts.http import AuthenticatedRequest, origin
+from accounts.http import AuthenticatedRequest, caller
 from accounts.models import User
 from accounts.services.account import email_addresses, users
 from api.security import AccessToken
@@ -58,8 +58,8 @@ def update_profile(request: AuthenticatedRequest, response: HttpResponse, payloa
         user=request.user,
         changes=payload.model_dump(exclude_unset=True),
         versions=None if "*" in tags else {tag.strip('"') for tag in tags if not tag.startswith("W/")},
-        origin=origin(request),
-        session=request.session_row,
+        caller=caller(request),
+        session=request.user_session,
     )
     return _profile(user, response)
 
@@ -81,8 +81,8 @@ def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeE
         user=request.user,
         email=payload.email,
         password=payload.password,
-        session=request.session_row,
-        origin=origin(request),
+        session=request.user_session,
+        caller=caller(request),
     )
     return Status(202, {"detail": _("Type the code from the mail we sent to the new address.")})
 
@@ -92,5 +92,5 @@ def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeE
 )
 def confirm_my_email(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.CodeIn) -> dict[str, Any]:
     """Prove the claimed or the new address. The first who proves an address holds it; other claims on it lapse."""
-    user = email_addresses.confirm_mine(user=request.user, code=payload.code, origin=origin(request))
+    user = email_addresses.confirm_mine(user=request.user, code=payload.code, caller=caller(request))
     return _profile(user, response)

@@ -4,9 +4,9 @@ from uuid import UUID
 from django.http import HttpRequest
 from ninja import Router, Status
 
-from accounts.http import AuthenticatedRequest, origin
+from accounts.http import AuthenticatedRequest, caller
 from accounts.models import Passkey
-from accounts.services.authentication import passkeys, sign_in, totp
+from accounts.services.authentication import passkeys, reauthentication, sign_in, totp
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
@@ -22,8 +22,8 @@ router = Router(tags=["second factors"], auth=AccessToken())
 )
 def finish_sign_in(request: HttpRequest, payload: schemas.SecondStepIn) -> dict[str, Any]:
     """Do the second step, after a `mfa_required`: a code of the authenticator app, or a recovery code."""
-    where = origin(request, schemas.device(payload.device))
-    return schemas.signed_in(sign_in.finish(ticket=payload.ticket, code=payload.code, origin=where))
+    where = caller(request, schemas.device(payload.device))
+    return schemas.signed_in(sign_in.finish(ticket=payload.ticket, code=payload.code, caller=where))
 
 
 @entrance.post(
@@ -41,8 +41,8 @@ def begin_passkey_sign_in(request: HttpRequest) -> passkeys.Ceremony:
 )
 def finish_passkey_sign_in(request: HttpRequest, payload: schemas.PasskeySignInIn) -> dict[str, Any]:
     """Sign in with what the credential manager answered. No second step follows."""
-    where = origin(request, schemas.device(payload.device))
-    return schemas.signed_in(passkeys.sign_in_app(state=payload.state, credential=payload.credential, origin=where))
+    where = caller(request, schemas.device(payload.device))
+    return schemas.signed_in(passkeys.sign_in_app(state=payload.state, credential=payload.credential, caller=where))
 
 
 # --- Setting up ---------------------------------------------------------------------------------------------
@@ -54,9 +54,9 @@ def finish_passkey_sign_in(request: HttpRequest, payload: schemas.PasskeySignInI
 def reauthenticate(request: AuthenticatedRequest, payload: schemas.ReauthenticateIn) -> Status[None]:
     """Give the password once more, where an operation answers `recent_sign_in_needed`; good for 10 minutes. Where it
     answers `mfa_required`, with a code of the second step."""
-    sign_in.reauthenticate(
-        user=request.user, session=request.session_row, password=payload.password, code=payload.code,
-        origin=origin(request),
+    reauthentication.reauthenticate(
+        user=request.user, session=request.user_session, password=payload.password, code=payload.code,
+        caller=caller(request),
     )  # fmt: skip
     return Status(204, None)
 
@@ -64,13 +64,13 @@ def reauthenticate(request: AuthenticatedRequest, payload: schemas.Reauthenticat
 @router.get("/me/mfa", operation_id="getMfa", response=responses({200: schemas.MfaOut}, 401))
 def get_mfa(request: AuthenticatedRequest) -> totp.Factors:
     """Two-step verification, recovery codes and passkeys."""
-    return totp.of(request.user)
+    return totp.overview(request.user)
 
 
 @router.post("/me/mfa/totp", operation_id="beginTotp", response=responses({200: schemas.TotpOut}, 401, 403, 409))
 def begin_totp(request: AuthenticatedRequest) -> totp.Setup:
     """A secret for an authenticator app. Nothing changes before `confirmTotp`."""
-    return totp.begin(user=request.user, session=request.session_row)
+    return totp.begin(user=request.user, session=request.user_session)
 
 
 @router.post(
@@ -81,7 +81,7 @@ def begin_totp(request: AuthenticatedRequest) -> totp.Setup:
 def confirm_totp(request: AuthenticatedRequest, payload: schemas.ConfirmTotpIn) -> dict[str, Any]:
     """Turn two-step verification on, with a code that the app shows. The recovery codes are shown this once."""
     codes = totp.turn_on(
-        user=request.user, session=request.session_row, state=payload.state, code=payload.code, origin=origin(request)
+        user=request.user, session=request.user_session, state=payload.state, code=payload.code, caller=caller(request)
     )
     return {"recovery_codes": codes}
 
@@ -89,7 +89,7 @@ def confirm_totp(request: AuthenticatedRequest, payload: schemas.ConfirmTotpIn) 
 @router.delete("/me/mfa/totp", operation_id="removeTotp", response=responses({204: None}, 401, 403, 409))
 def remove_totp(request: AuthenticatedRequest) -> Status[None]:
     """Turn two-step verification off. The recovery codes go too."""
-    totp.turn_off(user=request.user, session=request.session_row, origin=origin(request))
+    totp.turn_off(user=request.user, session=request.user_session, caller=caller(request))
     return Status(204, None)
 
 
@@ -100,7 +100,7 @@ def remove_totp(request: AuthenticatedRequest) -> Status[None]:
 )
 def make_recovery_codes(request: AuthenticatedRequest) -> dict[str, Any]:
     """Ten new recovery codes, shown this once; the old ones are void."""
-    codes = totp.make_recovery_codes(user=request.user, session=request.session_row, origin=origin(request))
+    codes = totp.make_recovery_codes(user=request.user, session=request.user_session, caller=caller(request))
     return {"recovery_codes": codes}
 
 
@@ -111,7 +111,7 @@ def make_recovery_codes(request: AuthenticatedRequest) -> dict[str, Any]:
 )
 def begin_passkey(request: AuthenticatedRequest) -> passkeys.Ceremony:
     """What the phone's credential manager needs to make a passkey."""
-    return passkeys.begin_adding(user=request.user, session=request.session_row)
+    return passkeys.begin_adding(user=request.user, session=request.user_session)
 
 
 @router.post(
@@ -120,8 +120,8 @@ def begin_passkey(request: AuthenticatedRequest) -> passkeys.Ceremony:
 def add_passkey(request: AuthenticatedRequest, payload: schemas.AddPasskeyIn) -> Status[Any]:
     """Keep the passkey that the credential manager made."""
     made = passkeys.add(
-        user=request.user, session=request.session_row, state=payload.state, credential=payload.credential,
-        name=payload.name, origin=origin(request),
+        user=request.user, session=request.user_session, state=payload.state, credential=payload.credential,
+        name=payload.name, caller=caller(request),
     )  # fmt: skip
     return Status(201, made)
 
@@ -133,7 +133,7 @@ def add_passkey(request: AuthenticatedRequest, payload: schemas.AddPasskeyIn) ->
 )
 def rename_passkey(request: AuthenticatedRequest, passkey_id: UUID, payload: schemas.RenamePasskeyIn) -> Passkey:
     """Give a passkey another name."""
-    return passkeys.rename(user=request.user, passkey_id=passkey_id, name=payload.name, origin=origin(request))
+    return passkeys.rename(user=request.user, passkey_id=passkey_id, name=payload.name, caller=caller(request))
 
 
 @router.delete(
@@ -143,5 +143,5 @@ def rename_passkey(request: AuthenticatedRequest, passkey_id: UUID, payload: sch
 )
 def remove_passkey(request: AuthenticatedRequest, passkey_id: UUID) -> Status[None]:
     """Remove a passkey: it signs nobody in any more. The last way into the account stays."""
-    passkeys.remove(user=request.user, session=request.session_row, passkey_id=passkey_id, origin=origin(request))
+    passkeys.remove(user=request.user, session=request.user_session, passkey_id=passkey_id, caller=caller(request))
     return Status(204, None)

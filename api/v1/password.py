@@ -4,7 +4,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from ninja import Router, Status
 
-from accounts.http import AuthenticatedRequest, origin
+from accounts.http import AuthenticatedRequest, caller
 from accounts.services.account import passwords
 from accounts.services.mail import mail
 from api.security import AccessToken
@@ -19,7 +19,7 @@ router = Router(tags=["password"])
 )
 def request_password_reset(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
     """Mail a code and a link to the address of this account, if there is one."""
-    passwords.request_reset(login=payload.login, origin=origin(request))
+    passwords.request_reset(login=payload.login, caller=caller(request))
     words = _("If there is such an account, a mail with a code is on its way.")
     return Status(202, {"detail": words, "mail_delay": int(mail.delay().total_seconds())})
 
@@ -29,10 +29,10 @@ def reset_password(request: HttpRequest, payload: schemas.ResetPasswordIn) -> St
     """Set a new password with the mailed code (and the login it was asked for), or with the key of the link that
     opened the app. Every session of that user ends."""
     if payload.key:
-        passwords.reset_by_key(key=payload.key, new_password=payload.new_password, origin=origin(request))
+        passwords.reset_by_key(key=payload.key, new_password=payload.new_password, caller=caller(request))
     else:
         passwords.reset_by_code(
-            login=payload.login, code=payload.code, new_password=payload.new_password, origin=origin(request)
+            login=payload.login, code=payload.code, new_password=payload.new_password, caller=caller(request)
         )
     return Status(204, None)
 
@@ -49,7 +49,7 @@ def change_password(request: AuthenticatedRequest, payload: schemas.ChangePasswo
         user=request.user,
         current_password=payload.current_password,
         new_password=payload.new_password,
-        keep=request.session_row.id,
-        origin=origin(request),
+        keep=request.user_session.id,
+        caller=caller(request),
     )
     return Status(204, None)

@@ -6,7 +6,7 @@ from django.core.files.uploadedfile import UploadedFile
 from ninja import Router, Status
 
 from accounts.errors import FieldError, InvalidInput, PictureTooLarge
-from accounts.http import AuthenticatedRequest, origin
+from accounts.http import AuthenticatedRequest, caller
 from accounts.services.profile import picture_uploads, pictures
 from api.errors import MalformedBody, UnsupportedMediaType
 from api.security import AccessToken
@@ -60,7 +60,7 @@ def put_picture(request: AuthenticatedRequest) -> dict[str, Any]:
     """Set the profile picture: JPEG, PNG, WebP, HEIC or AVIF. It comes out square, in
     three sizes, without EXIF or GPS."""
     user = pictures.replace(
-        user=request.user, file=_read_file(request), origin=origin(request), session=request.session_row
+        user=request.user, file=_read_file(request), caller=caller(request), session=request.user_session
     )
     return schemas.profile(user)
 
@@ -68,7 +68,7 @@ def put_picture(request: AuthenticatedRequest) -> dict[str, Any]:
 @router.delete("/me/picture", operation_id="deletePicture", response=responses({204: None}, 401))
 def delete_picture(request: AuthenticatedRequest) -> Status[None]:
     """Take the picture away. 204 the second time too."""
-    pictures.remove(user=request.user, origin=origin(request), session=request.session_row)
+    pictures.remove(user=request.user, caller=caller(request), session=request.user_session)
     return Status(204, None)
 
 
@@ -81,7 +81,7 @@ def begin_picture_upload(request: AuthenticatedRequest, payload: schemas.Picture
     """A form with which the app sends the file straight to the storage, with progress. Then call
     `completePictureUpload`."""
     upload, form = picture_uploads.begin(
-        user=request.user, content_type=payload.content_type, size=payload.size, origin=origin(request)
+        user=request.user, content_type=payload.content_type, size=payload.size, caller=caller(request)
     )
     return Status(201, schemas.picture_upload_form(upload, form))
 
@@ -94,7 +94,7 @@ def begin_picture_upload(request: AuthenticatedRequest, payload: schemas.Picture
 def complete_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> Status[Any]:
     """The file is sent: it is checked and shown within seconds. Ask `getPictureUpload` until its state is neither
     `asked` nor `queued`."""
-    upload = picture_uploads.complete(user=request.user, upload_id=upload_id, origin=origin(request))
+    upload = picture_uploads.complete(user=request.user, upload_id=upload_id, caller=caller(request))
     return Status(202, schemas.picture_upload(upload))
 
 

@@ -4,7 +4,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from ninja import Router, Status
 
-from accounts.http import origin
+from accounts.http import caller
 from accounts.services.account import email_addresses, users
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
@@ -22,7 +22,7 @@ def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
     else owns it, the answer does not tell. 202 where the address must be proved first: tokens then come with
     `confirmEmail`."""
     fields = payload.model_dump(exclude={"device"})
-    found = users.sign_up_app(origin=origin(request, schemas.device(payload.device)), **fields)
+    found = users.sign_up_app(caller=caller(request, schemas.device(payload.device)), **fields)
     if found is None:
         return Status(202, {"detail": _("Type the code from the mail we sent you.")})
     return Status(201, schemas.signed_in(found))
@@ -34,10 +34,10 @@ def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
 def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> dict[str, Any]:
     """Prove the address of a sign-up with the mailed code, or with the key of the link that opened the app, and sign
     in."""
-    where = origin(request, schemas.device(payload.device))
+    where = caller(request, schemas.device(payload.device))
     if payload.key:
-        return schemas.signed_in(email_addresses.confirm_by_key_and_sign_in(key=payload.key, origin=where))
-    return schemas.signed_in(email_addresses.confirm_and_sign_in(email=payload.email, code=payload.code, origin=where))
+        return schemas.signed_in(email_addresses.confirm_by_key_and_sign_in(key=payload.key, caller=where))
+    return schemas.signed_in(email_addresses.confirm_and_sign_in(email=payload.email, code=payload.code, caller=where))
 
 
 @router.post(
@@ -46,7 +46,7 @@ def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> dict
 def undo_email_change(request: HttpRequest, payload: schemas.KeyIn) -> dict[str, Any]:
     """Take a change of address back, with the link that went to the earlier one: the address is restored, every
     session ends and the password opens nothing any more. Ask for a new one at once (`resetPassword`)."""
-    found = email_addresses.undo_change(key=payload.key, origin=origin(request))
+    found = email_addresses.undo_change(key=payload.key, caller=caller(request))
     return {"username": found.user.username, "reset_key": found.reset_key}
 
 
@@ -55,5 +55,5 @@ def undo_email_change(request: HttpRequest, payload: schemas.KeyIn) -> dict[str,
 )
 def resend_confirmation(request: HttpRequest, payload: schemas.EmailIn) -> Status[Any]:
     """Mail the code once more, if anybody waits for it."""
-    email_addresses.resend(email=payload.email, origin=origin(request))
+    email_addresses.resend(email=payload.email, caller=caller(request))
     return Status(202, {"detail": _("If that address waits for its proof, a new mail is on its way.")})

@@ -4,7 +4,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from ninja import Router, Status
 
-from accounts.http import origin
+from accounts.http import caller
 from accounts.services.account import sign_in_codes
 from accounts.services.authentication import sign_in
 from accounts.services.mail import mail
@@ -24,8 +24,8 @@ router = Router(tags=["tokens"])
 )
 def sign_in_by_password(request: HttpRequest, payload: schemas.SignInIn) -> dict[str, Any]:
     """Sign in by username or email address."""
-    where = origin(request, schemas.device(payload.device))
-    return schemas.signed_in(sign_in.sign_in_app(login=payload.login, password=payload.password, origin=where))
+    where = caller(request, schemas.device(payload.device))
+    return schemas.signed_in(sign_in.sign_in_app(login=payload.login, password=payload.password, caller=where))
 
 
 @router.post(
@@ -35,7 +35,7 @@ def sign_in_by_password(request: HttpRequest, payload: schemas.SignInIn) -> dict
 )
 def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
     """Mail a code to sign in with to the address of this account, if there is one."""
-    sign_in_codes.request(login=payload.login, origin=origin(request))
+    sign_in_codes.request(login=payload.login, caller=caller(request))
     words = _("If there is such an account, a mail with a code is on its way.")
     return Status(202, {"detail": words, "mail_delay": int(mail.delay().total_seconds())})
 
@@ -45,8 +45,8 @@ def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Stat
 )
 def sign_in_by_code(request: HttpRequest, payload: schemas.SignInByCodeIn) -> dict[str, Any]:
     """Sign in with the mailed code (`requestSignInCode`)."""
-    where = origin(request, schemas.device(payload.device))
-    return schemas.signed_in(sign_in_codes.sign_in_app(login=payload.login, code=payload.code, origin=where))
+    where = caller(request, schemas.device(payload.device))
+    return schemas.signed_in(sign_in_codes.sign_in_app(login=payload.login, code=payload.code, caller=where))
 
 
 @router.post(
@@ -55,11 +55,11 @@ def sign_in_by_code(request: HttpRequest, payload: schemas.SignInByCodeIn) -> di
 def refresh_tokens(request: HttpRequest, payload: schemas.RefreshTokenIn) -> Tokens:
     """The one successor of this refresh token, and a new access token. Ask again with the same token as often as
     an answer is lost: until the successor is used, and for a minute after, the answer is the same."""
-    return sessions.refresh(refresh_token=payload.refresh_token, origin=origin(request))
+    return sessions.refresh(refresh_token=payload.refresh_token, caller=caller(request))
 
 
 @router.post("/token/revoke", operation_id="signOut", response=responses({204: None}, *BODY))
 def sign_out(request: HttpRequest, payload: schemas.RefreshTokenIn) -> Status[None]:
     """End this token's session. 204 the second time too."""
-    sessions.sign_out(refresh_token=payload.refresh_token, origin=origin(request))
+    sessions.sign_out(refresh_token=payload.refresh_token, caller=caller(request))
     return Status(204, None)

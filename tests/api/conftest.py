@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from accounts.caller import Device, Origin
+from accounts.caller import Caller, Device
 from accounts.models import Session, User
 from accounts.services.credentials import hashing
 from accounts.services.security import rate_limits
@@ -155,9 +155,9 @@ def another_app(db: None) -> Callable[[User], Api]:
     """Another phone, signed in as somebody."""
 
     def sign_in(user: User) -> Api:
-        where = Origin(ip=random_ip(), user_agent="Crew/1.0", device=Device("Another phone"))
+        where = Caller(ip=random_ip(), user_agent="Crew/1.0", device=Device("Another phone"))
         found = CheckedApi()
-        row = sessions.begin(user=user, kind=Session.Kind.APP, origin=where)
+        row = sessions.begin(user=user, kind=Session.Kind.APP, caller=where)
         found.token = sessions.tokens(row).access_token
         return found
 

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.models import Session, User
 from accounts.services.account import passwords
 from accounts.services.sessions import sessions, signing_keys
@@ -308,14 +308,14 @@ def test_a_deleted_user_is_refused_at_once(alices_api: Api, alice: User) -> None
     refused(alices_api, alices_api.token, "session_revoked", "sign_in")
 
 
-def test_an_ended_session_is_refused_at_once(alices_api: Api, alice: User, phone: Session, origin: Origin) -> None:
+def test_an_ended_session_is_refused_at_once(alices_api: Api, alice: User, phone: Session, caller: Caller) -> None:
     assert alices_api.get("/me").status_code == 200
-    sessions.end(user=alice, session_id=phone.id, origin=origin)
+    sessions.end(user=alice, session_id=phone.id, caller=caller)
     refused(alices_api, alices_api.token, "session_revoked", "sign_in")
 
 
 def test_a_changed_password_refuses_the_other_devices_at_once(
-    alices_api: Api, alice: User, another_app: Callable[[User], Api], origin: Origin
+    alices_api: Api, alice: User, another_app: Callable[[User], Api], caller: Caller
 ) -> None:
     other = another_app(alice)
     assert other.get("/me").status_code == 200
@@ -325,9 +325,9 @@ def test_a_changed_password_refuses_the_other_devices_at_once(
     assert alices_api.get("/me").status_code == 200
 
 
-def test_a_password_changed_elsewhere_refuses_every_device(alices_api: Api, alice: User, origin: Origin) -> None:
+def test_a_password_changed_elsewhere_refuses_every_device(alices_api: Api, alice: User, caller: Caller) -> None:
     passwords.change(
-        user=alice, current_password=PASSWORD, new_password="another lagoon tractor", keep=None, origin=origin
+        user=alice, current_password=PASSWORD, new_password="another lagoon tractor", keep=None, caller=caller
     )
     refused(alices_api, alices_api.token, "session_revoked", "sign_in")
 

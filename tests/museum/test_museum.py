@@ -12,7 +12,7 @@ import pytest
 from django.utils.timezone import now
 from pytest_django import Settings
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.models import Session, SigningKey, User
 from accounts.services.sessions import access_tokens, sessions, signing_keys
 from tests.api.conftest import CheckedApi
@@ -57,7 +57,7 @@ def test_and_so_it_is_with_a_second_version_beside_it(release: Path, api: Api, m
 
 @each_release
 def test_a_phone_that_slept_since_this_release_is_still_signed_in(
-    release: Path, alice: User, origin: Origin, settings: Settings
+    release: Path, alice: User, caller: Caller, settings: Settings
 ) -> None:
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = SECRET_KEY, []
     held: dict[str, Any] = json.loads((release / "tokens.json").read_text())
@@ -69,7 +69,7 @@ def test_a_phone_that_slept_since_this_release_is_still_signed_in(
     key = held["signing_key"]
     SigningKey.objects.create(**{**key, "sealed_private_key": key["sealed_private_key"].encode()})
     signing_keys.forget()
-    found = sessions.refresh(refresh_token=held["refresh_token"], origin=origin)
+    found = sessions.refresh(refresh_token=held["refresh_token"], caller=caller)
     assert found.session_id == session.id
     assert access_tokens.verify(found.access_token).kid == key["kid"]
 
@@ -123,7 +123,7 @@ def test_record(api: Api, mailbox: Mailbox, settings: Settings) -> None:
     for step in tour():
         status, body = walk.take(step)
         recorded.append({**step, "status": status, "answer": general(body)} if "ask" in step else step)
-    held = sessions.begin(user=User.objects.get(username="ada"), kind=Session.Kind.APP, origin=Origin(ip="10.0.0.1"))
+    held = sessions.begin(user=User.objects.get(username="ada"), kind=Session.Kind.APP, caller=Caller(ip="10.0.0.1"))
     key = SigningKey.objects.get(kid=signing_keys.ring().signing.kid)
     tokens = {
         "session_id": str(held.id),

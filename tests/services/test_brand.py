@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.lib import brand
 from accounts.models import User
 from accounts.pages.mail_previews import SAMPLES
@@ -96,23 +96,23 @@ def test_an_address_for_help_that_is_none_is_an_error(settings: Settings, addres
 
 @pytest.mark.parametrize("message", list(Message))
 def test_a_mail_names_the_address_for_help_and_answers_go_there(
-    alice: User, origin: Origin, mailbox: Mailbox, settings: Settings, message: Message
+    alice: User, caller: Caller, mailbox: Mailbox, settings: Settings, message: Message
 ) -> None:
     context = dict(SAMPLES[message])
-    mail.send(message, user=alice, origin=origin, context=context)
+    mail.send(message, user=alice, caller=caller, context=context)
     assert "Reply-To" not in mailbox.last().headers
     assert "Help:" not in mailbox.last().message + mailbox.last().html_message
     settings.SUPPORT_EMAIL = "help@example.com"
-    mail.send(message, user=alice, origin=origin, context=context)
+    mail.send(message, user=alice, caller=caller, context=context)
     assert mailbox.last().headers["Reply-To"] == "help@example.com"
     assert "\nHelp: help@example.com\n" in mailbox.last().message
     assert 'href="mailto:help@example.com"' in mailbox.last().html_message
 
 
-def test_a_mail_wears_the_colour(alice: User, origin: Origin, mailbox: Mailbox, settings: Settings) -> None:
+def test_a_mail_wears_the_colour(alice: User, caller: Caller, mailbox: Mailbox, settings: Settings) -> None:
     settings.ACCENT_COLOR = "#7a1f5c"
     context = {"code": "48291375", "link": "https://example.com/"}
-    mail.send(Message.RESET_PASSWORD, user=alice, origin=origin, context=context)
+    mail.send(Message.RESET_PASSWORD, user=alice, caller=caller, context=context)
     html = mailbox.last().html_message
     assert "background-color: #7a1f5c;" in html
     assert f".button {{ background-color: {brand.palette().dark} !important" in html

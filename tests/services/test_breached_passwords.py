@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from django.db import connection
 from pytest_django import Settings
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import InvalidInput
 from accounts.lib import breached_passwords
 from accounts.models import User
@@ -142,28 +142,28 @@ def test_nothing_is_asked_where_it_is_turned_off(server: Server, settings: Setti
 
 
 def test_sign_up_change_and_reset_refuse_it_and_signing_in_does_not_ask(
-    alice: User, origin: Origin, mailbox: Mailbox, server: Server
+    alice: User, caller: Caller, mailbox: Mailbox, server: Server
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
-        users.sign_up(username="dora", email="dora@example.com", password=BREACHED, origin=origin)
+        users.sign_up(username="dora", email="dora@example.com", password=BREACHED, caller=caller)
     assert codes(refused) == [("password", "password_breached")]
     with pytest.raises(InvalidInput) as refused:
-        passwords.change(user=alice, current_password=PASSWORD, new_password=BREACHED, keep=None, origin=origin)
+        passwords.change(user=alice, current_password=PASSWORD, new_password=BREACHED, keep=None, caller=caller)
     assert codes(refused) == [("new_password", "password_breached")]
-    ask_for_reset("alice", origin)
+    ask_for_reset("alice", caller)
     with pytest.raises(InvalidInput) as refused:
-        passwords.reset_by_code(login="alice", code=mailbox.code(), new_password=BREACHED, origin=origin)
+        passwords.reset_by_code(login="alice", code=mailbox.code(), new_password=BREACHED, caller=caller)
     assert codes(refused) == [("new_password", "password_breached")]
     with pytest.raises(InvalidInput):
-        passwords.reset_by_key(key=mailbox.key(), new_password=BREACHED, origin=origin)
+        passwords.reset_by_key(key=mailbox.key(), new_password=BREACHED, caller=caller)
     assert len(server.asked) == 4
-    sign_in.check(login="alice", password=PASSWORD, origin=origin)
+    sign_in.check(login="alice", password=PASSWORD, caller=caller)
     assert len(server.asked) == 4
 
 
 @pytest.mark.django_db(transaction=True)
 def test_no_transaction_is_open_while_the_server_is_asked(
-    alice: User, origin: Origin, mailbox: Mailbox, server: Server
+    alice: User, caller: Caller, mailbox: Mailbox, server: Server
 ) -> None:
     open_ones: list[int] = []
 
@@ -176,14 +176,14 @@ def test_no_transaction_is_open_while_the_server_is_asked(
             open_ones.append(sql.fetchone()[0])
         connection.close()
 
-    ask_for_reset("alice", origin)
+    ask_for_reset("alice", caller)
     server.during = look
-    users.sign_up(username="dora", email="dora@example.com", password="another plum lagoon", origin=origin)
+    users.sign_up(username="dora", email="dora@example.com", password="another plum lagoon", caller=caller)
     passwords.change(
-        user=alice, current_password=PASSWORD, new_password="another plum tractor", keep=None, origin=origin
+        user=alice, current_password=PASSWORD, new_password="another plum tractor", keep=None, caller=caller
     )
-    ask_for_reset("alice", origin)
-    passwords.reset_by_key(key=mailbox.key("alice@example.com"), new_password="a third plum tractor", origin=origin)
+    ask_for_reset("alice", caller)
+    passwords.reset_by_key(key=mailbox.key("alice@example.com"), new_password="a third plum tractor", caller=caller)
     assert open_ones == [0, 0, 0]
 
 

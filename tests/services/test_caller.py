@@ -2,7 +2,7 @@
 
 import pytest
 
-from accounts.caller import NOBODY, Device, Origin, browser_name
+from accounts.caller import NOBODY, Caller, Device, browser_name
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 SAFARI = (
@@ -23,7 +23,7 @@ SAFARI = (
     ],
 )
 def test_a_browser_is_named_in_plain_words(user_agent: str, name: str) -> None:
-    assert browser_name(user_agent) == Origin(ip=None, user_agent=user_agent).label == name
+    assert browser_name(user_agent) == Caller(ip=None, user_agent=user_agent).label == name
 
 
 def test_a_system_without_a_known_browser_is_named_alone() -> None:
@@ -35,11 +35,11 @@ def test_a_browser_without_a_known_system_is_named_alone() -> None:
 
 
 def test_an_app_says_itself_what_it_is_called() -> None:
-    assert Origin(ip="10.0.0.1", user_agent=FIREFOX, device=Device("Ada's iPhone")).label == "Ada's iPhone"
+    assert Caller(ip="10.0.0.1", user_agent=FIREFOX, device=Device("Ada's iPhone")).label == "Ada's iPhone"
 
 
 def test_what_was_stored_wins() -> None:
-    assert Origin(ip=None, user_agent=FIREFOX, device=Device("x"), known_as="Ada's iPhone").label == "Ada's iPhone"
+    assert Caller(ip=None, user_agent=FIREFOX, device=Device("x"), known_as="Ada's iPhone").label == "Ada's iPhone"
 
 
 def test_nobody_has_no_address() -> None:
@@ -52,4 +52,4 @@ def test_nobody_has_no_address() -> None:
     [("  Ada's   iPhone ", "Ada's iPhone"), ("a\u202eb\u200bc\x1b[31m", "a b c [31m"), (" \u200b ", "Unknown device")],
 )
 def test_of_a_device_name_only_what_is_seen_is_kept(given: str, shown: str) -> None:
-    assert Origin(ip=None, device=Device(given)).label == shown
+    assert Caller(ip=None, device=Device(given)).label == shown

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.utils.timezone import now
 
-from accounts.caller import NOBODY, Origin
+from accounts.caller import NOBODY, Caller
 from accounts.models import Event, Gender, User, UserCount
 from accounts.services.account import deletion, email_addresses, users
 from accounts.services.security import audit
@@ -33,51 +33,51 @@ def total() -> int:
 # --- Whatever writes ----------------------------------------------------------------------------------------
 
 
-def sign_up(origin: Origin) -> None:
-    users.sign_up(username="dora", email="dora@example.com", password=PASSWORD, gender="female", origin=origin)
+def sign_up(caller: Caller) -> None:
+    users.sign_up(username="dora", email="dora@example.com", password=PASSWORD, gender="female", caller=caller)
 
 
-def change_gender(origin: Origin) -> None:
-    users.update_profile(user=User.objects.get(username="bob"), changes={"gender": "unspecified"}, origin=origin)
+def change_gender(caller: Caller) -> None:
+    users.update_profile(user=User.objects.get(username="bob"), changes={"gender": "unspecified"}, caller=caller)
 
 
-def switch_off(origin: Origin) -> None:
-    users.set_active(user=User.objects.get(username="bob"), active=False, origin=origin)
+def switch_off(caller: Caller) -> None:
+    users.set_active(user=User.objects.get(username="bob"), active=False, caller=caller)
 
 
-def switch_off_and_on(origin: Origin) -> None:
+def switch_off_and_on(caller: Caller) -> None:
     for active in (False, True):
-        users.set_active(user=User.objects.get(username="bob"), active=active, origin=origin)
+        users.set_active(user=User.objects.get(username="bob"), active=active, caller=caller)
 
 
-def bring_over(origin: Origin) -> None:
+def bring_over(caller: Caller) -> None:
     lines = [json.dumps({"email": f"n{number}@example.com", "email_verified": True}).encode() for number in range(5)]
-    assert sum(report.made for report in imports.run(lines, apply=True, origin=NOBODY)) == 5
+    assert sum(report.made for report in imports.run(lines, apply=True, caller=NOBODY)) == 5
 
 
-def only_look_whether_they_could_be_brought_over(origin: Origin) -> None:
-    list(imports.run([b'{"email": "n@example.com"}'], apply=False, origin=NOBODY))
+def only_look_whether_they_could_be_brought_over(caller: Caller) -> None:
+    list(imports.run([b'{"email": "n@example.com"}'], apply=False, caller=NOBODY))
 
 
-def erase(origin: Origin) -> None:
+def erase(caller: Caller) -> None:
     User.objects.filter(username="bob").update(deletes_at=now())
     assert deletion.erase_due() == 1
 
 
-def remove_unproved(origin: Origin) -> None:
+def remove_unverified(caller: Caller) -> None:
     long_ago = now() - timedelta(days=400)
     User.objects.filter(username="carol").update(created_at=long_ago, updated_at=long_ago)
-    assert users.remove_unproved() == 1
+    assert users.remove_unverified() == 1
 
 
-def add_many(origin: Origin) -> None:
+def add_many(caller: Caller) -> None:
     User.objects.bulk_create(
         User(username=f"u{number}", username_skeleton=f"u{number}", gender=Gender.values[number % 3])
         for number in range(100)
     )
 
 
-def copy(origin: Origin) -> None:
+def copy(caller: Caller) -> None:
     rows = io.StringIO(
         "".join(
             f"0199aaaa-0000-7000-8000-{number:012d}\tx\tf\tc{number}\tc{number}\t\tf\t\t\tmale\t\tt\tf\tnow\tnow\n"
@@ -92,26 +92,26 @@ def copy(origin: Origin) -> None:
         )
 
 
-def change_all_by_hand(origin: Origin) -> None:
+def change_all_by_hand(caller: Caller) -> None:
     sql(
         "UPDATE accounts_user SET is_active = NOT is_active,"
         " gender = CASE gender WHEN 'male' THEN 'female' ELSE 'male' END"
     )
 
 
-def swap_two_by_hand(origin: Origin) -> None:
+def swap_two_by_hand(caller: Caller) -> None:
     sql("UPDATE accounts_user SET email_verified = username = 'carol' WHERE username IN ('bob', 'carol')")
 
 
-def insert_or_update(origin: Origin) -> None:
+def insert_or_update(caller: Caller) -> None:
     sql("INSERT INTO accounts_user SELECT * FROM accounts_user ON CONFLICT (id) DO UPDATE SET gender = 'unspecified'")
 
 
-def change_nothing_that_counts(origin: Origin) -> None:
+def change_nothing_that_counts(caller: Caller) -> None:
     User.objects.update(first_name="Nobody")
 
 
-def fail_halfway(origin: Origin) -> None:
+def fail_halfway(caller: Caller) -> None:
     with transaction.atomic():
         make_user("eve")
         User.objects.filter(username="bob").delete()
@@ -120,27 +120,27 @@ def fail_halfway(origin: Origin) -> None:
 
 WRITES = [
     sign_up, change_gender, switch_off, switch_off_and_on, bring_over, only_look_whether_they_could_be_brought_over,
-    erase, remove_unproved, add_many, copy, change_all_by_hand, swap_two_by_hand, insert_or_update,
+    erase, remove_unverified, add_many, copy, change_all_by_hand, swap_two_by_hand, insert_or_update,
     change_nothing_that_counts, fail_halfway,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("write", WRITES, ids=lambda write: write.__name__)
 def test_counts_are_exact_whatever_writes(
-    alice: User, bob: User, carol: User, origin: Origin, write: Callable[[Origin], None]
+    alice: User, bob: User, carol: User, caller: Caller, write: Callable[[Caller], None]
 ) -> None:
     assert counts.check() == []
-    write(origin)
+    write(caller)
     assert counts.check() == []
     real = {gender: User.objects.filter(gender=gender, is_active=True).count() for gender in Gender.values}
     assert counts.active_by_gender() == real
     assert total() == User.objects.count()
 
 
-def test_a_proved_address_is_counted_as_one(carol: User, origin: Origin, mailbox: Mailbox) -> None:
+def test_a_proved_address_is_counted_as_one(carol: User, caller: Caller, mailbox: Mailbox) -> None:
     assert [(kind.email_verified, kind.count) for kind in counts.users() if kind.count] == [(False, 1)]
-    email_addresses.send_confirmation(carol, carol.email, origin=origin)
-    email_addresses.confirm_mine(user=carol, code=mailbox.code(carol.email), origin=origin)
+    email_addresses.send_confirmation(carol, carol.email, caller=caller)
+    email_addresses.confirm_mine(user=carol, code=mailbox.code(carol.email), caller=caller)
     assert [(kind.email_verified, kind.count) for kind in counts.users() if kind.count] == [(True, 1)]
     assert counts.check() == []
 
@@ -238,7 +238,7 @@ def test_mending_takes_nobody_at_work_for_a_fault() -> None:
         barrier.wait()
         for number in range(20):
             if mine == 0:
-                counts.mend()
+                counts.repair()
             else:
                 make_user(f"u{mine}x{number}")
 
@@ -250,9 +250,9 @@ def test_mending_takes_nobody_at_work_for_a_fault() -> None:
 # --- Days ---------------------------------------------------------------------------------------------------
 
 
-def test_events_are_counted_by_kind_and_day_in_utc(db: None, origin: Origin) -> None:
-    audit.record(audit.Kind.SESSION_STARTED, user=None, origin=origin)
-    audit.record(audit.Kind.LOGIN_FAILED, user=None, origin=origin)
+def test_events_are_counted_by_kind_and_day_in_utc(db: None, caller: Caller) -> None:
+    audit.record(audit.Kind.SESSION_STARTED, user=None, caller=caller)
+    audit.record(audit.Kind.LOGIN_FAILED, user=None, caller=caller)
     late = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
     Event.objects.bulk_create(
         [

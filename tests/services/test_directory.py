@@ -24,7 +24,7 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from accounts import migrations
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import DirectoryClosed, InvalidCursor, SearchTooBroad
 from accounts.lib import replica, sealing
 from accounts.models import Event, Gender, User
@@ -306,33 +306,33 @@ def test_an_index_whose_making_was_interrupted_is_made_anew(part: str, made: lis
 # --- The copy of staff --------------------------------------------------------------------------------------
 
 
-def exported(viewer: User, origin: Origin, text: str = "", **filters: Any) -> list[dict[str, str]]:
-    lines = b"".join(directory.export(viewer=viewer, text=text, filters=Filters(**filters), origin=origin))
+def exported(viewer: User, caller: Caller, text: str = "", **filters: Any) -> list[dict[str, str]]:
+    lines = b"".join(directory.export(viewer=viewer, text=text, filters=Filters(**filters), caller=caller))
     return list(csv.DictReader(io.StringIO(lines.decode("utf-8-sig"))))
 
 
 def test_a_copy_has_everybody_however_many_batches(
-    alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch
+    alice: User, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "BATCH", 7)
     ids = sorted([*crowd(20), str(alice.id)])
-    rows = exported(alice, origin)
+    rows = exported(alice, caller)
     assert [row["id"] for row in rows] == ids
     assert rows[0]["username"] == "alice"
     assert (rows[0]["email_verified"], rows[0]["is_active"]) == ("1", "1")
     assert not any("password" in name for name in rows[0])
 
 
-def test_a_copy_has_what_the_search_means(alice: User, crew: None, origin: Origin) -> None:
-    assert sorted(row["username"] for row in exported(alice, origin, "lind")) == ["gone", "lind", "rosalind"]
-    assert [row["username"] for row in exported(alice, origin, "lind", gender="male")] == ["lind"]
-    assert [row["username"] for row in exported(alice, origin, "zo")] == ["zoe"]
+def test_a_copy_has_what_the_search_means(alice: User, crew: None, caller: Caller) -> None:
+    assert sorted(row["username"] for row in exported(alice, caller, "lind")) == ["gone", "lind", "rosalind"]
+    assert [row["username"] for row in exported(alice, caller, "lind", gender="male")] == ["lind"]
+    assert [row["username"] for row in exported(alice, caller, "zo")] == ["zoe"]
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\uff1d1"])
-def test_no_cell_is_a_formula(alice: User, bob: User, origin: Origin, name: str) -> None:
+def test_no_cell_is_a_formula(alice: User, bob: User, caller: Caller, name: str) -> None:
     User.objects.filter(id=bob.id).update(first_name=name, last_name='a "quoted", name')
-    row = exported(alice, origin, "bob")[0]
+    row = exported(alice, caller, "bob")[0]
     assert row["first_name"] == f"'{name}"
     assert row["last_name"] == 'a "quoted", name'
 
@@ -351,24 +351,24 @@ def test_no_cell_is_a_formula(alice: User, bob: User, origin: Origin, name: str)
     ],
 )
 def test_no_part_of_a_cell_is_a_formula_wherever_a_spreadsheet_splits(
-    alice: User, bob: User, origin: Origin, name: str, text: str
+    alice: User, bob: User, caller: Caller, name: str, text: str
 ) -> None:
     User.objects.filter(id=bob.id).update(first_name=name)
-    assert exported(alice, origin, "bob")[0]["first_name"] == text
+    assert exported(alice, caller, "bob")[0]["first_name"] == text
 
 
-def test_a_copy_stands_in_the_log_of_whoever_took_it_before_its_first_line(alice: User, origin: Origin) -> None:
-    directory.export(viewer=alice, text="secret@example.com", filters=Filters(gender="male"), origin=origin)
+def test_a_copy_stands_in_the_log_of_whoever_took_it_before_its_first_line(alice: User, caller: Caller) -> None:
+    directory.export(viewer=alice, text="secret@example.com", filters=Filters(gender="male"), caller=caller)
     event = Event.objects.get(kind="directory.exported")
     assert (event.user, event.data) == (alice, {"filters": ["gender", "text"]})
 
 
-def test_export_refuses_bob_and_staff_who_may_only_look(bob: User, origin: Origin) -> None:
+def test_export_refuses_bob_and_staff_who_may_only_look(bob: User, caller: Caller) -> None:
     bob.is_staff = True
     bob.save()
     bob.user_permissions.add(Permission.objects.get(codename="view_user"))
     with pytest.raises(DirectoryClosed):
-        directory.export(viewer=User.objects.get(id=bob.id), filters=ANYBODY, origin=origin)
+        directory.export(viewer=User.objects.get(id=bob.id), filters=ANYBODY, caller=caller)
     assert not Event.objects.exists()
 
 

@@ -24,7 +24,7 @@ from django.utils.timezone import now
 from PIL import Image
 from pytest_django import Settings
 
-from accounts.caller import Device, Origin
+from accounts.caller import Caller, Device
 from accounts.errors import RateLimited
 from accounts.models import Event, Export, PictureUpload, Session, User
 from accounts.services.account import deletion, email_addresses
@@ -37,8 +37,8 @@ from tests.threads import at_once
 
 
 @pytest.fixture
-def asked(alice: User, origin: Origin) -> Export:
-    return export.request(user=alice, origin=origin)
+def asked(alice: User, caller: Caller) -> Export:
+    return export.request(user=alice, caller=caller)
 
 
 @pytest.fixture
@@ -86,9 +86,9 @@ def read(user: User, name: str) -> Any:
 # --- Asking -------------------------------------------------------------------------------------------------
 
 
-def test_a_copy_is_asked_for_made_and_told(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+def test_a_copy_is_asked_for_made_and_told(alice: User, caller: Caller, mailbox: Mailbox) -> None:
     assert export.latest(alice) is None
-    found = export.request(user=alice, origin=origin)
+    found = export.request(user=alice, caller=caller)
     assert found.state == "queued"
     assert export.address(found) is None
     assert export.make_queued() == 1
@@ -100,8 +100,8 @@ def test_a_copy_is_asked_for_made_and_told(alice: User, origin: Origin, mailbox:
     assert len(body) == found.size
     assert zipfile.ZipFile(io.BytesIO(body)).testzip() is None
     assert sorted(Event.objects.filter(user=alice).values_list("kind", "ip")) == [
-        ("export.ready", origin.ip),
-        ("export.requested", origin.ip),
+        ("export.ready", caller.ip),
+        ("export.requested", caller.ip),
     ]
     told = mailbox.last("alice@example.com")
     assert "ready" in told.subject
@@ -111,36 +111,36 @@ def test_a_copy_is_asked_for_made_and_told(alice: User, origin: Origin, mailbox:
     assert export.make_queued() == 0
 
 
-def test_one_at_a_time(alice: User, asked: Export, origin: Origin) -> None:
-    assert export.request(user=alice, origin=origin) == asked
+def test_one_at_a_time(alice: User, asked: Export, caller: Caller) -> None:
+    assert export.request(user=alice, caller=caller) == asked
     with pytest.raises(IntegrityError):
         Export.objects.create(user=alice, key="another")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_asked_for_many_times_at_once_it_is_one(alice: User, origin: Origin) -> None:
+def test_asked_for_many_times_at_once_it_is_one(alice: User, caller: Caller) -> None:
     connected = threading.Barrier(8)
 
     def ask() -> object:
         User.objects.count()
         connected.wait()
-        return export.request(user=alice, origin=origin).id
+        return export.request(user=alice, caller=caller).id
 
     found = at_once(8, ask)
     assert len(set(found)) == 1, found
     assert Event.objects.filter(kind="export.requested").count() == 1
 
 
-def test_three_a_day(alice: User, origin: Origin) -> None:
+def test_three_a_day(alice: User, caller: Caller) -> None:
     for _ in range(3):
-        export.request(user=alice, origin=origin)
+        export.request(user=alice, caller=caller)
         export.make_queued()
     with pytest.raises(RateLimited):
-        export.request(user=alice, origin=origin)
+        export.request(user=alice, caller=caller)
 
 
-def test_a_new_copy_takes_the_place_of_the_one_before(alice: User, ready: Export, origin: Origin) -> None:
-    newer = export.request(user=alice, origin=origin)
+def test_a_new_copy_takes_the_place_of_the_one_before(alice: User, ready: Export, caller: Caller) -> None:
+    newer = export.request(user=alice, caller=caller)
     assert export.latest(alice) == newer
     assert stored(ready)
     export.make_queued()
@@ -151,8 +151,8 @@ def test_a_new_copy_takes_the_place_of_the_one_before(alice: User, ready: Export
     assert stored(newer)
 
 
-def test_an_address_that_was_never_proved_gets_no_mail(carol: User, origin: Origin, mailbox: Mailbox) -> None:
-    export.request(user=carol, origin=origin)
+def test_an_address_that_was_never_proved_gets_no_mail(carol: User, caller: Caller, mailbox: Mailbox) -> None:
+    export.request(user=carol, caller=caller)
     export.make_queued()
     assert mailbox.all() == []
 
@@ -190,12 +190,12 @@ def test_a_sites_name_does_not_break_the_file_name(ready: Export, settings: Sett
 # --- What stands in it --------------------------------------------------------------------------------------
 
 
-def test_it_holds_all_that_is_kept(alice: User, phone: Session, origin: Origin) -> None:
-    pictures.replace(user=alice, file=io.BytesIO(picture()), origin=origin)
-    picture_uploads.begin(user=alice, content_type="image/png", size=9, origin=origin)
-    mail.send(mail.Message.PASSWORD_CHANGED, user=alice, to="alice.before@example.net", origin=origin)
-    ended = sessions.begin(user=alice, kind=Session.Kind.BROWSER, origin=Origin(ip="192.0.2.9"))
-    sessions.end(user=alice, session_id=ended.id, origin=origin)
+def test_it_holds_all_that_is_kept(alice: User, phone: Session, caller: Caller) -> None:
+    pictures.replace(user=alice, file=io.BytesIO(picture()), caller=caller)
+    picture_uploads.begin(user=alice, content_type="image/png", size=9, caller=caller)
+    mail.send(mail.Message.PASSWORD_CHANGED, user=alice, to="alice.before@example.net", caller=caller)
+    ended = sessions.begin(user=alice, kind=Session.Kind.BROWSER, caller=Caller(ip="192.0.2.9"))
+    sessions.end(user=alice, session_id=ended.id, caller=caller)
     User.objects.filter(id=alice.id).update(deletes_at=now())
     alice.refresh_from_db()
     found = copy_of(alice)
@@ -221,14 +221,14 @@ def test_it_holds_all_that_is_kept(alice: User, phone: Session, origin: Origin) 
     assert [event["kind"] for event in events] == list(
         Event.objects.filter(user=alice).order_by("id").values_list("kind", flat=True)
     )
-    assert (events[0]["what"], events[0]["ip"]) == ("Signed in", origin.ip)
+    assert (events[0]["what"], events[0]["ip"]) == ("Signed in", caller.ip)
     mails = json.loads(found["mails.json"])
     assert {"to": ["alice.before@example.net"], "subject": "Your Crew password was changed", "state": "waiting"} in [
         {name: item[name] for name in ("to", "subject", "state")} for item in mails
     ]
     assert Image.open(io.BytesIO(found["picture.webp"])).size == (1024, 1024)
     (upload,) = json.loads(found["uploads.json"])
-    assert (upload["state"], upload["size"], upload["ip"]) == ("asked", 9, origin.ip)
+    assert (upload["state"], upload["size"], upload["ip"]) == ("asked", 9, caller.ip)
 
 
 def test_it_speaks_the_language_of_the_user_s_mails(alice: User, phone: Session) -> None:
@@ -260,22 +260,22 @@ def test_every_column_of_the_account_and_its_devices_is_in_it_or_left_out_on_pur
     assert kept - set(export.DEVICE) == {"user", "generation", "generation_used_at", "earlier_used_at"}
 
 
-def test_no_secret_is_in_it(alice: User, phone: Session, origin: Origin, mailbox: Mailbox) -> None:
-    email_addresses.request_change(user=alice, email="alice@example.net", password=PASSWORD, origin=origin)
+def test_no_secret_is_in_it(alice: User, phone: Session, caller: Caller, mailbox: Mailbox) -> None:
+    email_addresses.request_change(user=alice, email="alice@example.net", password=PASSWORD, caller=caller)
     code, key = mailbox.code("alice@example.net"), mailbox.key("alice@example.net")
     text = b"".join(copy_of(alice).values()).decode()
     for secret in (code, key, alice.password, "argon2"):
         assert secret not in text
 
 
-def test_nothing_of_anybody_else_is_in_it(alice: User, bob: User, origin: Origin) -> None:
-    bobs = Origin(ip="203.0.113.7", device=Device("Bob's phone"))
-    sessions.begin(user=bob, kind=Session.Kind.APP, origin=bobs)
+def test_nothing_of_anybody_else_is_in_it(alice: User, bob: User, caller: Caller) -> None:
+    bobs = Caller(ip="203.0.113.7", device=Device("Bob's phone"))
+    sessions.begin(user=bob, kind=Session.Kind.APP, caller=bobs)
     User.objects.filter(id=bob.id).update(email="bob.claims@example.com", email_verified=False)
     bob.refresh_from_db()
-    email_addresses.send_confirmation(bob, "alice@example.com", origin=bobs)  # he says that it is his
-    audit.record(audit.Kind.EMAIL_CLAIM_LAPSED, user=alice, origin=bobs)
-    mail.send(mail.Message.PASSWORD_CHANGED, user=bob, to="bob.before@example.net", origin=bobs)
+    email_addresses.send_confirmation(bob, "alice@example.com", caller=bobs)  # he says that it is his
+    audit.record(audit.Kind.EMAIL_CLAIM_LAPSED, user=alice, caller=bobs)
+    mail.send(mail.Message.PASSWORD_CHANGED, user=bob, to="bob.before@example.net", caller=bobs)
     found = copy_of(alice)
     text = b"".join(found.values()).decode()
     for word in ("bob", "Bob", "203.0.113.7", str(bob.id)):
@@ -284,8 +284,8 @@ def test_nothing_of_anybody_else_is_in_it(alice: User, bob: User, origin: Origin
     assert {"email.claimed_elsewhere", "email.claim_lapsed"} <= kinds
 
 
-def test_a_long_log_is_written_line_by_line(alice: User, origin: Origin) -> None:
-    Event.objects.bulk_create(Event(user=alice, kind="session.started", ip=origin.ip) for _ in range(5000))
+def test_a_long_log_is_written_line_by_line(alice: User, caller: Caller) -> None:
+    Event.objects.bulk_create(Event(user=alice, kind="session.started", ip=caller.ip) for _ in range(5000))
     assert len(read(alice, "events.json")) == 5000
 
 
@@ -303,7 +303,7 @@ def free_the_lease() -> None:
 
 
 def test_a_storage_that_is_away_costs_a_minute_and_in_the_end_the_copy(
-    alice: User, asked: Export, no_storage: None, origin: Origin, monkeypatch: pytest.MonkeyPatch
+    alice: User, asked: Export, no_storage: None, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert export.make_queued() == 1
     asked.refresh_from_db()
@@ -317,7 +317,7 @@ def test_a_storage_that_is_away_costs_a_minute_and_in_the_end_the_copy(
     asked.refresh_from_db()
     assert (asked.state, asked.tries) == ("failed", export.MAX_TRIES)
     assert export.latest(alice) == asked
-    assert export.request(user=alice, origin=origin) != asked
+    assert export.request(user=alice, caller=caller) != asked
 
 
 def test_after_the_storage_is_back_the_copy_is_made(asked: Export, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,9 +366,9 @@ def test_a_worker_that_is_killed_after_the_upload_leaves_a_row_that_is_taken_aga
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_several_workers_each_copy_has_one(origin: Origin, mailbox: Mailbox, db: None) -> None:
+def test_of_several_workers_each_copy_has_one(caller: Caller, mailbox: Mailbox, db: None) -> None:
     for number in range(6):
-        export.request(user=make_user(f"dora{number}"), origin=origin)
+        export.request(user=make_user(f"dora{number}"), caller=caller)
     found = at_once(3, export.make_queued)
     assert sum(count for count in found if isinstance(count, int)) == 6, found
     assert Export.objects.filter(state="ready").count() == len(mailbox.all()) == 6
@@ -411,10 +411,10 @@ def test_one_that_is_erased_while_its_copy_is_made_leaves_no_object(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_erasing_and_making_do_not_wait_for_each_other_for_ever(alice: User, origin: Origin) -> None:
+def test_erasing_and_making_do_not_wait_for_each_other_for_ever(alice: User, caller: Caller) -> None:
     for number in range(4):
         user = make_user(f"dora{number}", deletes_at=now())
-        export.request(user=user, origin=origin)
+        export.request(user=user, caller=caller)
     begun = time.monotonic()
     found = at_once(4, lambda: (export.make_queued(), deletion.erase_due()))
     assert not [item for item in found if isinstance(item, Exception)], found
@@ -436,7 +436,7 @@ def test_after_seven_days_the_copy_is_gone(alice: User, ready: Export) -> None:
 
 
 def test_a_copy_that_cannot_be_removed_now_is_removed_later(
-    ready: Export, monkeypatch: pytest.MonkeyPatch, origin: Origin
+    ready: Export, monkeypatch: pytest.MonkeyPatch, caller: Caller
 ) -> None:
     Export.objects.update(expires_at=now())
 

@@ -17,12 +17,12 @@ from django.contrib.auth.hashers import (
 )
 from pytest_django import Settings
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import InvalidCredentials, Overloaded
 from accounts.models import User
 from accounts.services.authentication import sign_in
 from accounts.services.credentials import hashing, imported_hashes
-from accounts.services.credentials.imported_hashes import UnusableHash, adopt
+from accounts.services.credentials.imported_hashes import UnusableHash, parse
 from tests.conftest import PASSWORD
 
 # Published by Firebase with its scrypt.
@@ -115,7 +115,7 @@ def _signer_key(settings: Settings) -> None:
 
 
 def give(user: User, exported: str) -> str:
-    user.password = adopt(exported)
+    user.password = parse(exported)
     user.save()
     return user.password
 
@@ -139,11 +139,11 @@ def test_the_first_right_password_makes_it_argon2id_and_a_wrong_one_changes_noth
     assert not hashing.matches(alice, password + "x")
 
 
-def test_signs_in_by_the_rule_of_everybody(alice: User, origin: Origin) -> None:
+def test_signs_in_by_the_rule_of_everybody(alice: User, caller: Caller) -> None:
     give(alice, KNOWN["bcrypt 2a"][0])
     with pytest.raises(InvalidCredentials):
-        sign_in.check(login="alice", password="abd", origin=origin)
-    assert sign_in.check(login="alice@example.com", password="abc", origin=origin) == alice
+        sign_in.check(login="alice", password="abd", caller=caller)
+    assert sign_in.check(login="alice@example.com", password="abc", caller=caller) == alice
 
 
 def test_refuses_bobs_imported_password_for_alice(alice: User, bob: User) -> None:
@@ -256,7 +256,7 @@ MADE = b64(b"x" * 32)
 )
 def test_what_is_unknown_or_broken_or_would_eat_the_machine_is_refused(exported: str, code: str) -> None:
     with pytest.raises(UnusableHash) as refused:
-        adopt(exported)
+        parse(exported)
     assert refused.value.code == code
     assert str(refused.value) == code  # and nothing of the hash
 
@@ -264,10 +264,10 @@ def test_what_is_unknown_or_broken_or_would_eat_the_machine_is_refused(exported:
 def test_firebase_is_refused_without_its_key(settings: Settings) -> None:
     settings.FIREBASE_SIGNER_KEY = "not base64!"
     with pytest.raises(UnusableHash) as refused:
-        adopt(FIREBASE)
+        parse(FIREBASE)
     assert refused.value.code == "hash_needs_signer_key"
 
 
 def test_the_costliest_that_is_taken_stays_within_its_memory() -> None:
-    kept = adopt(f"scrypt$131072$salt$8$1${MADE}")
+    kept = parse(f"scrypt$131072$salt$8$1${MADE}")
     assert not imported_hashes.ImportedHasher().verify(PASSWORD, kept)

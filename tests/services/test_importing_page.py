@@ -38,7 +38,7 @@ SALT = bytes(range(240, 256))
 
 def comes_in(lines: Sequence[str], password: str = PASSWORD) -> User:
     """The one whom the lines tell of; the rest of the old service's users stay behind."""
-    (report,) = imports.run([line.encode() for line in lines], apply=True, origin=NOBODY)
+    (report,) = imports.run([line.encode() for line in lines], apply=True, caller=NOBODY)
     assert (report.made, report.refusals) == (1, [])
     user = User.objects.get()
     assert user.email == "dora@example.com"

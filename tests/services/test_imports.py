@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 from django.utils.timezone import now
 from pytest_django import Settings
 
-from accounts.caller import NOBODY, Origin
+from accounts.caller import NOBODY, Caller
 from accounts.models import Event, User
 from accounts.services.account import passwords, users
 from accounts.services.authentication import sign_in
@@ -39,7 +39,7 @@ def line(**fields: Any) -> bytes:
 
 def bring(*lines: bytes, apply: bool = True) -> Report:
     total = Report()
-    for report in imports.run(lines, apply=apply, origin=NOBODY):
+    for report in imports.run(lines, apply=apply, caller=NOBODY):
         total.read += report.read
         total.made += report.made
         total.there += report.there
@@ -58,7 +58,7 @@ def rows() -> Sequence[Any]:
 # --- Who comes in -------------------------------------------------------------------------------------------
 
 
-def test_everything_that_a_line_says_is_kept_in_the_spelling_of_a_sign_up(origin: Origin, mailbox: Mailbox) -> None:
+def test_everything_that_a_line_says_is_kept_in_the_spelling_of_a_sign_up(caller: Caller, mailbox: Mailbox) -> None:
     made_at = "2019-03-01T13:00:00+01:00"
     report = bring(
         line(
@@ -74,14 +74,14 @@ def test_everything_that_a_line_says_is_kept_in_the_spelling_of_a_sign_up(origin
     assert user.created_at == datetime(2019, 3, 1, 12, tzinfo=UTC)
     assert (user.is_active, user.is_staff, user.is_superuser) == (True, False, False)
     assert user.id.version == 7
-    assert [event.kind for event in audit.of(user, limit=9).events] == ["user.imported"]
+    assert [event.kind for event in audit.list_for(user, limit=9).events] == ["user.imported"]
     assert mailbox.all() == []
-    assert sign_in.check(login="dora@example.com", password=PASSWORD, origin=origin) == user
+    assert sign_in.check(login="dora@example.com", password=PASSWORD, caller=caller) == user
     user.refresh_from_db()
     assert user.password.startswith("argon2$argon2id$")
 
 
-def test_an_address_is_enough_and_its_owner_gets_in_by_mail(origin: Origin, mailbox: Mailbox) -> None:
+def test_an_address_is_enough_and_its_owner_gets_in_by_mail(caller: Caller, mailbox: Mailbox) -> None:
     bring(line(username=None, password_hash=None))
     user = User.objects.get()
     assert not user.email_verified
@@ -89,12 +89,12 @@ def test_an_address_is_enough_and_its_owner_gets_in_by_mail(origin: Origin, mail
     assert identifiers.username_problem(user.username) is None
     assert "dora" not in user.username
     assert now() - user.created_at < timedelta(minutes=1)
-    passwords.request_reset(login="dora@example.com", origin=origin)
+    passwords.request_reset(login="dora@example.com", caller=caller)
     passwords.answer_requests()
     passwords.reset_by_code(
-        login="dora@example.com", code=mailbox.code(), new_password="another plum lagoon", origin=origin
+        login="dora@example.com", code=mailbox.code(), new_password="another plum lagoon", caller=caller
     )
-    assert sign_in.check(login=user.username, password="another plum lagoon", origin=origin).email_verified
+    assert sign_in.check(login=user.username, password="another plum lagoon", caller=caller).email_verified
 
 
 def test_who_was_switched_off_stays_so() -> None:
@@ -311,7 +311,7 @@ def test_an_abort_loses_nothing_and_the_rest_comes_the_next_time(monkeypatch: py
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        for _ in imports.run(torn(), apply=True, origin=NOBODY):
+        for _ in imports.run(torn(), apply=True, caller=NOBODY):
             pass
     assert User.objects.count() == 2
     report = bring(*PEOPLE)
@@ -330,9 +330,9 @@ def test_an_id_that_is_made_of_an_address_can_be_made_here_only(settings: Settin
 
 def test_an_old_account_that_just_arrived_is_not_removed_as_unproved() -> None:
     bring(line(created_at="2019-03-01T12:00:00Z"))
-    assert users.remove_unproved() == 0
+    assert users.remove_unverified() == 0
     User.objects.update(updated_at=now() - timedelta(days=31))
-    assert users.remove_unproved() == 1
+    assert users.remove_unverified() == 1
 
 
 def test_an_address_means_its_oldest_claim_whatever_the_ids_say() -> None:

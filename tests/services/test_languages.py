@@ -7,7 +7,7 @@ import pytest
 from django.utils import translation
 from pytest_django import Settings
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import InvalidInput
 from accounts.models import Challenge, User
 from accounts.services.account import passwords, users
@@ -19,46 +19,46 @@ IN_GERMAN = "Passwort wurde geändert"
 IN_FRENCH = "mot de passe"
 
 
-def spoken(user: User, origin: Origin, mailbox: Mailbox) -> str:
-    mail.send(Message.PASSWORD_CHANGED, user=user, origin=origin)
+def spoken(user: User, caller: Caller, mailbox: Mailbox) -> str:
+    mail.send(Message.PASSWORD_CHANGED, user=user, caller=caller)
     subject: str = mailbox.last(user.email).subject
     return subject
 
 
-def test_who_signs_up_is_written_to_in_the_language_of_the_page(db: None, origin: Origin, mailbox: Mailbox) -> None:
+def test_who_signs_up_is_written_to_in_the_language_of_the_page(db: None, caller: Caller, mailbox: Mailbox) -> None:
     user = users.sign_up(
-        username="ada", email="ada@example.com", password=PASSWORD, origin=replace(origin, language="de")
+        username="ada", email="ada@example.com", password=PASSWORD, caller=replace(caller, language="de")
     )
     assert User.objects.get(id=user.id).language == "de"
     assert mailbox.last("ada@example.com").subject.startswith("Bestätige deine E-Mail-Adresse")
 
 
-def test_who_signs_up_in_a_language_that_nobody_speaks_here_has_none(db: None, origin: Origin) -> None:
+def test_who_signs_up_in_a_language_that_nobody_speaks_here_has_none(db: None, caller: Caller) -> None:
     user = users.sign_up(
-        username="ada", email="ada@example.com", password=PASSWORD, origin=replace(origin, language="xx")
+        username="ada", email="ada@example.com", password=PASSWORD, caller=replace(caller, language="xx")
     )
     assert user.language == ""
 
 
-def test_the_reader_s_language_goes_before_that_of_the_request(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+def test_the_reader_s_language_goes_before_that_of_the_request(alice: User, caller: Caller, mailbox: Mailbox) -> None:
     alice.language = "de"
     with translation.override("fr"):
-        assert IN_GERMAN in spoken(alice, replace(origin, language="fr"), mailbox)
+        assert IN_GERMAN in spoken(alice, replace(caller, language="fr"), mailbox)
         assert translation.get_language() == "fr"
 
 
 def test_without_one_the_mail_speaks_that_of_the_request_and_else_the_service_s(
-    alice: User, origin: Origin, mailbox: Mailbox, settings: Settings
+    alice: User, caller: Caller, mailbox: Mailbox, settings: Settings
 ) -> None:
-    assert IN_FRENCH in spoken(alice, replace(origin, language="fr"), mailbox)
+    assert IN_FRENCH in spoken(alice, replace(caller, language="fr"), mailbox)
     settings.LANGUAGE_CODE = "de"
-    assert IN_GERMAN in spoken(alice, origin, mailbox)
+    assert IN_GERMAN in spoken(alice, caller, mailbox)
     alice.language = "tlh"  # one that was taken away since
-    assert IN_GERMAN in spoken(alice, origin, mailbox)
+    assert IN_GERMAN in spoken(alice, caller, mailbox)
 
 
-def test_what_the_worker_writes_speaks_the_language_of_who_asked(alice: User, origin: Origin, mailbox: Mailbox) -> None:
-    passwords.request_reset(login="alice", origin=replace(origin, language="ar"))
+def test_what_the_worker_writes_speaks_the_language_of_who_asked(alice: User, caller: Caller, mailbox: Mailbox) -> None:
+    passwords.request_reset(login="alice", caller=replace(caller, language="ar"))
     assert Challenge.objects.get().language == "ar"
     with translation.override(None):
         assert passwords.answer_requests() == 1
@@ -80,17 +80,17 @@ def test_what_the_worker_writes_speaks_the_language_of_who_asked(alice: User, or
     ],
 )
 def test_times_are_written_as_the_language_writes_them(
-    alice: User, origin: Origin, mailbox: Mailbox, language: str, written: str
+    alice: User, caller: Caller, mailbox: Mailbox, language: str, written: str
 ) -> None:
     alice.language = language
     at = datetime(2026, 5, 3, 14, 5, tzinfo=UTC)
-    mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin, context={"at": at})
+    mail.send(Message.PASSWORD_CHANGED, user=alice, caller=caller, context={"at": at})
     for part in (mailbox.last().message, mailbox.last().html_message):
         assert f"{written} UTC" in part
 
 
-def test_a_language_that_nobody_speaks_here_is_refused(bob: User, origin: Origin) -> None:
+def test_a_language_that_nobody_speaks_here_is_refused(bob: User, caller: Caller) -> None:
     with pytest.raises(InvalidInput) as refused:
-        users.update_profile(user=bob, changes={"language": "xx"}, origin=origin)
+        users.update_profile(user=bob, changes={"language": "xx"}, caller=caller)
     assert [(error.field, error.code) for error in refused.value.errors] == [("language", "language_unknown")]
-    assert users.update_profile(user=bob, changes={"language": "es"}, origin=origin).language == "es"
+    assert users.update_profile(user=bob, changes={"language": "es"}, caller=caller).language == "es"

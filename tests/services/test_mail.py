@@ -28,7 +28,7 @@ from django.utils.timezone import now
 from post_office.models import PRIORITY, STATUS, Email, Log
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
-from accounts.caller import Device, Origin
+from accounts.caller import Caller, Device
 from accounts.lib import jobs
 from accounts.models import User
 from accounts.services.account import passwords
@@ -211,47 +211,47 @@ def text_of(message: ReceivedMessage, kind: str = "plain") -> str:
 # --- Queueing -----------------------------------------------------------------------------------------------
 
 
-def test_a_mail_waits_with_its_change(alice: User, origin: Origin, mailbox: Mailbox) -> None:
+def test_a_mail_waits_with_its_change(alice: User, caller: Caller, mailbox: Mailbox) -> None:
     with transaction.atomic():
-        mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
+        mail.send(Message.PASSWORD_CHANGED, user=alice, caller=caller)
     row = mailbox.last("alice@example.com")
     assert (row.status, row.priority, row.number_of_retries) == (STATUS.queued, PRIORITY.medium, 0)
     assert row.template is None
     assert row.context is None
 
 
-def test_a_mail_goes_with_the_change_that_is_rolled_back(alice: User, origin: Origin) -> None:
+def test_a_mail_goes_with_the_change_that_is_rolled_back(alice: User, caller: Caller) -> None:
     with transaction.atomic():
-        mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
+        mail.send(Message.PASSWORD_CHANGED, user=alice, caller=caller)
         transaction.set_rollback(True)
     assert not Email.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_worker_does_not_see_a_mail_before_its_commit(origin: Origin, post_box: PostBox) -> None:
+def test_the_worker_does_not_see_a_mail_before_its_commit(caller: Caller, post_box: PostBox) -> None:
     alice = make_user("alice")
     with transaction.atomic():
-        mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
+        mail.send(Message.PASSWORD_CHANGED, user=alice, caller=caller)
         assert list(at_once(1, deliver_and_hang_up)) == [0]
     assert list(at_once(1, deliver_and_hang_up)) == [1]
 
 
-def test_who_has_no_address_gets_no_mail(alice: User, origin: Origin) -> None:
+def test_who_has_no_address_gets_no_mail(alice: User, caller: Caller) -> None:
     alice.email = ""
-    mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
+    mail.send(Message.PASSWORD_CHANGED, user=alice, caller=caller)
     assert not Email.objects.exists()
-    mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin, to="old@example.com")
+    mail.send(Message.PASSWORD_CHANGED, user=alice, caller=caller, to="old@example.com")
     assert Email.objects.get().to == ["old@example.com"]
 
 
-def test_codes_go_before_notices_and_older_before_newer(alice: User, origin: Origin, post_box: PostBox) -> None:
+def test_codes_go_before_notices_and_older_before_newer(alice: User, caller: Caller, post_box: PostBox) -> None:
     for message, to in (
         (Message.PASSWORD_CHANGED, "notice1@example.com"),
         (Message.EMAIL_CHANGED, "notice2@example.com"),
         (Message.RESET_PASSWORD, "code1@example.com"),
         (Message.CONFIRM_EMAIL, "code2@example.com"),
     ):
-        mail.send(message, user=alice, origin=origin, to=to, context=CONTEXT.get(message))
+        mail.send(message, user=alice, caller=caller, to=to, context=CONTEXT.get(message))
     assert mail.deliver() == 4
     assert post_box.recipients == [f"{name}@example.com" for name in ("code1", "code2", "notice1", "notice2")]
     assert post_box.connections == 1
@@ -276,11 +276,11 @@ def test_what_django_or_a_library_sends_is_queued_too(db: None, settings: Settin
 
 @pytest.mark.parametrize("message", Message)
 def test_each_mail_arrives_in_the_inbox_with_both_parts_and_is_blanked(
-    message: Message, alice: User, origin: Origin, settings: Settings
+    message: Message, alice: User, caller: Caller, settings: Settings
 ) -> None:
     to = unique()
     mail.send(
-        message, user=alice, origin=origin, to=to, context=CONTEXT.get(message), expires_at=now() + timedelta(hours=1)
+        message, user=alice, caller=caller, to=to, context=CONTEXT.get(message), expires_at=now() + timedelta(hours=1)
     )
     row = Email.objects.get()
     assert mail.deliver_mail() == 1
@@ -327,7 +327,7 @@ def test_what_people_typed_arrives_as_they_typed_it_and_is_no_template(
     alice.username = alice.first_name = typed
     context = {**CONTEXT.get(message, {}), "other": typed, "factor": "passkey"}
     mail.send(
-        message, user=alice, origin=Origin(ip="10.0.0.1", device=Device(typed)), to="to@example.com", context=context
+        message, user=alice, caller=Caller(ip="10.0.0.1", device=Device(typed)), to="to@example.com", context=context
     )
     assert mail.deliver() == 1
     (got,) = post_box.got
@@ -342,10 +342,10 @@ def test_what_people_typed_arrives_as_they_typed_it_and_is_no_template(
 
 
 @pytest.mark.parametrize("local", ["{{a|b}}", "{%x%}", "{{user.password}}", "o'brien", "#{x}", "%s"])
-def test_an_address_that_looks_like_a_template_gets_its_mail(local: str, alice: User, origin: Origin) -> None:
+def test_an_address_that_looks_like_a_template_gets_its_mail(local: str, alice: User, caller: Caller) -> None:
     host = f"h{uuid4().hex[:10]}.example.com"
     to = f"{local}@{host}"
-    mail.send(Message.CONFIRM_EMAIL, user=alice, origin=origin, to=to, context=CONTEXT[Message.CONFIRM_EMAIL])
+    mail.send(Message.CONFIRM_EMAIL, user=alice, caller=caller, to=to, context=CONTEXT[Message.CONFIRM_EMAIL])
     assert mail.deliver() == 1
     (got,) = inbox(to)
     assert got["To"].addresses[0].addr_spec == to
@@ -353,11 +353,11 @@ def test_an_address_that_looks_like_a_template_gets_its_mail(local: str, alice: 
 
 
 def test_a_site_name_with_a_comma_and_umlauts_is_one_sender(
-    alice: User, origin: Origin, settings: Settings, post_box: PostBox
+    alice: User, caller: Caller, settings: Settings, post_box: PostBox
 ) -> None:
     settings.SITE_NAME = "Müller, Söhne & Co"
     settings.DEFAULT_FROM_EMAIL = '"Müller, Söhne & Co" <no-reply@example.com>'
-    mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
+    mail.send(Message.PASSWORD_CHANGED, user=alice, caller=caller)
     assert mail.deliver() == 1
     (sender,) = post_box.got[0]["From"].addresses
     assert (sender.display_name, sender.addr_spec) == ("Müller, Söhne & Co", "no-reply@example.com")
@@ -654,9 +654,9 @@ def test_a_crowd_of_codes_that_waits_is_told_and_notices_are_not(db: None, clock
     assert abs(mail.delay() - timedelta(minutes=5)) < timedelta(seconds=3)
 
 
-def test_a_request_that_no_worker_answers_is_told_for_any_name(alice: User, origin: Origin, clock: Clock) -> None:
+def test_a_request_that_no_worker_answers_is_told_for_any_name(alice: User, caller: Caller, clock: Clock) -> None:
     for login in ("alice", "nobody.here"):
-        passwords.request_reset(login=login, origin=origin)
+        passwords.request_reset(login=login, caller=caller)
         clock.forward(minutes=2)
         assert mail.delay() == timedelta(minutes=2)
         clock.by = timedelta()
@@ -802,12 +802,12 @@ def test_the_bell_rings_after_the_commit_and_not_without_one(
     with Valkey(tmp_path / "valkey") as valkey:
         task = bell(valkey.url, settings)
         with django_capture_on_commit_callbacks(execute=True):
-            jobs.tell(task)
+            jobs.enqueue(task)
             assert rung(valkey.url) == 0
         assert rung(valkey.url) == 1
         assert expiry(valkey.url) - now() < timedelta(seconds=jobs.EXPIRES)  # else a day's bells would wait
         with django_capture_on_commit_callbacks(execute=True), transaction.atomic():
-            jobs.tell(task)
+            jobs.enqueue(task)
             transaction.set_rollback(True)
         assert rung(valkey.url) == 1
 
@@ -824,18 +824,18 @@ def test_a_broker_that_does_not_answer_costs_no_error_and_little_time(
     with Valkey(tmp_path / "valkey") as valkey, Mute() as mute:
         task = bell(f"redis://127.0.0.1:{mute.port}/0" if how == "mute" else valkey.url, settings)
         if how.startswith("stopped"):
-            jobs._ring(task)
+            jobs._notify(task)
             assert rung(valkey.url) == 1
         valkey.stop()
         began = time.perf_counter()
         with caplog.at_level(logging.WARNING), django_capture_on_commit_callbacks(execute=True):
-            jobs.tell(task)
+            jobs.enqueue(task)
         assert time.perf_counter() - began < 0.8
         assert "the sweep will find it" in caplog.text
         # Nobody waits for it again for a while.
         began = time.perf_counter()
         for _ in range(50):
-            jobs._ring(task)
+            jobs._notify(task)
         assert time.perf_counter() - began < 0.05
         assert caplog.text.count("the sweep will find it") == 1
 
@@ -845,25 +845,25 @@ def test_a_broker_that_is_back_is_rung_again(
 ) -> None:
     with Valkey(tmp_path / "valkey") as valkey:
         task = bell(valkey.url, settings)
-        jobs._ring(task)
+        jobs._notify(task)
         valkey.stop()
-        jobs._ring(task)
+        jobs._notify(task)
         valkey.start()
-        jobs._ring(task)
+        jobs._notify(task)
         assert rung(valkey.url) == 0  # still pausing; the sweep does its work meanwhile
         monkeypatch.setattr(jobs, "_away_until", 0.0)
-        jobs._ring(task)
+        jobs._notify(task)
         assert rung(valkey.url) == 1
 
 
 def test_a_queued_mail_rings_the_bell(
     alice: User,
-    origin: Origin,
+    caller: Caller,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[str] = []
     monkeypatch.setattr(jobs, "_ring", lambda task: told.append(task.name))
     with django_capture_on_commit_callbacks(execute=True):
-        mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
+        mail.send(Message.PASSWORD_CHANGED, user=alice, caller=caller)
     assert told == ["accounts.deliver_mail"]

@@ -20,7 +20,7 @@ from django.utils.timezone import now
 from post_office.models import Email
 from storages.backends.s3 import S3Storage
 
-from accounts.caller import Device, Origin
+from accounts.caller import Caller, Device
 from accounts.errors import AccountError, InvalidCredentials
 from accounts.lib.storage import bucket as bucket_service
 from accounts.models import Budget, Event, Export, Session, Tombstone, User
@@ -33,7 +33,7 @@ from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox, picture, random_ip
 
 NETWORK = f"2001:db8:{random.randrange(0x1000, 0xFFFF):x}:{random.randrange(0x1000, 0xFFFF):x}::77"
-HERS = Origin(ip=NETWORK, user_agent="Crew/1.0", device=Device("Zenobia's iPhone", "iOS 20", "1.0"))
+HERS = Caller(ip=NETWORK, user_agent="Crew/1.0", device=Device("Zenobia's iPhone", "iOS 20", "1.0"))
 NEEDLES = ("zenobia", "quillfeather", "palmyra@example.com", "before@example.net", NETWORK)
 NEW = "another lagoon tractor"
 
@@ -93,31 +93,31 @@ def a_life(mailbox: Mailbox) -> User:
         password=PASSWORD,
         first_name="Zenobia",
         last_name="Quillfeather",
-        origin=HERS,
+        caller=HERS,
     )
-    email_addresses.confirm_mine(user=user, code=mailbox.code("before@example.net"), origin=HERS)
-    pictures.replace(user=user, file=io.BytesIO(picture()), origin=HERS)
-    upload, _ = picture_uploads.begin(user=user, content_type="image/png", size=9, origin=HERS)
+    email_addresses.confirm_mine(user=user, code=mailbox.code("before@example.net"), caller=HERS)
+    pictures.replace(user=user, file=io.BytesIO(picture()), caller=HERS)
+    upload, _ = picture_uploads.begin(user=user, content_type="image/png", size=9, caller=HERS)
     bucket_service.put(upload.key, b"no upload", content_type="image/png", cache_control="no-store")
-    phone = sign_in.sign_in_app(login="zenobia", password=PASSWORD, origin=HERS).tokens
-    sessions.refresh(refresh_token=phone.refresh_token, origin=HERS)
+    phone = sign_in.sign_in_app(login="zenobia", password=PASSWORD, caller=HERS).tokens
+    sessions.refresh(refresh_token=phone.refresh_token, caller=HERS)
     for name in ("zenobia", "zenobia@example.org"):  # once as herself, once as nobody
         with pytest.raises(InvalidCredentials):
-            sign_in.check(login=name, password="wrong", origin=HERS)
-    email_addresses.request_change(user=user, email="palmyra@example.com", password=PASSWORD, origin=HERS)
-    email_addresses.confirm_mine(user=user, code=mailbox.code("palmyra@example.com"), origin=HERS)
-    passwords.request_reset(login="palmyra@example.com", origin=HERS)
+            sign_in.check(login=name, password="wrong", caller=HERS)
+    email_addresses.request_change(user=user, email="palmyra@example.com", password=PASSWORD, caller=HERS)
+    email_addresses.confirm_mine(user=user, code=mailbox.code("palmyra@example.com"), caller=HERS)
+    passwords.request_reset(login="palmyra@example.com", caller=HERS)
     passwords.answer_requests()
     with pytest.raises(AccountError):
-        passwords.reset_by_code(login="zenobia", code="00000000", new_password=NEW, origin=HERS)
-    passwords.reset_by_code(login="zenobia", code=mailbox.code("palmyra@example.com"), new_password=NEW, origin=HERS)
-    sign_in_codes.request(login="zenobia", origin=HERS)  # which no worker answers
+        passwords.reset_by_code(login="zenobia", code="00000000", new_password=NEW, caller=HERS)
+    passwords.reset_by_code(login="zenobia", code=mailbox.code("palmyra@example.com"), new_password=NEW, caller=HERS)
+    sign_in_codes.request(login="zenobia", caller=HERS)  # which no worker answers
     user.refresh_from_db()
-    users.update_profile(user=user, changes={"first_name": "Zenobia B."}, origin=HERS)
-    export.request(user=user, origin=HERS)
+    users.update_profile(user=user, changes={"first_name": "Zenobia B."}, caller=HERS)
+    export.request(user=user, caller=HERS)
     export.make_queued()
     mail.deliver()
-    passwords.request_reset(login="zenobia", origin=HERS)
+    passwords.request_reset(login="zenobia", caller=HERS)
     passwords.answer_requests()  # and one mail that waits
     return user
 
@@ -144,8 +144,8 @@ def administer(user: User, staff: User) -> None:
 
 
 def test_a_search_for_the_person_finds_nothing_but_the_tombstone(alice: User, bob: User, mailbox: Mailbox) -> None:
-    others = Origin(ip=random_ip(), device=Device("Bob's phone"))
-    sessions.begin(user=bob, kind=Session.Kind.APP, origin=others)
+    others = Caller(ip=random_ip(), device=Device("Bob's phone"))
+    sessions.begin(user=bob, kind=Session.Kind.APP, caller=others)
     user = a_life(mailbox)
     client = browse(user)
     administer(user, alice)

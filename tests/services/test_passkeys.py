@@ -10,7 +10,7 @@ import pytest
 from django.utils.timezone import now
 from pytest_django import Settings
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import (
     AccountDisabled,
     InvalidInput,
@@ -23,7 +23,7 @@ from accounts.errors import (
 )
 from accounts.models import Event, Passkey, Session, User
 from accounts.services.account import users
-from accounts.services.authentication import passkeys, sign_in, totp
+from accounts.services.authentication import passkeys, reauthentication, sign_in, totp
 from accounts.services.security import tickets
 from accounts.services.sessions import sessions
 from accounts.services.sessions.sessions import SignedIn
@@ -33,120 +33,120 @@ from tests.threads import at_once
 
 
 @pytest.fixture
-def device(alice: User, phone: Session, origin: Origin) -> Device:
+def device(alice: User, phone: Session, caller: Caller) -> Device:
     """Alice's phone with a passkey that is synced."""
-    return passkey_on(alice, phone, origin, name="Ada's iPhone")
+    return passkey_on(alice, phone, caller, name="Ada's iPhone")
 
 
 @pytest.fixture
-def key(alice: User, phone: Session, origin: Origin) -> Device:
+def key(alice: User, phone: Session, caller: Caller) -> Device:
     """Alice's security key, which counts."""
-    return passkey_on(alice, phone, origin, name="Key", synced=False)
+    return passkey_on(alice, phone, caller, name="Key", synced=False)
 
 
-def signed_in(device: Device, origin: Origin) -> SignedIn:
+def signed_in(device: Device, caller: Caller) -> SignedIn:
     begun = passkeys.begin_sign_in()
-    return passkeys.sign_in_app(state=begun.state, credential=device.get(begun.options), origin=origin)
+    return passkeys.sign_in_app(state=begun.state, credential=device.get(begun.options), caller=caller)
 
 
 # --- Signing in ---------------------------------------------------------------------------------------------
 
 
-def test_a_passkey_signs_in_and_the_token_says_how(device: Device, key: Device, alice: User, origin: Origin) -> None:
+def test_a_passkey_signs_in_and_the_token_says_how(device: Device, key: Device, alice: User, caller: Caller) -> None:
     for one, method in ((device, "swk"), (key, "hwk")):
-        found = signed_in(one, origin)
+        found = signed_in(one, caller)
         assert found.user == alice
         claims = jwt.decode(found.tokens.access_token, options={"verify_signature": False})
         assert claims["amr"] == [method, "mfa"]
     assert Passkey.objects.exclude(last_used_at=None).count() == 2
 
 
-def test_no_second_step_follows(device: Device, alice: User, phone: Session, origin: Origin) -> None:
-    two_step_on(alice, phone, origin)
-    assert signed_in(device, origin).user == alice
+def test_no_second_step_follows(device: Device, alice: User, phone: Session, caller: Caller) -> None:
+    two_step_on(alice, phone, caller)
+    assert signed_in(device, caller).user == alice
 
 
-def test_a_passkey_alone_does_not_ask_passwords_for_more(device: Device, origin: Origin) -> None:
+def test_a_passkey_alone_does_not_ask_passwords_for_more(device: Device, caller: Caller) -> None:
     """Apps that are out there know no second step: it is asked for where somebody turned it on."""
-    sign_in.sign_in_app(login="alice", password="plum tractor lagoon", origin=origin)
+    sign_in.sign_in_app(login="alice", password="plum tractor lagoon", caller=caller)
 
 
-def test_an_answer_is_good_once(device: Device, origin: Origin) -> None:
+def test_an_answer_is_good_once(device: Device, caller: Caller) -> None:
     begun = passkeys.begin_sign_in()
     answer = device.get(begun.options)
-    passkeys.sign_in_app(state=begun.state, credential=answer, origin=origin)
+    passkeys.sign_in_app(state=begun.state, credential=answer, caller=caller)
     with pytest.raises(InvalidTicket):
-        passkeys.sign_in_app(state=begun.state, credential=answer, origin=origin)
+        passkeys.sign_in_app(state=begun.state, credential=answer, caller=caller)
 
 
-def test_an_answer_to_another_question_is_refused(device: Device, origin: Origin) -> None:
+def test_an_answer_to_another_question_is_refused(device: Device, caller: Caller) -> None:
     first, second = passkeys.begin_sign_in(), passkeys.begin_sign_in()
     with pytest.raises(InvalidPasskey):
-        passkeys.sign_in_app(state=second.state, credential=device.get(first.options), origin=origin)
+        passkeys.sign_in_app(state=second.state, credential=device.get(first.options), caller=caller)
 
 
 @pytest.mark.parametrize(
     "elsewhere",
     ["https://evil.example", "https://sub.localhost", "http://localhost:1", "null", "android:apk-key-hash:x"],
 )
-def test_a_passkey_that_was_used_on_another_site_is_refused(elsewhere: str, device: Device, origin: Origin) -> None:
+def test_a_passkey_that_was_used_on_another_site_is_refused(elsewhere: str, device: Device, caller: Caller) -> None:
     device.origin = elsewhere
     with pytest.raises(InvalidPasskey):
-        signed_in(device, origin)
+        signed_in(device, caller)
 
 
-def test_our_android_app_may_use_it(device: Device, origin: Origin, settings: Settings) -> None:
+def test_our_android_app_may_use_it(device: Device, caller: Caller, settings: Settings) -> None:
     settings.ANDROID_APPS = ["com.example.app=" + ":".join(["AB"] * 32)]
     device.origin = "android:apk-key-hash:q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s"
-    signed_in(device, origin)
+    signed_in(device, caller)
 
 
-def test_who_holds_the_device_must_have_been_checked(device: Device, origin: Origin) -> None:
+def test_who_holds_the_device_must_have_been_checked(device: Device, caller: Caller) -> None:
     device.verifies = False
     with pytest.raises(InvalidPasskey):
-        signed_in(device, origin)
+        signed_in(device, caller)
 
 
-def test_a_removed_passkey_signs_nobody_in(device: Device, alice: User, phone: Session, origin: Origin) -> None:
-    passkeys.remove(user=alice, session=phone, passkey_id=Passkey.objects.get().id, origin=origin)
+def test_a_removed_passkey_signs_nobody_in(device: Device, alice: User, phone: Session, caller: Caller) -> None:
+    passkeys.remove(user=alice, session=phone, passkey_id=Passkey.objects.get().id, caller=caller)
     with pytest.raises(InvalidPasskey):
-        signed_in(device, origin)
+        signed_in(device, caller)
 
 
-def test_a_signature_of_another_key_is_refused(device: Device, origin: Origin) -> None:
+def test_a_signature_of_another_key_is_refused(device: Device, caller: Caller) -> None:
     other = Device()
     other.id, other.user = device.id, device.user
     with pytest.raises(InvalidPasskey):
-        signed_in(other, origin)
+        signed_in(other, caller)
 
 
-def test_a_passkey_names_its_own_user_only(device: Device, bob: User, origin: Origin) -> None:
+def test_a_passkey_names_its_own_user_only(device: Device, bob: User, caller: Caller) -> None:
     device.user = bob.id.bytes
     with pytest.raises(InvalidPasskey):
-        signed_in(device, origin)
+        signed_in(device, caller)
 
 
-def test_a_copied_security_key_is_refused_and_the_owner_can_see_it(key: Device, alice: User, origin: Origin) -> None:
-    signed_in(key, origin)
+def test_a_copied_security_key_is_refused_and_the_owner_can_see_it(key: Device, alice: User, caller: Caller) -> None:
+    signed_in(key, caller)
     key.counter -= 1  # the copy does not know of the last use
     with pytest.raises(InvalidPasskey):
-        signed_in(key, origin)
+        signed_in(key, caller)
     assert Event.objects.filter(user=alice, kind="passkey.refused").count() == 1
 
 
-def test_a_disabled_account_is_told_so(device: Device, alice: User, origin: Origin) -> None:
-    users.set_active(user=alice, active=False, origin=origin)
+def test_a_disabled_account_is_told_so(device: Device, alice: User, caller: Caller) -> None:
+    users.set_active(user=alice, active=False, caller=caller)
     with pytest.raises(AccountDisabled):
-        signed_in(device, origin)
+        signed_in(device, caller)
     assert Event.objects.filter(user=alice, kind="login.refused").exists()
 
 
-def test_a_question_is_open_for_half_an_hour(device: Device, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_is_open_for_half_an_hour(device: Device, caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = passkeys.begin_sign_in()
     later = now() + timedelta(minutes=30, seconds=1)
     monkeypatch.setattr(tickets, "now", lambda: later)
     with pytest.raises(InvalidTicket):
-        passkeys.sign_in_app(state=begun.state, credential=device.get(begun.options), origin=origin)
+        passkeys.sign_in_app(state=begun.state, credential=device.get(begun.options), caller=caller)
 
 
 def broken() -> dict[str, Any]:
@@ -157,7 +157,7 @@ def broken() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", broken())
-def test_whatever_a_device_sends_is_refused_in_the_agreed_way(name: str, device: Device, origin: Origin) -> None:
+def test_whatever_a_device_sends_is_refused_in_the_agreed_way(name: str, device: Device, caller: Caller) -> None:
     part, value = broken()[name]
     begun = passkeys.begin_sign_in()
     answer = device.get(begun.options)
@@ -166,15 +166,15 @@ def test_whatever_a_device_sends_is_refused_in_the_agreed_way(name: str, device:
         pytest.skip("optional in WebAuthn")
     inside[part] = value
     with pytest.raises(InvalidPasskey):
-        passkeys.sign_in_app(state=begun.state, credential=answer, origin=origin)
+        passkeys.sign_in_app(state=begun.state, credential=answer, caller=caller)
     assert Session.objects.count() == 1
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_many_uses_of_one_answer_at_once_one_signs_in(device: Device, origin: Origin) -> None:
+def test_of_many_uses_of_one_answer_at_once_one_signs_in(device: Device, caller: Caller) -> None:
     begun = passkeys.begin_sign_in()
     answer = device.get(begun.options)
-    found = at_once(4, lambda: passkeys.sign_in_app(state=begun.state, credential=copy.deepcopy(answer), origin=origin))
+    found = at_once(4, lambda: passkeys.sign_in_app(state=begun.state, credential=copy.deepcopy(answer), caller=caller))
     assert sum(isinstance(item, SignedIn) for item in found) == 1, found
 
 
@@ -191,8 +191,8 @@ def test_adding_is_in_the_log_and_in_a_mail_and_counts_for_this_device(
     assert Session.objects.get(id=phone.id).methods == ["pwd", "swk", "mfa"]
 
 
-def test_a_passkey_without_a_name_has_the_devices(alice: User, phone: Session, origin: Origin) -> None:
-    passkey_on(alice, phone, origin, name="  ")
+def test_a_passkey_without_a_name_has_the_devices(alice: User, phone: Session, caller: Caller) -> None:
+    passkey_on(alice, phone, caller, name="  ")
     assert Passkey.objects.get().name == "Ada's iPhone"
 
 
@@ -204,42 +204,42 @@ def test_the_device_is_told_what_it_has_already(device: Device, alice: User, pho
 
 
 def test_one_credential_belongs_to_one_account(
-    device: Device, bob: User, alice: User, phone: Session, origin: Origin
+    device: Device, bob: User, alice: User, phone: Session, caller: Caller
 ) -> None:
-    bobs = sessions.begin(user=bob, kind=Session.Kind.APP, origin=origin)
+    bobs = sessions.begin(user=bob, kind=Session.Kind.APP, caller=caller)
     begun = passkeys.begin_adding(user=bob, session=bobs)
     with pytest.raises(InvalidPasskey):
-        passkeys.add(user=bob, session=bobs, state=begun.state, credential=device.create(begun.options), origin=origin)
+        passkeys.add(user=bob, session=bobs, state=begun.state, credential=device.create(begun.options), caller=caller)
 
 
-def test_bob_cannot_finish_what_alice_began(alice: User, phone: Session, bob: User, origin: Origin) -> None:
+def test_bob_cannot_finish_what_alice_began(alice: User, phone: Session, bob: User, caller: Caller) -> None:
     begun = passkeys.begin_adding(user=alice, session=phone)
-    bobs = sessions.begin(user=bob, kind=Session.Kind.APP, origin=origin)
+    bobs = sessions.begin(user=bob, kind=Session.Kind.APP, caller=caller)
     credential = Device().create(begun.options)
     for user, session in ((bob, bobs), (bob, phone), (alice, bobs)):
         with pytest.raises(InvalidTicket):
-            passkeys.add(user=user, session=session, state=begun.state, credential=credential, origin=origin)
+            passkeys.add(user=user, session=session, state=begun.state, credential=credential, caller=caller)
     assert not Passkey.objects.exists()
 
 
-def test_an_id_that_no_device_makes_is_refused(alice: User, phone: Session, origin: Origin) -> None:
+def test_an_id_that_no_device_makes_is_refused(alice: User, phone: Session, caller: Caller) -> None:
     for length, taken in ((1023, True), (1024, False), (5000, False)):
         device, begun = Device(), passkeys.begin_adding(user=alice, session=phone)
         device.id = os.urandom(length)
         answer = device.create(begun.options)
         if taken:
-            passkeys.add(user=alice, session=phone, state=begun.state, credential=answer, origin=origin)
+            passkeys.add(user=alice, session=phone, state=begun.state, credential=answer, caller=caller)
         else:
             with pytest.raises(InvalidPasskey):
-                passkeys.add(user=alice, session=phone, state=begun.state, credential=answer, origin=origin)
+                passkeys.add(user=alice, session=phone, state=begun.state, credential=answer, caller=caller)
 
 
-def test_a_device_that_does_not_check_its_holder_is_refused(alice: User, phone: Session, origin: Origin) -> None:
+def test_a_device_that_does_not_check_its_holder_is_refused(alice: User, phone: Session, caller: Caller) -> None:
     device, begun = Device(), passkeys.begin_adding(user=alice, session=phone)
     device.verifies = False
     with pytest.raises(InvalidPasskey):
         passkeys.add(
-            user=alice, session=phone, state=begun.state, credential=device.create(begun.options), origin=origin
+            user=alice, session=phone, state=begun.state, credential=device.create(begun.options), caller=caller
         )
 
 
@@ -250,24 +250,24 @@ def test_adding_needs_a_recent_sign_in(alice: User, phone: Session) -> None:
 
 
 def test_signing_with_a_passkey_counts_as_recent(
-    device: Device, alice: User, bob: User, phone: Session, origin: Origin
+    device: Device, alice: User, bob: User, phone: Session, caller: Caller
 ) -> None:
     Session.objects.filter(id=phone.id).update(authenticated_at=now() - timedelta(minutes=11))
-    bobs = passkey_on(bob, sessions.begin(user=bob, kind=Session.Kind.APP, origin=origin), origin)
+    bobs = passkey_on(bob, sessions.begin(user=bob, kind=Session.Kind.APP, caller=caller), caller)
     begun = passkeys.begin_sign_in()
     with pytest.raises(InvalidPasskey):
         passkeys.reauthenticate(
-            user=alice, session=phone, state=begun.state, credential=bobs.get(begun.options), origin=origin
+            user=alice, session=phone, state=begun.state, credential=bobs.get(begun.options), caller=caller
         )
-    assert not sign_in.is_recent(phone)
+    assert not reauthentication.is_recent(phone)
     begun = passkeys.begin_sign_in()
     passkeys.reauthenticate(
-        user=alice, session=phone, state=begun.state, credential=device.get(begun.options), origin=origin
+        user=alice, session=phone, state=begun.state, credential=device.get(begun.options), caller=caller
     )
-    assert sign_in.is_recent(phone)
+    assert reauthentication.is_recent(phone)
 
 
-def test_an_account_has_twenty_at_most(alice: User, phone: Session, origin: Origin) -> None:
+def test_an_account_has_twenty_at_most(alice: User, phone: Session, caller: Caller) -> None:
     begun = passkeys.begin_adding(user=alice, session=phone)
     Passkey.objects.bulk_create(
         Passkey(user=alice, credential_id=bytes([number]), credential=b"", synced=True, name="x")
@@ -275,7 +275,7 @@ def test_an_account_has_twenty_at_most(alice: User, phone: Session, origin: Orig
     )
     with pytest.raises(TooManyPasskeys):
         passkeys.add(
-            user=alice, session=phone, state=begun.state, credential=Device().create(begun.options), origin=origin
+            user=alice, session=phone, state=begun.state, credential=Device().create(begun.options), caller=caller
         )
     Passkey.objects.first().delete()  # type: ignore[union-attr]
 
@@ -283,54 +283,54 @@ def test_an_account_has_twenty_at_most(alice: User, phone: Session, origin: Orig
 # --- Keeping them -------------------------------------------------------------------------------------------
 
 
-def test_a_passkey_is_renamed(device: Device, alice: User, origin: Origin) -> None:
+def test_a_passkey_is_renamed(device: Device, alice: User, caller: Caller) -> None:
     made = Passkey.objects.get()
-    passkeys.rename(user=alice, passkey_id=made.id, name="  Old   phone ", origin=origin)
+    passkeys.rename(user=alice, passkey_id=made.id, name="  Old   phone ", caller=caller)
     assert Passkey.objects.get().name == "Old phone"
     for name in ("", " ", "x" * 61, "a\x07b"):
         with pytest.raises(InvalidInput):
-            passkeys.rename(user=alice, passkey_id=made.id, name=name, origin=origin)
+            passkeys.rename(user=alice, passkey_id=made.id, name=name, caller=caller)
 
 
-def test_bob_can_neither_rename_nor_remove_it(device: Device, bob: User, origin: Origin) -> None:
-    made, bobs = Passkey.objects.get(), sessions.begin(user=bob, kind=Session.Kind.APP, origin=origin)
+def test_bob_can_neither_rename_nor_remove_it(device: Device, bob: User, caller: Caller) -> None:
+    made, bobs = Passkey.objects.get(), sessions.begin(user=bob, kind=Session.Kind.APP, caller=caller)
     with pytest.raises(PasskeyNotFound):
-        passkeys.rename(user=bob, passkey_id=made.id, name="Bob's", origin=origin)
+        passkeys.rename(user=bob, passkey_id=made.id, name="Bob's", caller=caller)
     with pytest.raises(PasskeyNotFound):
-        passkeys.remove(user=bob, session=bobs, passkey_id=made.id, origin=origin)
+        passkeys.remove(user=bob, session=bobs, passkey_id=made.id, caller=caller)
     assert Passkey.objects.get().name == made.name
 
 
 def test_removing_tells_the_owner_and_needs_a_recent_sign_in(
-    device: Device, alice: User, phone: Session, origin: Origin, mailbox: Mailbox
+    device: Device, alice: User, phone: Session, caller: Caller, mailbox: Mailbox
 ) -> None:
     made = Passkey.objects.get()
     Session.objects.filter(id=phone.id).update(authenticated_at=now() - timedelta(minutes=11))
     with pytest.raises(RecentSignInNeeded):
-        passkeys.remove(user=alice, session=phone, passkey_id=made.id, origin=origin)
+        passkeys.remove(user=alice, session=phone, passkey_id=made.id, caller=caller)
     Session.objects.filter(id=phone.id).update(authenticated_at=now())
-    passkeys.remove(user=alice, session=phone, passkey_id=made.id, origin=origin)
+    passkeys.remove(user=alice, session=phone, passkey_id=made.id, caller=caller)
     assert not Passkey.objects.exists()
     assert Event.objects.filter(user=alice, kind="passkey.removed").count() == 1
     assert "removed" in mailbox.last(alice.email).message
 
 
-def test_the_last_way_in_stays(device: Device, key: Device, alice: User, phone: Session, origin: Origin) -> None:
+def test_the_last_way_in_stays(device: Device, key: Device, alice: User, phone: Session, caller: Caller) -> None:
     first, last = Passkey.objects.order_by("id")
     alice.set_unusable_password()
     alice.email_verified = False
     alice.save()
-    passkeys.remove(user=alice, session=phone, passkey_id=first.id, origin=origin)
+    passkeys.remove(user=alice, session=phone, passkey_id=first.id, caller=caller)
     with pytest.raises(LastWayIn):
-        passkeys.remove(user=alice, session=phone, passkey_id=last.id, origin=origin)
+        passkeys.remove(user=alice, session=phone, passkey_id=last.id, caller=caller)
 
 
 def test_what_somebody_has_set_up_is_told(
-    device: Device, key: Device, alice: User, phone: Session, origin: Origin
+    device: Device, key: Device, alice: User, phone: Session, caller: Caller
 ) -> None:
-    assert totp.of(alice).two_step_since is None
-    two_step_on(alice, phone, origin)
-    found = totp.of(alice)
+    assert totp.overview(alice).two_step_since is None
+    two_step_on(alice, phone, caller)
+    found = totp.overview(alice)
     assert [one.name for one in found.passkeys] == ["Ada's iPhone", "Key"]
     assert found.recovery_codes_left == 10
     assert found.two_step_since is not None

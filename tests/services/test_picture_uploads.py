@@ -18,7 +18,7 @@ from django.utils.timezone import now
 from PIL import Image
 from pytest_django import Settings
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import (
     InvalidInput,
     InvalidPicture,
@@ -42,8 +42,8 @@ State = PictureUpload.State
 
 
 def begin(user: User, content: bytes = PNG, content_type: str = "image/png") -> tuple[PictureUpload, Form]:
-    origin = Origin(ip=random_ip())
-    return picture_uploads.begin(user=user, content_type=content_type, size=len(content), origin=origin)
+    caller = Caller(ip=random_ip())
+    return picture_uploads.begin(user=user, content_type=content_type, size=len(content), caller=caller)
 
 
 def post(form: Form, content: bytes = PNG, **fields: str) -> int:
@@ -54,7 +54,7 @@ def post(form: Form, content: bytes = PNG, **fields: str) -> int:
 
 
 def complete(user: User, upload: PictureUpload) -> PictureUpload:
-    return picture_uploads.complete(user=user, upload_id=upload.id, origin=Origin(ip=random_ip()))
+    return picture_uploads.complete(user=user, upload_id=upload.id, caller=Caller(ip=random_ip()))
 
 
 def uploaded(user: User, content: bytes = PNG, content_type: str = "image/png") -> PictureUpload:
@@ -108,8 +108,8 @@ def test_what_is_uploaded_becomes_the_picture_and_the_file_goes(alice: User) -> 
         assert image.size == (256, 256)
 
 
-def test_the_same_picture_comes_out_as_by_the_form_of_the_profile(alice: User, origin: Origin) -> None:
-    by_form = pictures.replace(user=alice, file=io.BytesIO(PNG), origin=origin).picture
+def test_the_same_picture_comes_out_as_by_the_form_of_the_profile(alice: User, caller: Caller) -> None:
+    by_form = pictures.replace(user=alice, file=io.BytesIO(PNG), caller=caller).picture
     upload = uploaded(alice)
     picture_uploads.publish_next()
     alice.refresh_from_db()
@@ -161,9 +161,9 @@ def test_a_page_of_ours_may_post_to_the_bucket_and_no_other(alice: User) -> None
     ours = {"Origin": os.environ["PUBLIC_URL"]}
     before = requests.options(form.url, headers={**ours, "Access-Control-Request-Method": "POST"}, timeout=5)
     assert before.headers["Access-Control-Allow-Origin"] == ours["Origin"]
-    for origin, allowed in ((ours["Origin"], True), ("https://elsewhere.example", False)):
+    for caller, allowed in ((ours["Origin"], True), ("https://elsewhere.example", False)):
         sent = requests.post(
-            form.url, data=form.fields, files={"file": ("a", PNG)}, headers={"Origin": origin}, timeout=5
+            form.url, data=form.fields, files={"file": ("a", PNG)}, headers={"Origin": caller}, timeout=5
         )
         assert ("Access-Control-Allow-Origin" in sent.headers) is allowed
 
@@ -177,9 +177,9 @@ def test_a_type_that_is_not_taken_is_refused_by_name(alice: User, content_type: 
 
 
 @pytest.mark.parametrize(("size", "error"), [(0, InvalidInput), (-1, InvalidInput), (10**12, PictureTooLarge)])
-def test_a_size_that_is_not_taken_is_refused(alice: User, origin: Origin, size: int, error: type[Exception]) -> None:
+def test_a_size_that_is_not_taken_is_refused(alice: User, caller: Caller, size: int, error: type[Exception]) -> None:
     with pytest.raises(error):
-        picture_uploads.begin(user=alice, content_type="image/png", size=size, origin=origin)
+        picture_uploads.begin(user=alice, content_type="image/png", size=size, caller=caller)
     assert not PictureUpload.objects.exists()
 
 
@@ -200,7 +200,7 @@ def test_an_upload_of_someone_else_is_not_there(alice: User, bob: User) -> None:
         with pytest.raises(UploadNotFound):
             picture_uploads.find(user=bob, upload_id=unknown)
         with pytest.raises(UploadNotFound):
-            picture_uploads.complete(user=bob, upload_id=unknown, origin=Origin(ip=random_ip()))
+            picture_uploads.complete(user=bob, upload_id=unknown, caller=Caller(ip=random_ip()))
     assert state(upload) == (State.ASKED, "")
 
 
@@ -220,13 +220,13 @@ def test_of_two_that_wait_the_last_one_counts(alice: User) -> None:
 
 
 @pytest.mark.parametrize("removed", [False, True])
-def test_a_picture_that_is_chosen_meanwhile_stays(alice: User, origin: Origin, removed: bool) -> None:
-    pictures.replace(user=alice, file=io.BytesIO(picture((30, 30))), origin=origin)
+def test_a_picture_that_is_chosen_meanwhile_stays(alice: User, caller: Caller, removed: bool) -> None:
+    pictures.replace(user=alice, file=io.BytesIO(picture((30, 30))), caller=caller)
     upload = uploaded(alice)
     if removed:
-        chosen = pictures.remove(user=alice, origin=origin).picture
+        chosen = pictures.remove(user=alice, caller=caller).picture
     else:
-        chosen = pictures.replace(user=alice, file=io.BytesIO(picture((40, 40))), origin=origin).picture
+        chosen = pictures.replace(user=alice, file=io.BytesIO(picture((40, 40))), caller=caller).picture
     assert not picture_uploads.publish_next()
     assert state(upload) == (State.REPLACED, "")
     alice.refresh_from_db()
@@ -246,9 +246,9 @@ def refused(upload: PictureUpload, error: type[Exception]) -> None:
     ids=["text", "svg", "cut off"],
 )
 def test_what_is_no_picture_is_refused_with_its_reason_and_the_old_one_stays(
-    alice: User, origin: Origin, content: bytes, error: type[Exception]
+    alice: User, caller: Caller, content: bytes, error: type[Exception]
 ) -> None:
-    old = pictures.replace(user=alice, file=io.BytesIO(picture((30, 30))), origin=origin).picture
+    old = pictures.replace(user=alice, file=io.BytesIO(picture((30, 30))), caller=caller).picture
     refused(uploaded(alice, content), error)
     alice.refresh_from_db()
     assert alice.picture == old
@@ -319,7 +319,7 @@ def test_only_one_is_at_work_at_a_time_so_that_a_worker_process_is_left_for_mail
 
 @pytest.mark.parametrize("end", ["replaced", "forgotten"])
 def test_one_that_is_not_wanted_any_more_is_at_work_until_its_worker_lets_it_go(
-    alice: User, bob: User, origin: Origin, monkeypatch: pytest.MonkeyPatch, end: str
+    alice: User, bob: User, caller: Caller, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     uploaded(alice)
     uploaded(bob)
@@ -361,14 +361,14 @@ def test_one_at_which_every_worker_dies_is_given_up_with_its_reason(alice: User,
 
 
 def test_an_account_that_is_switched_off_is_shown_no_picture_that_was_on_its_way(
-    alice: User, origin: Origin, empty_bucket: None
+    alice: User, caller: Caller, empty_bucket: None
 ) -> None:
     uploaded(alice)
-    users.set_active(user=alice, active=False, origin=origin)
+    users.set_active(user=alice, active=False, caller=caller)
     assert not picture_uploads.publish_next()
     picture_uploads.remove_old()
     assert objects("") == set()
-    users.set_active(user=alice, active=True, origin=origin)
+    users.set_active(user=alice, active=True, caller=caller)
     assert not picture_uploads.publish_next()
     assert not objects_of(alice)
 
@@ -413,7 +413,7 @@ def test_a_worker_that_is_killed_at_any_step_leaves_no_size_out_and_nothing_behi
     step: str, empty_bucket: None
 ) -> None:
     alice = make_user("alice")
-    old = pictures.replace(user=alice, file=io.BytesIO(picture((30, 30))), origin=Origin(ip=random_ip())).picture
+    old = pictures.replace(user=alice, file=io.BytesIO(picture((30, 30))), caller=Caller(ip=random_ip())).picture
     upload = uploaded(alice)
     parts = urlsplit(os.environ["DATABASE_URL"])
     environment = {
@@ -464,7 +464,7 @@ def test_an_upload_and_the_form_at_once_leave_one_picture_and_nothing_behind(emp
 
     def by_form() -> None:
         user = User.objects.get(id=alice.id)
-        pictures.replace(user=user, file=io.BytesIO(picture((40, 40))), origin=Origin(ip=random_ip()))
+        pictures.replace(user=user, file=io.BytesIO(picture((40, 40))), caller=Caller(ip=random_ip()))
 
     found = each_at_once([picture_uploads.publish_next, by_form])
     assert not [one for one in found if isinstance(one, Exception)], found
@@ -474,12 +474,12 @@ def test_an_upload_and_the_form_at_once_leave_one_picture_and_nothing_behind(emp
     assert objects("pictures/") == objects_of(alice)
 
 
-def test_what_waited_too_long_to_be_shown_and_was_cleared_away_is_not_shown(alice: User, origin: Origin) -> None:
+def test_what_waited_too_long_to_be_shown_and_was_cleared_away_is_not_shown(alice: User, caller: Caller) -> None:
     prepared = pictures.prepare(alice, io.BytesIO(PNG))
     DiscardedPicture.objects.update(remove_at=now())
     pictures.remove_discarded()
     with pytest.raises(StorageUnavailable):
-        pictures.show(alice, prepared, origin)
+        pictures.publish(alice, prepared, caller)
     alice.refresh_from_db()
     assert alice.picture == ""
 
@@ -586,9 +586,9 @@ def all_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_objects_that_no_row_names_are_removed_and_no_others(
-    alice: User, origin: Origin, empty_bucket: None, all_is_old: None
+    alice: User, caller: Caller, empty_bucket: None, all_is_old: None
 ) -> None:
-    pictures.replace(user=alice, file=io.BytesIO(picture((30, 30))), origin=origin)
+    pictures.replace(user=alice, file=io.BytesIO(picture((30, 30))), caller=caller)
     waiting = uploaded(alice, picture((40, 40)))
     on_its_way = pictures.prepare(alice, io.BytesIO(picture((20, 20)))).key
     others = {f"pictures/{'0' * 48}/{size}.webp" for size in pictures.SIZES} | {
@@ -612,12 +612,12 @@ def test_an_object_that_is_young_has_its_time(alice: User, empty_bucket: None) -
 
 
 def test_an_orphan_whose_picture_is_sent_again_at_that_moment_stays(
-    alice: User, origin: Origin, empty_bucket: None, all_is_old: None
+    alice: User, caller: Caller, empty_bucket: None, all_is_old: None
 ) -> None:
     key = pictures.prepare(alice, io.BytesIO(PNG)).key
     DiscardedPicture.objects.all().delete()  # now it is one
     assert picture_uploads.remove_orphans() == 1
-    pictures.replace(user=alice, file=io.BytesIO(PNG), origin=origin)
+    pictures.replace(user=alice, file=io.BytesIO(PNG), caller=caller)
     pictures.remove_discarded()
     alice.refresh_from_db()
     assert alice.picture == key

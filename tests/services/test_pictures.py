@@ -29,7 +29,7 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from pytest_django import Settings
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import (
     InvalidPicture,
     Overloaded,
@@ -786,8 +786,8 @@ def test_a_place_is_given_back_after_a_refusal() -> None:
 # --- Keeping them in the bucket -----------------------------------------------------------------------------
 
 
-def replace(user: User, origin: Origin, content: bytes | None = None) -> User:
-    return pictures.replace(user=user, file=io.BytesIO(content or picture()), origin=origin)
+def replace(user: User, caller: Caller, content: bytes | None = None) -> User:
+    return pictures.replace(user=user, file=io.BytesIO(content or picture()), caller=caller)
 
 
 def stored(key: str) -> list[int]:
@@ -814,9 +814,9 @@ def due_now() -> None:
 
 
 def test_a_picture_lies_in_the_bucket_in_three_sizes_and_is_shown_by_signed_addresses(
-    alice: User, origin: Origin
+    alice: User, caller: Caller
 ) -> None:
-    user = replace(alice, origin)
+    user = replace(alice, caller)
     assert stored(user.picture) == [64, 256, 1024]
     assert len(User.objects.get(id=alice.id).picture_placeholder) == 36
     addresses = pictures.addresses(User.objects.get(id=alice.id))
@@ -831,8 +831,8 @@ def test_a_picture_lies_in_the_bucket_in_three_sizes_and_is_shown_by_signed_addr
         assert (image.format, image.size) == ("WEBP", (size, size))
 
 
-def test_the_bucket_answers_nobody_without_a_signature(alice: User, origin: Origin) -> None:
-    address = pictures.addresses(replace(alice, origin))[64]
+def test_the_bucket_answers_nobody_without_a_signature(alice: User, caller: Caller) -> None:
+    address = pictures.addresses(replace(alice, caller))[64]
     bare = address.partition("?")[0]
     assert get(bare)[0] == 403
     assert get(bare.rpartition("/")[0] + "/")[0] in {403, 404}
@@ -844,9 +844,9 @@ def test_the_bucket_answers_nobody_without_a_signature(alice: User, origin: Orig
     assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
 
 
-def test_a_signed_address_runs_out(alice: User, origin: Origin, settings: Settings) -> None:
+def test_a_signed_address_runs_out(alice: User, caller: Caller, settings: Settings) -> None:
     settings.PICTURE_URL_LIFETIME = 2
-    address = pictures.addresses(replace(alice, origin))[64]
+    address = pictures.addresses(replace(alice, caller))[64]
     assert get(address)[0] == 200
     time.sleep(3.1)
     assert get(address)[0] == 403
@@ -879,9 +879,9 @@ def test_an_address_is_what_boto3_would_sign_at_that_moment(alice: User, monkeyp
         assert address.partition("?")[0] == theirs.partition("?")[0]
 
 
-def test_a_cdn_shows_them_by_addresses_that_stay(alice: User, origin: Origin, settings: Settings) -> None:
+def test_a_cdn_shows_them_by_addresses_that_stay(alice: User, caller: Caller, settings: Settings) -> None:
     settings.PICTURE_CDN_URL = "https://cdn.example.com"
-    user = replace(alice, origin)
+    user = replace(alice, caller)
     assert pictures.addresses(user)[64] == f"https://cdn.example.com/pictures/{user.picture}/64.webp"
     settings.PICTURE_CDN_URL = ""
     assert get(pictures.addresses(user)[64])[1]["cache-control"] == "public, max-age=31536000, immutable"
@@ -891,34 +891,34 @@ def test_who_has_no_picture_has_no_address(alice: User) -> None:
     assert pictures.addresses(alice) == {}
 
 
-def test_a_key_is_unguessable_and_anothers_same_picture_has_another(alice: User, bob: User, origin: Origin) -> None:
-    one, other = replace(alice, origin).picture, replace(bob, origin).picture
+def test_a_key_is_unguessable_and_anothers_same_picture_has_another(alice: User, bob: User, caller: Caller) -> None:
+    one, other = replace(alice, caller).picture, replace(bob, caller).picture
     assert one != other
     assert len(one) == len(other) == 48
     assert str(alice.id).replace("-", "") not in one
 
 
-def test_the_same_picture_twice_changes_nothing(alice: User, origin: Origin) -> None:
-    user = replace(alice, origin)
+def test_the_same_picture_twice_changes_nothing(alice: User, caller: Caller) -> None:
+    user = replace(alice, caller)
     before = (user.picture, user.version, Event.objects.count())
-    again = replace(user, origin)
+    again = replace(user, caller)
     fresh = User.objects.get(id=alice.id)
     assert (again.picture, fresh.version, Event.objects.count()) == before
     assert not DiscardedPicture.objects.exists()
     assert stored(user.picture) == [64, 256, 1024]
 
 
-def test_a_new_picture_is_noted_and_gives_a_new_version(alice: User, origin: Origin) -> None:
+def test_a_new_picture_is_noted_and_gives_a_new_version(alice: User, caller: Caller) -> None:
     before = alice.version
-    user = replace(alice, origin)
+    user = replace(alice, caller)
     assert User.objects.get(id=alice.id).version == user.version != before
     assert Event.objects.get(user=alice).kind == "picture.changed"
 
 
-def test_the_objects_of_a_replaced_picture_are_removed(alice: User, bob: User, origin: Origin) -> None:
-    bobs = replace(bob, origin).picture
-    old = replace(alice, origin).picture
-    new = replace(alice, origin, picture((60, 50))).picture
+def test_the_objects_of_a_replaced_picture_are_removed(alice: User, bob: User, caller: Caller) -> None:
+    bobs = replace(bob, caller).picture
+    old = replace(alice, caller).picture
+    new = replace(alice, caller, picture((60, 50))).picture
     assert stored(old) == [64, 256, 1024]
     assert pictures.remove_discarded_pictures() == 1
     assert stored(old) == []
@@ -927,10 +927,10 @@ def test_the_objects_of_a_replaced_picture_are_removed(alice: User, bob: User, o
     assert pictures.remove_discarded() == 0
 
 
-def test_to_and_fro_between_two_pictures_never_loses_the_one_that_is_shown(alice: User, origin: Origin) -> None:
+def test_to_and_fro_between_two_pictures_never_loses_the_one_that_is_shown(alice: User, caller: Caller) -> None:
     contents = [picture(), picture((60, 50))]
     for turn in range(4):
-        user = replace(alice, origin, contents[turn % 2])
+        user = replace(alice, caller, contents[turn % 2])
         assert stored(user.picture) == [64, 256, 1024]
         if turn == 2:
             assert pictures.remove_discarded() == 1
@@ -938,11 +938,11 @@ def test_to_and_fro_between_two_pictures_never_loses_the_one_that_is_shown(alice
     assert stored(User.objects.get(id=alice.id).picture) == [64, 256, 1024]
 
 
-def test_removing_takes_it_away_and_is_quiet_the_second_time(alice: User, bob: User, origin: Origin) -> None:
-    bobs = replace(bob, origin).picture
-    key = replace(alice, origin).picture
+def test_removing_takes_it_away_and_is_quiet_the_second_time(alice: User, bob: User, caller: Caller) -> None:
+    bobs = replace(bob, caller).picture
+    key = replace(alice, caller).picture
     for _ in range(2):
-        assert pictures.remove(user=alice, origin=origin).picture == ""
+        assert pictures.remove(user=alice, caller=caller).picture == ""
     assert User.objects.get(id=alice.id).picture == ""
     assert [event.kind for event in Event.objects.filter(user=alice).order_by("id")] == [
         "picture.changed",
@@ -955,25 +955,25 @@ def test_removing_takes_it_away_and_is_quiet_the_second_time(alice: User, bob: U
 
 
 def test_who_uploads_too_often_is_refused_before_decoding(
-    alice: User, bob: User, origin: Origin, settings: Settings
+    alice: User, bob: User, caller: Caller, settings: Settings
 ) -> None:
     rate_limits.limits.cache_clear()
     settings.RATE_LIMITS = ["picture_per_account=2/3600"]
     try:
-        replace(alice, origin)
+        replace(alice, caller)
         with pytest.raises(InvalidPicture):
-            replace(alice, origin, b"text")
+            replace(alice, caller, b"text")
         with pytest.raises(RateLimited):
-            replace(alice, origin, b"text")
-        replace(bob, origin)
+            replace(alice, caller, b"text")
+        replace(bob, caller)
     finally:
         rate_limits.limits.cache_clear()
 
 
-def test_a_refused_file_leaves_the_old_picture(alice: User, origin: Origin) -> None:
-    key = replace(alice, origin).picture
+def test_a_refused_file_leaves_the_old_picture(alice: User, caller: Caller) -> None:
+    key = replace(alice, caller).picture
     with pytest.raises(InvalidPicture):
-        replace(alice, origin, b"text")
+        replace(alice, caller, b"text")
     assert User.objects.get(id=alice.id).picture == key
     assert not DiscardedPicture.objects.exists()
 
@@ -984,7 +984,7 @@ def test_eight_uploads_at_once_leave_one_picture_and_nothing_behind() -> None:
     contents = iter([picture((20 + number, 20)) for number in range(8)])
 
     def upload() -> User:
-        return replace(User.objects.get(id=alice.id), Origin(ip=random_ip()), next(contents))
+        return replace(User.objects.get(id=alice.id), Caller(ip=random_ip()), next(contents))
 
     found = at_once(8, upload)
     # Three may be in line; the others are asked to come back, so that threads are left for other people.
@@ -1004,7 +1004,7 @@ def test_the_same_picture_many_times_at_once_is_shown_and_is_no_error() -> None:
 
     def again() -> None:
         for _ in range(15):
-            pictures.show(alice, pictures.store(alice, encoded), Origin(ip=random_ip()))
+            pictures.publish(alice, pictures.store(alice, encoded), Caller(ip=random_ip()))
 
     assert at_once(4, again) == [None] * 4
     due_now()
@@ -1012,20 +1012,20 @@ def test_the_same_picture_many_times_at_once_is_shown_and_is_no_error() -> None:
     assert stored(User.objects.get(id=alice.id).picture) == [64, 256, 1024]
 
 
-def signed_in(user: User, origin: Origin) -> Session:
-    return sessions.begin(user=user, kind=Session.Kind.APP, origin=origin)
+def signed_in(user: User, caller: Caller) -> Session:
+    return sessions.begin(user=user, kind=Session.Kind.APP, caller=caller)
 
 
-def switch_off_and_on(user: User, _: Session, origin: Origin) -> None:
+def switch_off_and_on(user: User, _: Session, caller: Caller) -> None:
     for active in (False, True):
-        users.set_active(user=user, active=active, origin=origin)
+        users.set_active(user=user, active=active, caller=caller)
 
 
-ENDS: dict[str, Callable[[User, Session, Origin], object]] = {
-    "signed out": lambda user, session, origin: sessions.end(user=user, session_id=session.id, origin=origin),
-    "switched off": lambda user, _, origin: users.set_active(user=user, active=False, origin=origin),
+ENDS: dict[str, Callable[[User, Session, Caller], object]] = {
+    "signed out": lambda user, session, caller: sessions.end(user=user, session_id=session.id, caller=caller),
+    "switched off": lambda user, _, caller: users.set_active(user=user, active=False, caller=caller),
     "switched off and on": switch_off_and_on,
-    "handed over": lambda user, _, origin: passwords._hand_over(user, origin),
+    "handed over": lambda user, _, caller: passwords._hand_over(user, caller),
     "erased": lambda user, *_: deletion.remove(user),
 }
 
@@ -1033,22 +1033,22 @@ ENDS: dict[str, Callable[[User, Session, Origin], object]] = {
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("way", ["picture", "profile"])
 def test_a_picture_that_was_on_its_way_when_the_device_lost_its_right_is_not_shown(
-    bob: User, origin: Origin, monkeypatch: pytest.MonkeyPatch, way: str, end: str
+    bob: User, caller: Caller, monkeypatch: pytest.MonkeyPatch, way: str, end: str
 ) -> None:
-    session, store = signed_in(bob, origin), pictures.store
+    session, store = signed_in(bob, caller), pictures.store
 
     def meanwhile(*args: Any) -> pictures.Prepared:
         prepared = store(*args)
         with transaction.atomic():
-            ENDS[end](User.objects.get(id=bob.id), session, origin)
+            ENDS[end](User.objects.get(id=bob.id), session, caller)
         return prepared
 
     monkeypatch.setattr(pictures, "store", meanwhile)
     file = io.BytesIO(picture())
     work: dict[str, Callable[[], User]] = {
-        "picture": lambda: pictures.replace(user=bob, file=file, origin=origin, session=session),
+        "picture": lambda: pictures.replace(user=bob, file=file, caller=caller, session=session),
         "profile": lambda: users.update_profile(
-            user=bob, changes={"first_name": "Late"}, origin=origin, session=session, picture=file
+            user=bob, changes={"first_name": "Late"}, caller=caller, session=session, picture=file
         ),
     }
     with pytest.raises(SessionRevoked):
@@ -1059,26 +1059,26 @@ def test_a_picture_that_was_on_its_way_when_the_device_lost_its_right_is_not_sho
 
 
 @pytest.mark.parametrize("end", ["switched off", "erased"])
-def test_without_a_device_the_account_must_be_there_still(bob: User, origin: Origin, end: str) -> None:
+def test_without_a_device_the_account_must_be_there_still(bob: User, caller: Caller, end: str) -> None:
     stale = User.objects.get(id=bob.id)
     with transaction.atomic():
-        ENDS[end](bob, Session(), origin)
+        ENDS[end](bob, Session(), caller)
     with pytest.raises(SessionRevoked):
-        replace(stale, origin)
+        replace(stale, caller)
     with pytest.raises(SessionRevoked):
-        users.update_profile(user=stale, changes={"first_name": "Late"}, origin=origin)
+        users.update_profile(user=stale, changes={"first_name": "Late"}, caller=caller)
 
 
 # --- When something fails -----------------------------------------------------------------------------------
 
 
 def test_a_storage_that_is_down_leaves_the_old_picture_and_says_when_to_come_back(
-    alice: User, origin: Origin, settings: Settings
+    alice: User, caller: Caller, settings: Settings
 ) -> None:
-    old = replace(alice, origin).picture
+    old = replace(alice, caller).picture
     down(settings)
     with pytest.raises(StorageUnavailable) as refusal:
-        replace(alice, origin, picture((60, 50)))
+        replace(alice, caller, picture((60, 50)))
     assert refusal.value.retry_after > 0
     fresh = User.objects.get(id=alice.id)
     assert fresh.picture == old
@@ -1095,17 +1095,17 @@ def test_a_mute_storage_holds_nobody_up_for_long() -> None:
     assert (config.connect_timeout + config.read_timeout) * tries <= 60
 
 
-def test_at_sign_up_a_storage_that_is_down_costs_only_the_picture(db: None, origin: Origin, settings: Settings) -> None:
+def test_at_sign_up_a_storage_that_is_down_costs_only_the_picture(db: None, caller: Caller, settings: Settings) -> None:
     down(settings)
     user = users.sign_up(
-        username="dora", email="dora@example.com", password=PASSWORD, origin=origin, picture=io.BytesIO(picture())
+        username="dora", email="dora@example.com", password=PASSWORD, caller=caller, picture=io.BytesIO(picture())
     )
     assert User.objects.get().username == user.username == "dora"
     assert User.objects.get().picture == ""
 
 
 def test_what_a_crash_between_upload_and_commit_left_is_cleared_away_later(
-    alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch
+    alice: User, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(*_: object) -> User:
         raise KeyboardInterrupt
@@ -1113,7 +1113,7 @@ def test_what_a_crash_between_upload_and_commit_left_is_cleared_away_later(
     with monkeypatch.context() as patch:
         patch.setattr(pictures, "show", crash)
         with pytest.raises(KeyboardInterrupt):
-            replace(alice, origin)
+            replace(alice, caller)
     key = DiscardedPicture.objects.get().key
     assert stored(key) == [64, 256, 1024]
     assert pictures.remove_discarded() == 0  # it might still be on its way
@@ -1124,7 +1124,7 @@ def test_what_a_crash_between_upload_and_commit_left_is_cleared_away_later(
 
 
 def test_after_a_crash_the_same_picture_can_be_sent_again_and_stays(
-    alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch
+    alice: User, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(*_: object) -> User:
         raise KeyboardInterrupt
@@ -1132,25 +1132,25 @@ def test_after_a_crash_the_same_picture_can_be_sent_again_and_stays(
     with monkeypatch.context() as patch:
         patch.setattr(pictures, "show", crash)
         with pytest.raises(KeyboardInterrupt):
-            replace(alice, origin)
+            replace(alice, caller)
     due_now()
-    user = replace(alice, origin)
+    user = replace(alice, caller)
     assert not DiscardedPicture.objects.exists()
     assert pictures.remove_discarded() == 0
     assert stored(user.picture) == [64, 256, 1024]
 
 
-def test_a_picture_that_somebody_has_is_never_removed(alice: User, origin: Origin) -> None:
-    key = replace(alice, origin).picture
+def test_a_picture_that_somebody_has_is_never_removed(alice: User, caller: Caller) -> None:
+    key = replace(alice, caller).picture
     DiscardedPicture.objects.create(key=key)
     pictures.remove_discarded()
     assert stored(key) == [64, 256, 1024]
     assert not DiscardedPicture.objects.exists()
 
 
-def test_what_cannot_be_removed_now_is_removed_later(alice: User, origin: Origin, settings: Settings) -> None:
-    old = replace(alice, origin).picture
-    pictures.remove(user=alice, origin=origin)
+def test_what_cannot_be_removed_now_is_removed_later(alice: User, caller: Caller, settings: Settings) -> None:
+    old = replace(alice, caller).picture
+    pictures.remove(user=alice, caller=caller)
     shipped = settings.STORAGES
     down(settings)
     assert pictures.remove_discarded() == 0

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils.timezone import now
 from pytest_django import Settings
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import RateLimited
 from accounts.models import Budget, User
 from accounts.services.security import rate_limits
@@ -62,7 +62,7 @@ def tries(ip: str, *, most: int = 6, name: str = "login_per_ip") -> int:
     """How many are let through."""
     for done in range(most):
         try:
-            rate_limits.count_address(name, origin=Origin(ip=ip))
+            rate_limits.count_address(name, caller=Caller(ip=ip))
         except RateLimited:
             return done
     return most
@@ -95,7 +95,7 @@ def test_numbers_that_cannot_be_read_are_named(settings: Settings, item: str) ->
 def test_numbers_below_one_count_as_one(db: None, settings: Settings, numbers: str) -> None:
     settings.RATE_LIMITS = [f"login_per_ip={numbers}", f"{NAME}={numbers}"]
     assert rate_limits.limits()["login_per_ip"] == Limit("login_per_ip", 1, 1)
-    rate_limits.count_address("login_per_ip", origin=Origin(ip=random_ip()))
+    rate_limits.count_address("login_per_ip", caller=Caller(ip=random_ip()))
     assert rate_limits.spend(NAME, "somebody").allowed
 
 
@@ -106,7 +106,7 @@ def test_a_network_address_is_stopped_at_its_limit_and_told_for_how_long(small: 
     ip = random_ip()
     assert tries(ip) == 3
     with pytest.raises(RateLimited) as refusal:
-        rate_limits.count_address("login_per_ip", origin=Origin(ip=ip))
+        rate_limits.count_address("login_per_ip", caller=Caller(ip=ip))
     left = 3600 - int(time.time()) % 3600
     assert left - 2 <= refusal.value.retry_after <= left + 1
     assert refusal.value.reason == "login_per_ip"
@@ -128,8 +128,8 @@ def test_the_next_window_begins_at_nought(small: None, monkeypatch: pytest.Monke
 
 def test_who_has_no_address_is_not_counted(small: None) -> None:
     for _ in range(10):
-        rate_limits.count_address("login_per_ip", origin=Origin(ip=None))
-        rate_limits.count_address("login_per_ip", origin=Origin(ip=""))
+        rate_limits.count_address("login_per_ip", caller=Caller(ip=None))
+        rate_limits.count_address("login_per_ip", caller=Caller(ip=""))
 
 
 def test_no_address_stands_readable_in_valkey_and_every_count_ends(small: None, settings: Settings) -> None:
@@ -145,8 +145,8 @@ def test_no_address_stands_readable_in_valkey_and_every_count_ends(small: None, 
 
 def test_sixty_at_once_from_one_address_are_counted_exactly(settings: Settings) -> None:
     settings.RATE_LIMITS = ["login_per_ip=10/3600"]
-    here = Origin(ip=random_ip())
-    found = at_once(60, lambda: rate_limits.count_address("login_per_ip", origin=here))
+    here = Caller(ip=random_ip())
+    found = at_once(60, lambda: rate_limits.count_address("login_per_ip", caller=here))
     assert [one for one in found if not isinstance(one, RateLimited)] == [None] * 10
 
 
@@ -220,8 +220,8 @@ def test_a_mute_valkey_holds_nobody_up(small: None, settings: Settings) -> None:
 
 def test_sixty_at_once_are_counted_exactly_by_the_process_too(settings: Settings) -> None:
     settings.RATE_LIMITS, settings.REDIS_URL = ["login_per_ip=10/3600"], "redis://127.0.0.1:9/0"
-    here = Origin(ip=random_ip())
-    found = at_once(60, lambda: rate_limits.count_address("login_per_ip", origin=here))
+    here = Caller(ip=random_ip())
+    found = at_once(60, lambda: rate_limits.count_address("login_per_ip", caller=here))
     assert [one for one in found if not isinstance(one, RateLimited)] == [None] * 10
 
 

@@ -7,7 +7,7 @@ import pytest
 from django.core.files.storage import storages
 from django.core.management import call_command
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.management.commands import seed
 from accounts.models import DiscardedPicture, User
 from accounts.services.authentication import sign_in
@@ -23,15 +23,15 @@ def run(count: int = 0) -> str:
     return out.getvalue()
 
 
-def test_seeds_alice_bob_and_as_many_others_as_asked_for_and_says_the_password(origin: Origin) -> None:
+def test_seeds_alice_bob_and_as_many_others_as_asked_for_and_says_the_password(caller: Caller) -> None:
     out = run(1)
     assert User.objects.count() == 3
     assert "3/3" in out
     for name, staff in (("alice", True), ("bob", False)):
         assert name in out
-        user = sign_in.check(login=name, password=seed.PASSWORD, origin=origin)
+        user = sign_in.check(login=name, password=seed.PASSWORD, caller=caller)
         assert (user.is_staff, user.is_superuser, user.email_verified) == (staff, staff, True)
-        assert sign_in.check(login=f"{name}@example.com", password=seed.PASSWORD, origin=origin) == user
+        assert sign_in.check(login=f"{name}@example.com", password=seed.PASSWORD, caller=caller) == user
     assert seed.PASSWORD in out
 
 

@@ -8,7 +8,7 @@ from django.contrib.sessions.models import Session as BrowserSession
 from django.utils.timezone import now
 from pytest_django import Settings
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import RefreshExpired, RefreshReused, SessionNotFound, SessionRevoked
 from accounts.models import Event, Session, User
 from accounts.services.sessions import access_tokens, sessions
@@ -33,79 +33,79 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def refresh(tokens: Tokens, origin: Origin) -> Tokens:
-    return sessions.refresh(refresh_token=tokens.refresh_token, origin=origin)
+def refresh(tokens: Tokens, caller: Caller) -> Tokens:
+    return sessions.refresh(refresh_token=tokens.refresh_token, caller=caller)
 
 
 def use(tokens: Tokens) -> None:
     sessions.authenticate(access_tokens.verify(tokens.access_token))
 
 
-def test_a_lost_answer_can_be_asked_for_again_an_hour_later(tokens: Tokens, origin: Origin, clock: Clock) -> None:
-    first = refresh(tokens, origin)
+def test_a_lost_answer_can_be_asked_for_again_an_hour_later(tokens: Tokens, caller: Caller, clock: Clock) -> None:
+    first = refresh(tokens, caller)
     clock.forward(hours=1)
-    assert refresh(tokens, origin).refresh_token == first.refresh_token
+    assert refresh(tokens, caller).refresh_token == first.refresh_token
 
 
 def test_the_old_token_answers_for_a_minute_after_its_successor_was_used_by_access_token(
-    tokens: Tokens, origin: Origin, clock: Clock
+    tokens: Tokens, caller: Caller, clock: Clock
 ) -> None:
-    successor = refresh(tokens, origin)
+    successor = refresh(tokens, caller)
     use(successor)
     clock.forward(seconds=59)
-    assert refresh(tokens, origin).refresh_token == successor.refresh_token
+    assert refresh(tokens, caller).refresh_token == successor.refresh_token
     clock.forward(seconds=2)
     with pytest.raises(RefreshReused):
-        refresh(tokens, origin)
+        refresh(tokens, caller)
 
 
 def test_the_old_token_answers_for_a_minute_after_its_successor_was_used_to_refresh(
-    tokens: Tokens, origin: Origin, clock: Clock
+    tokens: Tokens, caller: Caller, clock: Clock
 ) -> None:
-    successor = refresh(tokens, origin)
-    third = refresh(successor, origin)
+    successor = refresh(tokens, caller)
+    third = refresh(successor, caller)
     clock.forward(seconds=59)
-    assert refresh(tokens, origin).refresh_token == successor.refresh_token
-    assert refresh(successor, origin).refresh_token == third.refresh_token
+    assert refresh(tokens, caller).refresh_token == successor.refresh_token
+    assert refresh(successor, caller).refresh_token == third.refresh_token
     clock.forward(seconds=2)
     with pytest.raises(RefreshReused):
-        refresh(tokens, origin)
+        refresh(tokens, caller)
 
 
-def test_each_of_a_quick_row_of_refreshes_keeps_its_own_minute(tokens: Tokens, origin: Origin, clock: Clock) -> None:
+def test_each_of_a_quick_row_of_refreshes_keeps_its_own_minute(tokens: Tokens, caller: Caller, clock: Clock) -> None:
     row = [tokens]
     for _ in range(5):
-        row.append(refresh(row[-1], origin))
+        row.append(refresh(row[-1], caller))
         clock.forward(seconds=20)
     # Now 100 s have passed since row[1] was made; row[1] was first used 80 s ago, row[2] 60 s, row[3] 40 s ago.
     clock.forward(seconds=-1)
-    assert refresh(row[2], origin).refresh_token == row[3].refresh_token
+    assert refresh(row[2], caller).refresh_token == row[3].refresh_token
     with pytest.raises(RefreshReused):
-        refresh(row[0], origin)
+        refresh(row[0], caller)
 
 
 def test_a_successor_first_used_long_ago_by_access_token_is_not_made_young_by_refreshing(
-    tokens: Tokens, origin: Origin, clock: Clock
+    tokens: Tokens, caller: Caller, clock: Clock
 ) -> None:
-    successor = refresh(tokens, origin)
+    successor = refresh(tokens, caller)
     use(successor)
     clock.forward(minutes=10)
-    refresh(successor, origin)
+    refresh(successor, caller)
     with pytest.raises(RefreshReused):
-        refresh(tokens, origin)
+        refresh(tokens, caller)
 
 
 def test_reuse_ends_the_session_tells_the_owner_and_spares_the_others(
-    alice: User, phone: Session, tokens: Tokens, origin: Origin, clock: Clock, mailbox: Mailbox
+    alice: User, phone: Session, tokens: Tokens, caller: Caller, clock: Clock, mailbox: Mailbox
 ) -> None:
-    other = sessions.begin(user=alice, kind=Session.Kind.APP, origin=origin)
-    latest = refresh(refresh(tokens, origin), origin)
+    other = sessions.begin(user=alice, kind=Session.Kind.APP, caller=caller)
+    latest = refresh(refresh(tokens, caller), caller)
     clock.forward(minutes=2)
     for _ in range(2):  # a second time it is simply gone, and told only once
         with pytest.raises((RefreshReused, SessionRevoked)):
-            refresh(tokens, origin)
+            refresh(tokens, caller)
     with pytest.raises(SessionRevoked):
-        refresh(latest, origin)
+        refresh(latest, caller)
     with pytest.raises(SessionRevoked):
         use(latest)
     assert list(alice.sessions.open()) == [other]
@@ -114,9 +114,9 @@ def test_reuse_ends_the_session_tells_the_owner_and_spares_the_others(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_fifty_refreshes_at_once_give_one_successor(tokens: Tokens, origin: Origin) -> None:
+def test_fifty_refreshes_at_once_give_one_successor(tokens: Tokens, caller: Caller) -> None:
     for _ in range(5):
-        found = at_once(50, lambda: refresh(tokens, origin).refresh_token)
+        found = at_once(50, lambda: refresh(tokens, caller).refresh_token)
         assert len(set(found)) == 1
         assert isinstance(found[0], str)
         tokens = Tokens("", 0, found[0], tokens.session_id)
@@ -125,66 +125,66 @@ def test_fifty_refreshes_at_once_give_one_successor(tokens: Tokens, origin: Orig
     assert row.ended_at is None
 
 
-def test_refreshing_adds_no_row(tokens: Tokens, origin: Origin) -> None:
+def test_refreshing_adds_no_row(tokens: Tokens, caller: Caller) -> None:
     def count() -> tuple[int, int]:
         return Session.objects.count(), Event.objects.count()
 
     before = count()
     for _ in range(10):
-        tokens = refresh(tokens, origin)
+        tokens = refresh(tokens, caller)
     assert count() == before
 
 
-def test_an_unused_session_ends_after_its_idle_lifetime(tokens: Tokens, origin: Origin, clock: Clock) -> None:
+def test_an_unused_session_ends_after_its_idle_lifetime(tokens: Tokens, caller: Caller, clock: Clock) -> None:
     clock.forward(days=31)
     with pytest.raises(RefreshExpired):
-        refresh(tokens, origin)
+        refresh(tokens, caller)
 
 
-def test_a_used_session_ends_after_its_absolute_lifetime(tokens: Tokens, origin: Origin, clock: Clock) -> None:
+def test_a_used_session_ends_after_its_absolute_lifetime(tokens: Tokens, caller: Caller, clock: Clock) -> None:
     for _ in range(8):
         clock.forward(days=22)
-        tokens = refresh(tokens, origin)
+        tokens = refresh(tokens, caller)
     clock.forward(days=5)
     with pytest.raises(RefreshExpired):
-        refresh(tokens, origin)
+        refresh(tokens, caller)
 
 
 @pytest.mark.parametrize(
     "spoil", [lambda t: t[:-2] + "AA", lambda _: "x", lambda _: "", lambda t: t + "é", lambda t: t[8:]]
 )
-def test_a_forged_token_is_refused(tokens: Tokens, origin: Origin, spoil: object) -> None:
+def test_a_forged_token_is_refused(tokens: Tokens, caller: Caller, spoil: object) -> None:
     with pytest.raises(SessionRevoked):
-        sessions.refresh(refresh_token=spoil(tokens.refresh_token), origin=origin)  # type: ignore[operator]
+        sessions.refresh(refresh_token=spoil(tokens.refresh_token), caller=caller)  # type: ignore[operator]
 
 
 def test_a_changed_secret_key_with_a_fallback_signs_nobody_out(
-    tokens: Tokens, origin: Origin, settings: Settings
+    tokens: Tokens, caller: Caller, settings: Settings
 ) -> None:
     old = settings.SECRET_KEY
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another" * 10, [old]
-    newer = refresh(tokens, origin)
+    newer = refresh(tokens, caller)
     use(newer)
     settings.SECRET_KEY_FALLBACKS = []
-    refresh(newer, origin)
+    refresh(newer, caller)
     with pytest.raises(SessionRevoked):
-        refresh(tokens, origin)
+        refresh(tokens, caller)
 
 
 @pytest.mark.parametrize("how", ["disabled", "deleted", "ended"])
 def test_a_user_or_session_that_is_gone_is_refused_at_once(
-    how: str, alice: User, phone: Session, tokens: Tokens, origin: Origin
+    how: str, alice: User, phone: Session, tokens: Tokens, caller: Caller
 ) -> None:
     if how == "disabled":
         User.objects.filter(id=alice.id).update(is_active=False)
     elif how == "deleted":
         alice.delete()
     else:
-        sessions.end(user=alice, session_id=phone.id, origin=origin)
+        sessions.end(user=alice, session_id=phone.id, caller=caller)
     with pytest.raises(SessionRevoked):
         use(tokens)
     with pytest.raises(SessionRevoked):
-        refresh(tokens, origin)
+        refresh(tokens, caller)
 
 
 def test_the_access_token_of_a_later_generation_than_the_row_is_refused(phone: Session, tokens: Tokens) -> None:
@@ -204,39 +204,39 @@ def test_last_use_is_written_at_most_once_a_minute(phone: Session, tokens: Token
     assert Session.objects.get(id=phone.id).last_used_at > first
 
 
-def test_end_refuses_a_device_of_someone_else(bob: User, phone: Session, origin: Origin) -> None:
+def test_end_refuses_a_device_of_someone_else(bob: User, phone: Session, caller: Caller) -> None:
     with pytest.raises(SessionNotFound):
-        sessions.end(user=bob, session_id=phone.id, origin=origin)
+        sessions.end(user=bob, session_id=phone.id, caller=caller)
     phone.refresh_from_db()
     assert phone.ended_at is None
 
 
-def test_end_refuses_one_that_ended_and_one_that_never_was(alice: User, phone: Session, origin: Origin) -> None:
-    sessions.end(user=alice, session_id=phone.id, origin=origin)
+def test_end_refuses_one_that_ended_and_one_that_never_was(alice: User, phone: Session, caller: Caller) -> None:
+    sessions.end(user=alice, session_id=phone.id, caller=caller)
     for session_id in (phone.id, uuid4()):
         with pytest.raises(SessionNotFound):
-            sessions.end(user=alice, session_id=session_id, origin=origin)
+            sessions.end(user=alice, session_id=session_id, caller=caller)
     assert Event.objects.filter(user=alice, kind="session.ended").count() == 1
 
 
-def test_end_others_keeps_this_one_and_those_of_others(alice: User, bob: User, phone: Session, origin: Origin) -> None:
-    sessions.begin(user=alice, kind=Session.Kind.BROWSER, origin=origin)
-    sessions.begin(user=bob, kind=Session.Kind.APP, origin=origin)
-    assert sessions.end_others(user=alice, keep=phone.id, origin=origin) == 1
-    assert sessions.end_others(user=alice, keep=phone.id, origin=origin) == 0
-    assert sessions.of(alice) == [phone]
-    assert len(sessions.of(bob)) == 1
+def test_end_others_keeps_this_one_and_those_of_others(alice: User, bob: User, phone: Session, caller: Caller) -> None:
+    sessions.begin(user=alice, kind=Session.Kind.BROWSER, caller=caller)
+    sessions.begin(user=bob, kind=Session.Kind.APP, caller=caller)
+    assert sessions.end_others(user=alice, keep=phone.id, caller=caller) == 1
+    assert sessions.end_others(user=alice, keep=phone.id, caller=caller) == 0
+    assert sessions.list_for(alice) == [phone]
+    assert len(sessions.list_for(bob)) == 1
 
 
-def test_sign_out_ends_the_session_and_is_quiet_the_second_time(phone: Session, tokens: Tokens, origin: Origin) -> None:
+def test_sign_out_ends_the_session_and_is_quiet_the_second_time(phone: Session, tokens: Tokens, caller: Caller) -> None:
     for token in (tokens.refresh_token, tokens.refresh_token, "nonsense"):
-        sessions.sign_out(refresh_token=token, origin=origin)
+        sessions.sign_out(refresh_token=token, caller=caller)
     phone.refresh_from_db()
     assert phone.ended_at is not None
 
 
-def test_a_browsers_row_is_found_only_by_its_own_user(alice: User, bob: User, origin: Origin, clock: Clock) -> None:
-    row = sessions.begin(user=alice, kind=Session.Kind.BROWSER, origin=origin)
+def test_a_browsers_row_is_found_only_by_its_own_user(alice: User, bob: User, caller: Caller, clock: Clock) -> None:
+    row = sessions.begin(user=alice, kind=Session.Kind.BROWSER, caller=caller)
     assert sessions.browser(row.id, bob.id) is None
     assert sessions.browser(row.id, alice.id) == row
     clock.forward(minutes=2)
@@ -253,12 +253,12 @@ def test_prune_forgets_only_what_ended_long_ago(phone: Session, clock: Clock) ->
 
 
 def test_an_account_has_at_most_a_hundred_devices_and_the_one_unused_for_longest_goes(
-    alice: User, bob: User, phone: Session, origin: Origin
+    alice: User, bob: User, phone: Session, caller: Caller
 ) -> None:
-    sessions.begin(user=bob, kind=Session.Kind.APP, origin=origin)
-    made = [sessions.begin(user=alice, kind=Session.Kind.APP, origin=origin) for _ in range(sessions.MAX_OPEN)]
-    assert {row.id for row in sessions.of(alice)} == {row.id for row in made}
-    assert len(sessions.of(bob)) == 1
+    sessions.begin(user=bob, kind=Session.Kind.APP, caller=caller)
+    made = [sessions.begin(user=alice, kind=Session.Kind.APP, caller=caller) for _ in range(sessions.MAX_OPEN)]
+    assert {row.id for row in sessions.list_for(alice)} == {row.id for row in made}
+    assert len(sessions.list_for(bob)) == 1
 
 
 def test_django_s_own_sessions_are_forgotten_when_they_have_run_out(db: None) -> None:

@@ -29,8 +29,8 @@ pytestmark = pytest.mark.django_db
 
 def age(by: float) -> None:
     """As if the keys had been read longer ago."""
-    assert signing_keys._ring is not None
-    signing_keys._ring = replace(signing_keys._ring, read_at=time.monotonic() - by)
+    assert signing_keys._notify is not None
+    signing_keys._notify = replace(signing_keys._notify, read_at=time.monotonic() - by)
 
 
 def test_the_first_key_is_made_when_it_is_needed_and_only_then() -> None:
@@ -175,11 +175,11 @@ def test_the_next_key_is_published_a_day_before_it_signs_and_the_old_one_goes_wh
     db: None, later: Later
 ) -> None:
     first = signing_keys.ring().signing.kid
-    signing_keys.keep()
+    signing_keys.maintain()
     assert SigningKey.objects.count() == 1
     later.forward(days=89, minutes=1)
-    signing_keys.keep()
-    signing_keys.keep()  # twice changes nothing
+    signing_keys.maintain()
+    signing_keys.maintain()  # twice changes nothing
     signing_keys.forget()
     assert len(signing_keys.jwks()["keys"]) == 2
     assert signing_keys.ring().signing.kid == first
@@ -188,10 +188,10 @@ def test_the_next_key_is_published_a_day_before_it_signs_and_the_old_one_goes_wh
     assert second != first
     assert first in signing_keys.ring().by_kid
     later.forward(hours=1, minutes=14)
-    signing_keys.keep()
+    signing_keys.maintain()
     assert SigningKey.objects.filter(kid=first).exists()
     later.forward(minutes=2)
-    signing_keys.keep()
+    signing_keys.maintain()
     assert list(SigningKey.objects.values_list("kid", flat=True)) == [second]
 
 
@@ -258,7 +258,7 @@ def test_each_algorithm_signs_and_verifies_here_and_offline(
 ) -> None:
     old = sessions.tokens(phone).access_token
     settings.SIGNING_ALGORITHM = algorithm
-    signing_keys.keep()
+    signing_keys.maintain()
     later.forward(minutes=11)
     token = sessions.tokens(phone).access_token
     assert jwt.get_unverified_header(token)["alg"] == algorithm
@@ -286,7 +286,7 @@ def test_keys_may_stand_in_files(phone: Session, settings: Settings, tmp_path: P
     assert jwt.get_unverified_header(token)["alg"] == "EdDSA"
     for each in (old, token):
         assert access_tokens.verify(each).session_id == phone.id
-    signing_keys.keep()
+    signing_keys.maintain()
     assert not SigningKey.objects.exists()
     with pytest.raises(ImproperlyConfigured):
         signing_keys.rotate()
@@ -308,7 +308,7 @@ def test_a_weak_or_strange_key_is_refused(private: signing_keys.Private) -> None
 def test_what_an_earlier_secret_sealed_is_sealed_anew(db: None, settings: Settings) -> None:
     kid = signing_keys.ring().signing.kid
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another" * 10, [settings.SECRET_KEY]
-    signing_keys.keep()
+    signing_keys.maintain()
     settings.SECRET_KEY_FALLBACKS = []
     signing_keys.forget()
     assert signing_keys.ring().signing.kid == kid

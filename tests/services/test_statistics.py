@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from django.utils.timezone import now
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import DirectoryClosed
-from accounts.models import Event, Gender, Session, TwoStep, User
+from accounts.models import Event, Gender, Session, TotpAuthenticator, User
 from accounts.services.sessions import sessions
 from accounts.services.staff import statistics
 from accounts.services.staff.statistics import Figures
@@ -20,7 +20,7 @@ def totals(figures: Figures) -> dict[str, int]:
 
 def test_people_are_told_by_gender_and_proof(alice: User, bob: User, carol: User) -> None:
     make_user("gone", gender=Gender.MALE, is_active=False)
-    TwoStep.objects.create(user=bob, sealed_seed=b"", sealed_recovery_seed=b"")
+    TotpAuthenticator.objects.create(user=bob, sealed_seed=b"", sealed_recovery_seed=b"")
     figures = statistics.read(viewer=alice, days=30)
     assert (figures.everybody, figures.active) == (4, 3)
     found = [[(str(name), number) for name, number in each.numbers] for each in figures.shares]
@@ -31,8 +31,8 @@ def test_people_are_told_by_gender_and_proof(alice: User, bob: User, carol: User
     ]
 
 
-def test_days_begin_with_the_oldest_and_none_is_left_out(alice: User, origin: Origin) -> None:
-    sessions.begin(user=alice, kind=Session.Kind.APP, origin=origin)
+def test_days_begin_with_the_oldest_and_none_is_left_out(alice: User, caller: Caller) -> None:
+    sessions.begin(user=alice, kind=Session.Kind.APP, caller=caller)
     today = now()
     for days in (0, 1, 6, 7):
         Event.objects.create(kind="user.signed_up", created_at=today - timedelta(days=days))
@@ -44,9 +44,9 @@ def test_days_begin_with_the_oldest_and_none_is_left_out(alice: User, origin: Or
     assert sign_ups[-1][0] == today.date()
 
 
-def test_sign_ins_on_new_devices_are_sign_ins(alice: User, origin: Origin) -> None:
-    sessions.begin(user=alice, kind=Session.Kind.APP, origin=origin)
-    sessions.begin(user=alice, kind=Session.Kind.BROWSER, origin=Origin(ip=None, known_as="a browser"))
+def test_sign_ins_on_new_devices_are_sign_ins(alice: User, caller: Caller) -> None:
+    sessions.begin(user=alice, kind=Session.Kind.APP, caller=caller)
+    sessions.begin(user=alice, kind=Session.Kind.BROWSER, caller=Caller(ip=None, known_as="a browser"))
     assert Event.objects.filter(kind="session.new_device").exists()
     assert totals(statistics.read(viewer=alice, days=7))["Sign-ins"] == 2
 

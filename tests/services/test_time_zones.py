@@ -7,7 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone, translation
 from pytest_django import Settings
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import InvalidInput
 from accounts.models import Event, User
 from accounts.services.account import passwords, users
@@ -33,26 +33,26 @@ def test_cities_stand_in_their_regions() -> None:
     assert all(name.startswith(f"{region}/") for region, names in found.items() for name in names)
 
 
-def test_a_zone_is_kept_and_noted_and_can_be_given_up(bob: User, origin: Origin) -> None:
-    user = users.update_profile(user=bob, changes={"time_zone": "Asia/Tokyo"}, origin=origin)
+def test_a_zone_is_kept_and_noted_and_can_be_given_up(bob: User, caller: Caller) -> None:
+    user = users.update_profile(user=bob, changes={"time_zone": "Asia/Tokyo"}, caller=caller)
     assert User.objects.get(id=bob.id).time_zone == user.time_zone == "Asia/Tokyo"
     assert Event.objects.get(user=bob, kind="profile.changed").data == {"fields": ["time_zone"]}
-    assert users.update_profile(user=bob, changes={"time_zone": ""}, origin=origin).time_zone == ""
+    assert users.update_profile(user=bob, changes={"time_zone": ""}, caller=caller).time_zone == ""
 
 
 @pytest.mark.parametrize("name", ["Europe/Nowhere", "localtime", "+02:00", "x" * 100])
-def test_refuses_a_zone_that_nobody_knows(bob: User, origin: Origin, name: str) -> None:
+def test_refuses_a_zone_that_nobody_knows(bob: User, caller: Caller, name: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        users.update_profile(user=bob, changes={"time_zone": name}, origin=origin)
+        users.update_profile(user=bob, changes={"time_zone": name}, caller=caller)
     assert [(error.field, error.code) for error in refused.value.errors] == [("time_zone", "time_zone_unknown")]
     assert User.objects.get(id=bob.id).time_zone == ""
 
 
 @pytest.mark.parametrize(("said", "kept"), [("Europe/Paris", "Europe/Paris"), ("Mars/Olympus", ""), ("", "")])
 def test_a_sign_up_takes_the_zone_of_the_device_and_never_fails_for_it(
-    db: None, origin: Origin, said: str, kept: str
+    db: None, caller: Caller, said: str, kept: str
 ) -> None:
-    users.sign_up(username="dora", email="dora@example.com", password=PASSWORD, time_zone=said, origin=origin)
+    users.sign_up(username="dora", email="dora@example.com", password=PASSWORD, time_zone=said, caller=caller)
     assert User.objects.get().time_zone == kept
 
 
@@ -66,25 +66,25 @@ def test_a_sign_up_takes_the_zone_of_the_device_and_never_fails_for_it(
     ],
 )
 def test_a_mail_tells_times_in_the_zone_of_its_reader_and_names_it(
-    alice: User, origin: Origin, mailbox: Mailbox, zone: str, told: str
+    alice: User, caller: Caller, mailbox: Mailbox, zone: str, told: str
 ) -> None:
     alice.time_zone = zone
     for message in (Message.PASSWORD_CHANGED, Message.NEW_DEVICE, Message.REFRESH_REUSED):
-        mail.send(message, user=alice, origin=origin, context={"at": NOON})
+        mail.send(message, user=alice, caller=caller, context={"at": NOON})
         for part in (mailbox.last().message, mailbox.last().html_message):
             assert told in part
     link = {"erased_at": NOON, "link": "https://example.com/"}
-    mail.send(Message.DELETION_PLANNED, user=alice, origin=origin, context=link)
+    mail.send(Message.DELETION_PLANNED, user=alice, caller=caller, context=link)
     for part in (mailbox.last().message, mailbox.last().html_message):
         assert told in part
         assert f"{told} UTC" not in part
 
 
-def test_the_zone_of_one_reader_is_not_that_of_the_next(alice: User, bob: User, origin: Origin) -> None:
+def test_the_zone_of_one_reader_is_not_that_of_the_next(alice: User, bob: User, caller: Caller) -> None:
     alice.time_zone = "Asia/Tokyo"
-    mail.send(Message.PASSWORD_CHANGED, user=alice, origin=origin)
+    mail.send(Message.PASSWORD_CHANGED, user=alice, caller=caller)
     assert str(timezone.get_current_timezone()) == "UTC"
-    assert "Tokyo" not in mail.send(Message.PASSWORD_CHANGED, user=bob, origin=origin).message  # type: ignore[union-attr]
+    assert "Tokyo" not in mail.send(Message.PASSWORD_CHANGED, user=bob, caller=caller).message  # type: ignore[union-attr]
 
 
 def test_the_services_own_zone_is_the_operators(alice: User, settings: Settings) -> None:
@@ -104,11 +104,11 @@ def test_a_moment_is_written_as_the_language_writes_it() -> None:
 
 
 def test_who_gets_an_account_by_its_address_does_not_get_the_zone_of_a_squatter(
-    carol: User, origin: Origin, mailbox: Mailbox
+    carol: User, caller: Caller, mailbox: Mailbox
 ) -> None:
-    users.update_profile(user=carol, changes={"time_zone": "Asia/Tokyo"}, origin=origin)
-    passwords.request_reset(login="carol@example.com", origin=origin)
+    users.update_profile(user=carol, changes={"time_zone": "Asia/Tokyo"}, caller=caller)
+    passwords.request_reset(login="carol@example.com", caller=caller)
     passwords.answer_requests()
     code = mailbox.code("carol@example.com")
-    passwords.reset_by_code(login="carol@example.com", code=code, new_password="another lagoon tractor", origin=origin)
+    passwords.reset_by_code(login="carol@example.com", code=code, new_password="another lagoon tractor", caller=caller)
     assert User.objects.get(id=carol.id).time_zone == ""

@@ -12,7 +12,7 @@ from django.utils.timezone import now
 from post_office.models import Email
 from pytest_django import Settings
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import (
     InvalidInput,
     InvalidPicture,
@@ -32,9 +32,9 @@ from tests.conftest import PASSWORD, Mailbox, make_user, picture, random_ip
 from tests.threads import each_at_once
 
 
-def sign_up(origin: Origin, username: str = "dora", **fields: Any) -> User:
+def sign_up(caller: Caller, username: str = "dora", **fields: Any) -> User:
     return users.sign_up(
-        **{"username": username, "email": "dora@example.com", "password": PASSWORD, "origin": origin, **fields}
+        **{"username": username, "email": "dora@example.com", "password": PASSWORD, "caller": caller, **fields}
     )
 
 
@@ -45,9 +45,9 @@ def nobody_was_made() -> bool:
 # --- Signing up ---------------------------------------------------------------------------------------------
 
 
-def test_a_new_account_is_a_claim_with_its_event_and_its_mail(db: None, origin: Origin, mailbox: Mailbox) -> None:
+def test_a_new_account_is_a_claim_with_its_event_and_its_mail(db: None, caller: Caller, mailbox: Mailbox) -> None:
     user = sign_up(
-        origin, " Dora.D ", email=" Dora@Example.com", first_name="  Dora  Maria ", last_name="D", gender="female"
+        caller, " Dora.D ", email=" Dora@Example.com", first_name="  Dora  Maria ", last_name="D", gender="female"
     )
     user.refresh_from_db()
     assert (user.username, user.email, user.email_verified) == ("dora.d", "dora@example.com", False)
@@ -57,16 +57,16 @@ def test_a_new_account_is_a_claim_with_its_event_and_its_mail(db: None, origin: 
     assert hashing.matches(user, PASSWORD)
     assert Event.objects.get(user=user).kind == "user.signed_up"
     assert mailbox.last().to == ["dora@example.com"]
-    email_addresses.confirm_mine(user=user, code=mailbox.code("dora@example.com"), origin=origin)
+    email_addresses.confirm_mine(user=user, code=mailbox.code("dora@example.com"), caller=caller)
 
 
-def test_names_and_gender_are_optional(db: None, origin: Origin) -> None:
-    user = sign_up(origin)
+def test_names_and_gender_are_optional(db: None, caller: Caller) -> None:
+    user = sign_up(caller)
     assert (user.first_name, user.last_name, user.gender) == ("", "", "unspecified")
 
 
-def test_a_taken_address_looks_the_same_and_its_owner_is_told(alice: User, origin: Origin, mailbox: Mailbox) -> None:
-    user = sign_up(origin, email="alice@example.com")
+def test_a_taken_address_looks_the_same_and_its_owner_is_told(alice: User, caller: Caller, mailbox: Mailbox) -> None:
+    user = sign_up(caller, email="alice@example.com")
     assert (user.email, user.email_verified) == ("alice@example.com", False)
     assert Challenge.objects.get().email == "alice@example.com", "with a code that stands in no mail"
     (mail,) = mailbox.all()
@@ -77,10 +77,10 @@ def test_a_taken_address_looks_the_same_and_its_owner_is_told(alice: User, origi
     assert alice.email_verified
 
 
-def test_refuses_when_sign_up_is_closed(db: None, origin: Origin, settings: Settings) -> None:
+def test_refuses_when_sign_up_is_closed(db: None, caller: Caller, settings: Settings) -> None:
     settings.SIGNUP_OPEN = False
     with pytest.raises(SignUpClosed):
-        sign_up(origin)
+        sign_up(caller)
     assert nobody_was_made()
 
 
@@ -93,9 +93,9 @@ def test_refuses_when_sign_up_is_closed(db: None, origin: Origin, settings: Sett
         ("Admin", "username_reserved"),
     ],
 )
-def test_refuses_a_username_that_is_none(db: None, origin: Origin, username: str, code: str) -> None:
+def test_refuses_a_username_that_is_none(db: None, caller: Caller, username: str, code: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
-        sign_up(origin, username)
+        sign_up(caller, username)
     assert [error.code for error in refusal.value.errors] == [code]
     assert nobody_was_made()
 
@@ -109,9 +109,9 @@ def test_refuses_a_username_that_is_none(db: None, origin: Origin, username: str
         ("dora@example.com", "password_too_similar"),
     ],
 )
-def test_refuses_a_bad_password(db: None, origin: Origin, password: str, code: str) -> None:
+def test_refuses_a_bad_password(db: None, caller: Caller, password: str, code: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
-        sign_up(origin, password=password)
+        sign_up(caller, password=password)
     assert [error.code for error in refusal.value.errors] == [code]
 
 
@@ -129,10 +129,10 @@ def test_refuses_a_bad_password(db: None, origin: Origin, password: str, code: s
         ("a\u200bb", "name_characters"),
     ],
 )
-def test_refuses_a_name(alice: User, origin: Origin, name: str, value: str, code: str) -> None:
+def test_refuses_a_name(alice: User, caller: Caller, name: str, value: str, code: str) -> None:
     works: list[Callable[[], User]] = [
-        lambda: sign_up(origin, **{name: value}),
-        lambda: users.update_profile(user=alice, changes={name: value}, origin=origin),
+        lambda: sign_up(caller, **{name: value}),
+        lambda: users.update_profile(user=alice, changes={name: value}, caller=caller),
     ]
     for work in works:
         with pytest.raises(InvalidInput) as refusal:
@@ -143,17 +143,17 @@ def test_refuses_a_name(alice: User, origin: Origin, name: str, value: str, code
 @pytest.mark.parametrize(
     "value", ["x" * 80, "O'Brien", "李", "Ada-Maria Ł.", "{{ 7|add:7 }}", "{% now 'Y' %}", "💩", "'; --"]
 )
-def test_takes_a_name(db: None, origin: Origin, value: str) -> None:
-    user = sign_up(origin, first_name=value, last_name=value)
+def test_takes_a_name(db: None, caller: Caller, value: str) -> None:
+    user = sign_up(caller, first_name=value, last_name=value)
     user.refresh_from_db()
     assert user.first_name == user.last_name == value
 
 
 @pytest.mark.parametrize("gender", ["", "Female", "x", "unspecified ", "\x00"])
-def test_refuses_a_gender_that_is_not_on_the_list(alice: User, origin: Origin, gender: str) -> None:
+def test_refuses_a_gender_that_is_not_on_the_list(alice: User, caller: Caller, gender: str) -> None:
     works: list[Callable[[], User]] = [
-        lambda: sign_up(origin, gender=gender),
-        lambda: users.update_profile(user=alice, changes={"gender": gender}, origin=origin),
+        lambda: sign_up(caller, gender=gender),
+        lambda: users.update_profile(user=alice, changes={"gender": gender}, caller=caller),
     ]
     for work in works:
         with pytest.raises(InvalidInput) as refusal:
@@ -161,9 +161,9 @@ def test_refuses_a_gender_that_is_not_on_the_list(alice: User, origin: Origin, g
         assert [error.code for error in refusal.value.errors] == ["gender_invalid"]
 
 
-def test_everything_that_is_wrong_is_named_at_once(db: None, origin: Origin) -> None:
+def test_everything_that_is_wrong_is_named_at_once(db: None, caller: Caller) -> None:
     with pytest.raises(InvalidInput) as refusal:
-        sign_up(origin, "a", email="a", password="a", first_name="<", last_name="<", gender="x")
+        sign_up(caller, "a", email="a", password="a", first_name="<", last_name="<", gender="x")
     assert [error.field for error in refusal.value.errors] == [
         "username", "email", "password", "first_name", "last_name", "gender",
     ]  # fmt: skip
@@ -172,9 +172,9 @@ def test_everything_that_is_wrong_is_named_at_once(db: None, origin: Origin) -> 
 
 
 @pytest.mark.parametrize("taken", ["alice", "ALICE", " alice ", "ａｌｉｃｅ", "alıce", "a1ice", "ɑlice"])
-def test_refuses_a_username_that_is_taken_or_looks_it(alice: User, origin: Origin, taken: str) -> None:
+def test_refuses_a_username_that_is_taken_or_looks_it(alice: User, caller: Caller, taken: str) -> None:
     with pytest.raises(UsernameTaken):
-        sign_up(origin, taken)
+        sign_up(caller, taken)
     assert User.objects.get() == alice
 
 
@@ -195,37 +195,37 @@ def test_the_database_alone_refuses_a_second_spelling(alice: User) -> None:
     [(b"no picture", InvalidPicture), (picture()[:200], InvalidPicture), (b"\x00" * 11_000_000, PictureTooLarge)],
 )
 def test_a_file_that_is_no_picture_makes_no_account(
-    db: None, origin: Origin, content: bytes, error: type[Exception]
+    db: None, caller: Caller, content: bytes, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        sign_up(origin, picture=io.BytesIO(content))
+        sign_up(caller, picture=io.BytesIO(content))
     assert nobody_was_made()
 
 
-def test_a_picture_comes_with_the_account(db: None, origin: Origin) -> None:
-    user = sign_up(origin, picture=io.BytesIO(picture()))
+def test_a_picture_comes_with_the_account(db: None, caller: Caller) -> None:
+    user = sign_up(caller, picture=io.BytesIO(picture()))
     assert User.objects.get().picture == user.picture != ""
     assert not DiscardedPicture.objects.exists()
 
 
-def test_a_network_address_has_its_number_of_sign_ups(db: None, settings: Settings, origin: Origin) -> None:
+def test_a_network_address_has_its_number_of_sign_ups(db: None, settings: Settings, caller: Caller) -> None:
     rate_limits.limits.cache_clear()
     settings.RATE_LIMITS = ["signup_per_ip=2/3600"]
     try:
-        sign_up(origin, "dora")
+        sign_up(caller, "dora")
         with pytest.raises(InvalidInput):
-            sign_up(origin, "x")
+            sign_up(caller, "x")
         with pytest.raises(RateLimited):
-            sign_up(origin, "emma")
-        assert sign_up(Origin(ip=random_ip()), "emma").username == "emma"
+            sign_up(caller, "emma")
+        assert sign_up(Caller(ip=random_ip()), "emma").username == "emma"
     finally:
         rate_limits.limits.cache_clear()
 
 
-def test_an_address_that_was_mailed_enough_still_makes_an_account(db: None, origin: Origin, mailbox: Mailbox) -> None:
+def test_an_address_that_was_mailed_enough_still_makes_an_account(db: None, caller: Caller, mailbox: Mailbox) -> None:
     names = [f"dora{letter * 2}" for letter in "abcdefghijkm"]
     for name in names:
-        sign_up(origin, name)
+        sign_up(caller, name)
     assert User.objects.count() == 12
     assert len(mailbox.all("dora@example.com")) == 10
 
@@ -235,7 +235,7 @@ def test_an_address_that_was_mailed_enough_still_makes_an_account(db: None, orig
 
 def _sign_ups(usernames: list[str], emails: list[str]) -> list[User | Exception]:
     def work(username: str, email: str) -> Callable[[], User]:
-        return lambda: sign_up(Origin(ip=random_ip()), username, email=email)
+        return lambda: sign_up(Caller(ip=random_ip()), username, email=email)
 
     return list(each_at_once([work(*pair) for pair in zip(usernames, emails, strict=True)]))
 
@@ -267,7 +267,7 @@ def test_eight_sign_ups_with_one_address_are_eight_claims_and_the_first_proof_ho
     holder = User.objects.get(username="racerddd")
     (mail,) = (mail for mail in mailbox.all() if "racerddd" in mail.message)
     code = mail.message.rstrip().rpartition("#")[2]
-    email_addresses.confirm_mine(user=holder, code=code, origin=Origin(ip=random_ip()))
+    email_addresses.confirm_mine(user=holder, code=code, caller=Caller(ip=random_ip()))
     assert User.objects.filter(email="").count() == 7
     assert User.objects.get(email="one@example.com") == holder
 
@@ -275,7 +275,7 @@ def test_eight_sign_ups_with_one_address_are_eight_claims_and_the_first_proof_ho
 @pytest.mark.django_db(transaction=True)
 def test_two_who_take_one_name_at_once_by_changing_theirs(alice: User, bob: User) -> None:
     def rename(user: User) -> Callable[[], User]:
-        return lambda: users.update_profile(user=user, changes={"username": "winner"}, origin=Origin(ip=None))
+        return lambda: users.update_profile(user=user, changes={"username": "winner"}, caller=Caller(ip=None))
 
     found = each_at_once([rename(alice), rename(bob)])
     assert sorted(type(one).__name__ for one in found) == ["User", "UsernameTaken"]
@@ -284,18 +284,18 @@ def test_two_who_take_one_name_at_once_by_changing_theirs(alice: User, bob: User
 # --- For apps -----------------------------------------------------------------------------------------------
 
 
-def test_an_app_is_signed_in_with_its_sign_up(db: None, origin: Origin) -> None:
-    signed_in = users.sign_up_app(origin=origin, username="dora", email="dora@example.com", password=PASSWORD)
+def test_an_app_is_signed_in_with_its_sign_up(db: None, caller: Caller) -> None:
+    signed_in = users.sign_up_app(caller=caller, username="dora", email="dora@example.com", password=PASSWORD)
     assert signed_in is not None
-    (session,) = sessions.of(signed_in.user)
+    (session,) = sessions.list_for(signed_in.user)
     assert session.id == signed_in.tokens.session_id
 
 
 def test_an_app_is_not_signed_in_before_the_proof_where_that_is_mandatory(
-    db: None, origin: Origin, settings: Settings
+    db: None, caller: Caller, settings: Settings
 ) -> None:
     settings.EMAIL_VERIFICATION = "mandatory"
-    made = users.sign_up_app(origin=origin, username="dora", email="dora@example.com", password=PASSWORD)
+    made = users.sign_up_app(caller=caller, username="dora", email="dora@example.com", password=PASSWORD)
     assert made is None
     assert User.objects.get().username == "dora"
     assert not Session.objects.exists()
@@ -304,10 +304,10 @@ def test_an_app_is_not_signed_in_before_the_proof_where_that_is_mandatory(
 # --- The profile --------------------------------------------------------------------------------------------
 
 
-def test_a_change_is_kept_noted_and_gives_a_new_version(alice: User, origin: Origin) -> None:
+def test_a_change_is_kept_noted_and_gives_a_new_version(alice: User, caller: Caller) -> None:
     before = alice.version
     changes = {"first_name": " Al  ice ", "last_name": "B", "gender": "unspecified", "username": " Alicia "}
-    user = users.update_profile(user=alice, changes=changes, origin=origin, versions=[before])
+    user = users.update_profile(user=alice, changes=changes, caller=caller, versions=[before])
     assert (user.first_name, user.last_name, user.gender, user.username) == ("Al ice", "B", "unspecified", "alicia")
     fresh = User.objects.get(id=alice.id)
     assert fresh.username_skeleton == "alicia"
@@ -318,20 +318,20 @@ def test_a_change_is_kept_noted_and_gives_a_new_version(alice: User, origin: Ori
     assert changes["first_name"] == " Al  ice "  # the caller's own is left as it is
 
 
-def test_a_change_to_the_same_changes_nothing(alice: User, origin: Origin) -> None:
-    user = users.update_profile(user=alice, changes={"first_name": "Alice", "username": "ALICE"}, origin=origin)
+def test_a_change_to_the_same_changes_nothing(alice: User, caller: Caller) -> None:
+    user = users.update_profile(user=alice, changes={"first_name": "Alice", "username": "ALICE"}, caller=caller)
     assert user.version == User.objects.get(id=alice.id).version == alice.version
     assert not Event.objects.filter(kind="profile.changed").exists()
-    assert users.update_profile(user=alice, changes={}, origin=origin).version == alice.version
+    assert users.update_profile(user=alice, changes={}, caller=caller).version == alice.version
 
 
-def test_refuses_a_change_to_a_profile_that_was_changed_meanwhile(alice: User, origin: Origin) -> None:
+def test_refuses_a_change_to_a_profile_that_was_changed_meanwhile(alice: User, caller: Caller) -> None:
     stale = alice.version
-    users.update_profile(user=alice, changes={"first_name": "One"}, origin=origin, versions=[stale])
+    users.update_profile(user=alice, changes={"first_name": "One"}, caller=caller, versions=[stale])
     with pytest.raises(ProfileChanged):
-        users.update_profile(user=alice, changes={"last_name": "Two"}, origin=origin, versions=[stale])
+        users.update_profile(user=alice, changes={"last_name": "Two"}, caller=caller, versions=[stale])
     with pytest.raises(ProfileChanged):
-        users.update_profile(user=alice, changes={"last_name": "Two"}, origin=origin, versions=[])
+        users.update_profile(user=alice, changes={"last_name": "Two"}, caller=caller, versions=[])
     fresh = User.objects.get(id=alice.id)
     assert (fresh.first_name, fresh.last_name) == ("One", "")
 
@@ -340,7 +340,7 @@ def test_refuses_a_change_to_a_profile_that_was_changed_meanwhile(alice: User, o
 def test_of_eight_changes_at_once_of_one_version_one_gets_through(alice: User) -> None:
     def change(number: int) -> Callable[[], User]:
         return lambda: users.update_profile(
-            user=alice, changes={"first_name": f"N{number}"}, origin=Origin(ip=None), versions=[alice.version]
+            user=alice, changes={"first_name": f"N{number}"}, caller=Caller(ip=None), versions=[alice.version]
         )
 
     found = each_at_once([change(number) for number in range(8)])
@@ -349,32 +349,32 @@ def test_of_eight_changes_at_once_of_one_version_one_gets_through(alice: User) -
 
 
 @pytest.mark.parametrize("name", ["bob", "BOB", "b0b", "ｂｏｂ"])
-def test_refuses_alice_the_name_of_bob(alice: User, bob: User, origin: Origin, name: str) -> None:
+def test_refuses_alice_the_name_of_bob(alice: User, bob: User, caller: Caller, name: str) -> None:
     with pytest.raises(UsernameTaken):
-        users.update_profile(user=alice, changes={"username": name, "first_name": "Bob"}, origin=origin)
+        users.update_profile(user=alice, changes={"username": name, "first_name": "Bob"}, caller=caller)
     alice.refresh_from_db()
     assert (alice.username, alice.first_name) == ("alice", "Alice")
 
 
 @pytest.mark.parametrize("name", ["", "ab", "a@b.com", "admin", "a" * 31])
-def test_refuses_a_new_username_that_is_none(alice: User, origin: Origin, name: str) -> None:
+def test_refuses_a_new_username_that_is_none(alice: User, caller: Caller, name: str) -> None:
     with pytest.raises(InvalidInput):
-        users.update_profile(user=alice, changes={"username": name}, origin=origin)
+        users.update_profile(user=alice, changes={"username": name}, caller=caller)
 
 
-def test_a_name_that_the_rules_would_no_longer_give_can_stay(db: None, origin: Origin) -> None:
+def test_a_name_that_the_rules_would_no_longer_give_can_stay(db: None, caller: Caller) -> None:
     user = make_user("admin")
-    changed = users.update_profile(user=user, changes={"username": "admin", "first_name": "Ada"}, origin=origin)
+    changed = users.update_profile(user=user, changes={"username": "admin", "first_name": "Ada"}, caller=caller)
     assert changed.first_name == "Ada"
 
 
-def test_a_look_alike_of_ones_own_name_may_be_taken(alice: User, origin: Origin) -> None:
-    assert users.update_profile(user=alice, changes={"username": "a1ice"}, origin=origin).username == "a1ice"
+def test_a_look_alike_of_ones_own_name_may_be_taken(alice: User, caller: Caller) -> None:
+    assert users.update_profile(user=alice, changes={"username": "a1ice"}, caller=caller).username == "a1ice"
 
 
-def test_a_change_of_alice_leaves_bob_alone(alice: User, bob: User, origin: Origin) -> None:
+def test_a_change_of_alice_leaves_bob_alone(alice: User, bob: User, caller: Caller) -> None:
     before = bob.version
-    users.update_profile(user=alice, changes={"first_name": "X", "gender": "male"}, origin=origin)
+    users.update_profile(user=alice, changes={"first_name": "X", "gender": "male"}, caller=caller)
     bob.refresh_from_db()
     assert (bob.version, bob.first_name) == (before, "")
 
@@ -414,20 +414,20 @@ def test_refuses_an_operator_a_username_that_is_none(db: None, username: str) ->
 
 
 def test_switching_an_account_off_ends_its_sessions_and_no_others(
-    alice: User, bob: User, phone: Session, origin: Origin
+    alice: User, bob: User, phone: Session, caller: Caller
 ) -> None:
-    other = sessions.begin(user=bob, kind=Session.Kind.APP, origin=origin)
-    users.set_active(user=alice, active=False, origin=origin)
+    other = sessions.begin(user=bob, kind=Session.Kind.APP, caller=caller)
+    users.set_active(user=alice, active=False, caller=caller)
     assert not alice.is_active
     assert not User.objects.get(id=alice.id).is_active
-    assert sessions.of(alice) == []
-    assert sessions.of(bob) == [other]
+    assert sessions.list_for(alice) == []
+    assert sessions.list_for(bob) == [other]
     assert Event.objects.filter(user=alice, kind="user.disabled").count() == 1
-    users.set_active(user=alice, active=True, origin=origin)
+    users.set_active(user=alice, active=True, caller=caller)
     assert User.objects.get(id=alice.id).is_active
-    assert sessions.of(alice) == []
+    assert sessions.list_for(alice) == []
     assert Event.objects.filter(user=alice, kind="user.enabled").count() == 1
-    assert sign_in.check(login="alice", password=PASSWORD, origin=origin) == alice
+    assert sign_in.check(login="alice", password=PASSWORD, caller=caller) == alice
 
 
 # --- Removing -----------------------------------------------------------------------------------------------
@@ -444,41 +444,41 @@ def left() -> set[str]:
     return set(User.objects.values_list("username", flat=True))
 
 
-def test_only_what_was_never_proved_and_is_old_and_unused_is_removed(origin: Origin, db: None) -> None:
+def test_only_what_was_never_proved_and_is_old_and_unused_is_removed(caller: Caller, db: None) -> None:
     made_ago("stale", 31)
     made_ago("young", 29)
     made_ago("proved", 31, verified=True)
     made_ago("staff-one", 31, is_staff=True)
     used, unused = made_ago("used", 90), made_ago("unused", 90)
     for user, days in ((used, 29), (unused, 31)):
-        session = sessions.begin(user=user, kind=Session.Kind.APP, origin=origin)
+        session = sessions.begin(user=user, kind=Session.Kind.APP, caller=caller)
         Session.objects.filter(id=session.id).update(last_used_at=now() - timedelta(days=days))
-    assert users.remove_unproved() == 2
+    assert users.remove_unverified() == 2
     assert left() == {"young", "proved", "staff-one", "used"}
-    assert users.remove_unproved() == 0
+    assert users.remove_unverified() == 0
 
 
 def test_the_lifetime_is_the_operators(db: None, settings: Settings) -> None:
     made_ago("stale", 31)
     settings.UNPROVED_ACCOUNT_LIFETIME = timedelta(days=40)
-    assert users.remove_unproved() == 0
+    assert users.remove_unverified() == 0
 
 
 def test_with_an_account_go_its_picture_sessions_and_proofs_and_its_log_stays_nameless(
-    origin: Origin, db: None
+    caller: Caller, db: None
 ) -> None:
-    user = sign_up(origin)
-    sessions.begin(user=user, kind=Session.Kind.APP, origin=origin)
+    user = sign_up(caller)
+    sessions.begin(user=user, kind=Session.Kind.APP, caller=caller)
     long_ago = now() - timedelta(days=31)
     User.objects.filter(id=user.id).update(created_at=long_ago, updated_at=long_ago, picture="some-key")
     Session.objects.update(last_used_at=now() - timedelta(days=31))
-    assert users.remove_unproved() == 1
+    assert users.remove_unverified() == 1
     assert not Session.objects.exists()
     assert not Challenge.objects.exists()
     assert not Email.objects.exists()
     assert DiscardedPicture.objects.get().key == "some-key"
     assert set(Event.objects.values_list("user", flat=True)) == {None}
-    assert sign_up(origin).username == "dora"  # the name is free again
+    assert sign_up(caller).username == "dora"  # the name is free again
     assert Budget.objects.exists()
 
 
@@ -491,7 +491,7 @@ def test_who_proves_the_address_while_others_are_removed_is_spared(db: None) -> 
 
     pre_delete.connect(prove_second, sender=User)
     try:
-        users.remove_unproved()
+        users.remove_unverified()
     finally:
         pre_delete.disconnect(prove_second, sender=User)
     assert left() == {"second-one"}

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.timezone import now
 from post_office.models import STATUS, Email, RecipientDeliveryStatus
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.models import Event, MailOutage, Session, User
 from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Api, Mailbox, picture
@@ -186,7 +186,7 @@ def test_another_address_asks_for_the_password(alices_page: Client, mailbox: Mai
 
 
 def current(page: Client) -> Session:
-    found: Session = page.get("/account/devices/").wsgi_request.session_row  # type: ignore[attr-defined]
+    found: Session = page.get("/account/devices/").wsgi_request.user_session  # type: ignore[attr-defined]
     return found
 
 
@@ -266,8 +266,8 @@ def test_a_password_that_an_app_changes_signs_the_browser_out(alices_page: Clien
     assert not signed_in(alices_page)
 
 
-def test_a_row_that_ran_out_signs_the_browser_out(alices_page: Client, alice: User, origin: Origin) -> None:
-    sessions.end_others(user=alice, keep=None, origin=origin)
+def test_a_row_that_ran_out_signs_the_browser_out(alices_page: Client, alice: User, caller: Caller) -> None:
+    sessions.end_others(user=alice, keep=None, caller=caller)
     assert not signed_in(alices_page)
 
 

@@ -1,13 +1,13 @@
 from django.test import Client
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.models import User
 from accounts.services.security import audit
 
 
 def test_the_page_shows_what_happened_and_marks_what_stands_out(alices_page: Client, alice: User, bob: User) -> None:
-    audit.record(audit.Kind.LOGIN_FAILED, user=alice, origin=Origin(ip="192.0.2.1", known_as="<b>Phone</b>"))
-    audit.record(audit.Kind.LOGIN_FAILED, user=bob, origin=Origin(ip="192.0.2.99"))
+    audit.record(audit.Kind.LOGIN_FAILED, user=alice, caller=Caller(ip="192.0.2.1", known_as="<b>Phone</b>"))
+    audit.record(audit.Kind.LOGIN_FAILED, user=bob, caller=Caller(ip="192.0.2.99"))
     text = alices_page.get("/account/activity/").content.decode()
     assert "Failed sign-in: wrong password" in text
     assert "&lt;b&gt;Phone" in text
@@ -17,7 +17,7 @@ def test_the_page_shows_what_happened_and_marks_what_stands_out(alices_page: Cli
 
 def test_older_lines_are_a_page_away_and_a_forged_cursor_leads_to_the_first(alices_page: Client, alice: User) -> None:
     for number in range(60):
-        audit.record(audit.Kind.PROFILE_CHANGED, user=alice, origin=Origin(ip=f"192.0.2.{number}"))
+        audit.record(audit.Kind.PROFILE_CHANGED, user=alice, caller=Caller(ip=f"192.0.2.{number}"))
     first = alices_page.get("/account/activity/")
     cursor = first.context["next"]
     older = alices_page.get("/account/activity/", {"cursor": cursor})

@@ -139,10 +139,10 @@ def test_a_body_of_unknown_length_has_them(api: Api) -> None:
 
 def test_a_key_from_a_mail_stands_in_no_address_for_long(page: Client, alice: User, mailbox: Any) -> None:
     """The link leads to a page with a plain address at once, so no other request names the key."""
-    from accounts.caller import Origin
+    from accounts.caller import Caller
     from accounts.services.account import passwords
 
-    passwords.request_reset(login="alice", origin=Origin(ip=None))
+    passwords.request_reset(login="alice", caller=Caller(ip=None))
     passwords.answer_requests()
     answer = page.get(mailbox.link())
     assert answer.status_code == HTTPStatus.FOUND

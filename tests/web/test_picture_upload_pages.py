@@ -54,8 +54,8 @@ def test_what_is_wrong_is_said(alices_page: Client, sent: dict[str, str], status
     assert answer.json()["detail"]
 
 
-def test_somebody_elses_upload_is_not_found(alices_page: Client, bob: User, origin: Any) -> None:
-    upload, _ = picture_uploads.begin(user=bob, content_type="image/png", size=9, origin=origin)
+def test_somebody_elses_upload_is_not_found(alices_page: Client, bob: User, caller: Any) -> None:
+    upload, _ = picture_uploads.begin(user=bob, content_type="image/png", size=9, caller=caller)
     for id_ in (upload.id, uuid4()):
         assert alices_page.get(f"{BEGIN}{id_}/").status_code == 404
         assert alices_page.post(f"{BEGIN}{id_}/complete/").status_code == 404

@@ -11,22 +11,22 @@ import pytest
 from django.test import Client
 from django.utils.timezone import now
 
-from accounts.caller import Origin
-from accounts.models import Passkey, Session, TwoStep, User
+from accounts.caller import Caller
+from accounts.models import Passkey, Session, TotpAuthenticator, User
 from tests.conftest import PASSWORD, Mailbox
 from tests.factors import App, Device, passkey_on, two_step_on
 from tests.web.conftest import refused, signed_in, sound, words
 
 
 @pytest.fixture
-def app(alice: User, phone: Session, origin: Origin) -> App:
+def app(alice: User, phone: Session, caller: Caller) -> App:
     """Alice's authenticator app: two-step verification is on."""
-    return two_step_on(alice, phone, origin)
+    return two_step_on(alice, phone, caller)
 
 
 @pytest.fixture
-def device(alice: User, phone: Session, origin: Origin) -> Device:
-    return passkey_on(alice, phone, origin, name="Ada's iPhone")
+def device(alice: User, phone: Session, caller: Caller) -> Device:
+    return passkey_on(alice, phone, caller, name="Ada's iPhone")
 
 
 def password(page: Client, **more: Any) -> Any:
@@ -142,12 +142,12 @@ def test_two_step_verification_is_turned_on_and_off(alices_page: Client, alice: 
     html = sound(alices_page.post("/account/two-step/on/", {"state": state, "code": app.code()}))
     codes = re.findall(r"<li><code>([a-z2-7-]+)</code>", html)
     assert len(codes) == 10
-    assert TwoStep.objects.filter(user=alice).exists()
+    assert TotpAuthenticator.objects.filter(user=alice).exists()
     assert "9 recovery" not in sound(alices_page.get("/account/two-step/"))
     html = sound(alices_page.post("/account/two-step/recovery-codes/"))
     assert codes[0] not in html
     assert alices_page.post("/account/two-step/off/").headers["Location"] == "/account/two-step/"
-    assert not TwoStep.objects.exists()
+    assert not TotpAuthenticator.objects.exists()
 
 
 def test_secrets_are_in_no_cache(alices_page: Client) -> None:
@@ -232,10 +232,10 @@ def test_a_passkey_of_somebody_else_does_not(bobs_page: Client, device: Device) 
 
 @pytest.mark.parametrize("path", ["on/", "passkeys/add/", "off/"])
 def test_a_browser_from_before_does_the_step_first(
-    alices_page: Client, alice: User, phone: Session, origin: Origin, path: str
+    alices_page: Client, alice: User, phone: Session, caller: Caller, path: str
 ) -> None:
     Session.objects.filter(kind="browser").update(authenticated_by="pwd")
-    app = two_step_on(alice, phone, origin)
+    app = two_step_on(alice, phone, caller)
     where = f"/account/two-step/{path}"
     back = alices_page.get(where).headers["Location"]
     assert back.startswith("/account/login/second-step/?next=")
@@ -245,10 +245,10 @@ def test_a_browser_from_before_does_the_step_first(
 
 
 def test_it_leads_there_from_each_dangerous_form(
-    alices_page: Client, alice: User, phone: Session, origin: Origin
+    alices_page: Client, alice: User, phone: Session, caller: Caller
 ) -> None:
     Session.objects.filter(kind="browser").update(authenticated_by="pwd")
-    two_step_on(alice, phone, origin)
+    two_step_on(alice, phone, caller)
     forms = {
         "/account/password/change/": {"current_password": PASSWORD, "new_password": "another lagoon tractor"},
         "/account/email/": {"email": "new@example.com", "password": PASSWORD},
@@ -276,9 +276,9 @@ def test_nothing_is_offered_before_the_address_is_proved(alices_page: Client) ->
 
 def test_the_safety_check_knows_the_second_factors(alices_page: Client, alice: User, app: App) -> None:
     assert "Two-step verification is on" in sound(alices_page.get("/account/"))
-    TwoStep.objects.update(recovery_used=0b11111111)
+    TotpAuthenticator.objects.update(recovery_used=0b11111111)
     assert "2 recovery codes left" in sound(alices_page.get("/account/"))
-    TwoStep.objects.all().delete()
+    TotpAuthenticator.objects.all().delete()
     assert "Password only" in sound(alices_page.get("/account/"))
 
 

@@ -3,7 +3,7 @@
 import pytest
 from django.test import Client
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.models import User
 from accounts.services.account import email_addresses
 from tests.conftest import PASSWORD, Mailbox, random_ip
@@ -12,9 +12,9 @@ from tests.web.conftest import NEW, signed_in, sound
 
 @pytest.fixture
 def link(alice: User, mailbox: Mailbox) -> str:
-    origin = Origin(ip=random_ip())
-    email_addresses.request_change(user=alice, email="mallory@example.com", password=PASSWORD, origin=origin)
-    email_addresses.confirm_mine(user=alice, code=mailbox.code("mallory@example.com"), origin=origin)
+    caller = Caller(ip=random_ip())
+    email_addresses.request_change(user=alice, email="mallory@example.com", password=PASSWORD, caller=caller)
+    email_addresses.confirm_mine(user=alice, code=mailbox.code("mallory@example.com"), caller=caller)
     return mailbox.link("alice@example.com")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import InvalidInput
 from accounts.services.account import passwords
 from accounts.services.authentication import sign_in
@@ -25,8 +25,8 @@ class Command(BaseCommand):
             raise CommandError("There is no such account.")
         new_password = os.environ.get("DJANGO_SUPERUSER_PASSWORD") or getpass("New password: ")
         try:
-            terminal = Origin(ip=None, known_as="an operator's terminal")
-            passwords.change_by_operator(user=user, new_password=new_password, origin=terminal)
+            terminal = Caller(ip=None, known_as="an operator's terminal")
+            passwords.change_by_operator(user=user, new_password=new_password, caller=terminal)
         except InvalidInput as error:
             raise CommandError("\n".join(str(problem.message) for problem in error.errors)) from None
         self.stdout.write(f"{user.username} has a new password and is signed out everywhere.")

@@ -13,7 +13,7 @@ class Command(BaseCommand):
         parser.add_argument("--mend", action="store_true", help="add what is missing; nobody is held up by it")
 
     def handle(self, *, mend: bool, **_: Any) -> None:
-        faults = counts.mend() if mend else counts.check()
+        faults = counts.repair() if mend else counts.check()
         for fault in sorted(faults, key=str):
             kind = f"{fault.gender}, {'active' if fault.is_active else 'switched off'}, "
             kind += "confirmed" if fault.email_verified else "not confirmed"

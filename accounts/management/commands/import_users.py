@@ -23,7 +23,7 @@ class Command(BaseCommand):
         begun = time.monotonic()
         try:
             with file.open("rb") as lines:
-                for report in imports.run(lines, apply=apply, origin=NOBODY):
+                for report in imports.run(lines, apply=apply, caller=NOBODY):
                     total.read, total.made = total.read + report.read, total.made + report.made
                     total.there += report.there
                     for refusal in report.refusals:

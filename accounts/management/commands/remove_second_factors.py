@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.services.authentication import sign_in, totp
 
 
@@ -19,5 +19,5 @@ class Command(BaseCommand):
         user = sign_in.find(username)
         if user is None:
             raise CommandError("There is no such account.")
-        count = totp.remove_all(user=user, origin=Origin(ip=None, known_as="an operator's terminal"))
+        count = totp.remove_all(user=user, caller=Caller(ip=None, known_as="an operator's terminal"))
         self.stdout.write(f"{user.username}: {count} removed.")

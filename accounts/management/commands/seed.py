@@ -63,7 +63,7 @@ class Command(BaseCommand):
                 },
             )
         if made or not user.picture:
-            pictures.show_first(user, portrait, NOBODY)
+            pictures.publish_first(user, portrait, NOBODY)
 
     def _progress(self, done: int, total: int, seconds: float) -> None:
         if sys.stdout.isatty():

@@ -25,9 +25,9 @@ from django.utils.translation import ngettext
 from post_office import admin as _post_office_admin  # noqa: F401 - registers its pages, which show bodies, before ours
 from post_office.models import Attachment, Email, EmailTemplate, Log
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import AccountError
-from accounts.http import log_refusal, origin
+from accounts.http import caller, log_refusal
 from accounts.models import ApiUse, Event, MailOwner, Session, Tombstone, User
 from accounts.services.credentials import identifiers
 from accounts.services.profile import pictures
@@ -324,15 +324,15 @@ class UserAdmin(OfUser):
                 "title": deed.title, "deed": deed, "users": chosen, "opts": self.opts, "checkbox": ACTION_CHECKBOX_NAME,
             }  # fmt: skip
             return TemplateResponse(request, "admin/accounts/user/confirm.html", context)
-        done = [user for user in chosen if self._obeyed(deed, request, user, origin(request))]
+        done = [user for user in chosen if self._obeyed(deed, request, user, caller(request))]
         if done:
             words = ngettext("%(deed)s: done for %(n)d account.", "%(deed)s: done for %(n)d accounts.", len(done))
             self.message_user(request, words % {"deed": deed.title, "n": len(done)}, messages.SUCCESS)
         return redirect("admin:accounts_user_change", chosen[0].id) if len(chosen) == 1 else None
 
-    def _obeyed(self, deed: Deed, request: HttpRequest, user: User, where: Origin) -> bool:
+    def _obeyed(self, deed: Deed, request: HttpRequest, user: User, where: Caller) -> bool:
         try:
-            deed.rule(staff=request.user, user=user, origin=where)
+            deed.rule(staff=request.user, user=user, caller=where)
         except AccountError as error:
             log_refusal(request, error)
             self.message_user(request, f"{error.message} ({user.username})", messages.ERROR)

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.errors import AccountError, DirectoryClosed, Words
-from accounts.http import AuthenticatedRequest, log_refusal, origin
+from accounts.http import AuthenticatedRequest, caller, log_refusal
 from accounts.models import Gender
 from accounts.pages.staff import charts
 from accounts.services.staff import directory, statistics
@@ -90,7 +90,7 @@ def people_export(request: AuthenticatedRequest) -> HttpResponse | StreamingHttp
     form = SearchForm(request.POST)
     if not form.is_valid():
         return _page(request, "directory", say("Directory"), {"form": form, "found": directory.Found([])})
-    lines = directory.export(viewer=request.user, origin=origin(request), **form.asked)
+    lines = directory.export(viewer=request.user, caller=caller(request), **form.asked)
     response = StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="users-{now():%Y-%m-%d}.csv"'
     response["X-Accel-Buffering"] = "no"  # the first line is there at once, behind nginx too

@@ -17,15 +17,16 @@ from django.contrib.sessions.models import Session as BrowserSession
 from django.db import transaction
 from django.utils.timezone import now
 
-from accounts.caller import NOBODY, Origin
+from accounts.caller import NOBODY, Caller
 from accounts.errors import InvalidKey, LastSuperuser, RecentSignInNeeded, SessionRevoked
 from accounts.lib import sealing
-from accounts.models import Challenge, RestingUsername, Session, Tombstone, User
-from accounts.services.authentication import sign_in
+from accounts.models import Challenge, ReservedUsername, Session, Tombstone, User
+from accounts.services.authentication import reauthentication
 from accounts.services.credentials import challenges, identifiers
 from accounts.services.mail import mail
 from accounts.services.profile import export, picture_uploads, pictures
 from accounts.services.security import audit, rate_limits
+from accounts.services.sessions import locks
 
 log = logging.getLogger(__name__)
 
@@ -34,24 +35,24 @@ LAST_MAIL = timedelta(days=7)  # after which the mail that it is done is given u
 # --- Planning -----------------------------------------------------------------------------------------------
 
 
-def request(*, user: User, session: Session, password: str, origin: Origin) -> datetime:
+def request(*, user: User, session: Session, password: str, caller: Caller) -> datetime:
     """A signed-in user wants the account gone, and gives the password or has just signed in on this device. The
     moment of the erasure; asked for again, it stays the same.
 
     Raises WrongPassword, MfaRequired, RecentSignInNeeded, LastSuperuser, RateLimited, Overloaded, SessionRevoked."""
-    sign_in.require_second_step(user, session)
-    confirmed = sign_in.confirm_password(user=user, password=password, origin=origin) if password else None
+    reauthentication.require_mfa(user, session)
+    confirmed = reauthentication.confirm_password(user=user, password=password, caller=caller) if password else None
     with transaction.atomic():
         require_another_superuser(user)
         if confirmed is not None:
-            sign_in.hold(user, confirmed)
-        row = User.objects.hold().filter(id=user.id).first()
+            locks.lock(user, confirmed)
+        row = User.objects.lock().filter(id=user.id).first()
         if row is None:
             raise SessionRevoked("erased at this moment")
-        if confirmed is None and not sign_in.is_recent(session):
+        if confirmed is None and not reauthentication.is_recent(session):
             raise RecentSignInNeeded
         if row.deletes_at is None:
-            _plan(row, origin)
+            _plan(row, caller)
     assert row.deletes_at is not None
     user.deletes_at, user.updated_at = row.deletes_at, row.updated_at
     return row.deletes_at
@@ -61,21 +62,21 @@ def require_another_superuser(user: User) -> None:
     """The last who has every right stays. All of them are held, so that no two go at once."""
     if not user.is_superuser:
         return
-    supers = list(User.objects.hold().filter(is_superuser=True, is_active=True).order_by("id"))
+    supers = list(User.objects.lock().filter(is_superuser=True, is_active=True).order_by("id"))
     staying = [other for other in supers if other.id != user.id and other.deletes_at is None]
     if not staying:
         raise LastSuperuser
 
 
-def _plan(user: User, origin: Origin) -> None:
+def _plan(user: User, caller: Caller) -> None:
     user.deletes_at = now() + settings.DELETION_GRACE
     user.save_profile("deletes_at")
-    audit.record(audit.Kind.USER_DELETION_PLANNED, user=user, origin=origin)
-    secrets = challenges.issue(Challenge.Kind.KEEP_ACCOUNT, user=user, email=user.email, origin=origin)
+    audit.record(audit.Kind.USER_DELETION_PLANNED, user=user, caller=caller)
+    secrets = challenges.issue(Challenge.Kind.KEEP_ACCOUNT, user=user, email=user.email, caller=caller)
     mail.send(
         mail.Message.DELETION_PLANNED,
         user=user,
-        origin=origin,
+        caller=caller,
         context={
             "erased_at": user.deletes_at,
             "link": f"{settings.PUBLIC_URL}/account/delete/undo/{secrets.key}/",
@@ -87,24 +88,24 @@ def _plan(user: User, origin: Origin) -> None:
 # --- Taking it back -----------------------------------------------------------------------------------------
 
 
-def cancel(*, user: User, origin: Origin) -> None:
+def cancel(*, user: User, caller: Caller) -> None:
     """The account stays. Quiet where no deletion is planned, and where it was erased at this moment."""
     with transaction.atomic():
-        row = User.objects.hold().filter(id=user.id).first()
+        row = User.objects.lock().filter(id=user.id).first()
         if row:
-            keep(row, origin=origin)
+            cancel_locked(row, caller=caller)
     user.deletes_at = None
 
 
-def keep(user: User, *, origin: Origin) -> None:
+def cancel_locked(user: User, *, caller: Caller) -> None:
     """The same for a user whose row the caller holds."""
     if user.deletes_at is None:
         return
     user.deletes_at = None
     user.save_profile("deletes_at")
     Challenge.objects.open().filter(user=user, kind=Challenge.Kind.KEEP_ACCOUNT).close()
-    audit.record(audit.Kind.USER_DELETION_CANCELLED, user=user, origin=origin)
-    mail.send(mail.Message.DELETION_CANCELLED, user=user, origin=origin)
+    audit.record(audit.Kind.USER_DELETION_CANCELLED, user=user, caller=caller)
+    mail.send(mail.Message.DELETION_CANCELLED, user=user, caller=caller)
 
 
 def match_key(key: str) -> Challenge:
@@ -112,17 +113,17 @@ def match_key(key: str) -> Challenge:
     return challenges.match_key(Challenge.Kind.KEEP_ACCOUNT, key)
 
 
-def cancel_by_key(*, key: str, origin: Origin) -> User:
+def cancel_by_key(*, key: str, caller: Caller) -> User:
     """The account stays, says whoever reads its mail. Raises InvalidKey, InvalidCode, RateLimited."""
-    rate_limits.count_address("code_per_ip", origin=origin)
+    rate_limits.count_address("code_per_ip", caller=caller)
     offer = match_key(key)
     assert offer.user_id is not None
     with transaction.atomic():
-        user = User.objects.hold().filter(id=offer.user_id).first()
+        user = User.objects.lock().filter(id=offer.user_id).first()
         if user is None:
             raise InvalidKey("erased at this moment")
         challenges.close(offer)
-        keep(user, origin=origin)
+        cancel_locked(user, caller=caller)
     return user
 
 
@@ -157,9 +158,9 @@ def _erase(user_id: UUID) -> bool:
             return False
         _forget(user)
         _forget_browsers(user)
-        let_name_rest(user.username_skeleton, owner=None)
+        reserve_name(user.username_skeleton, owner=None)
         # Its row loses its owner here, and goes when it is sent (mail.py).
-        mail.send(mail.Message.ACCOUNT_ERASED, user=user, origin=NOBODY, expires_at=now() + LAST_MAIL)
+        mail.send(mail.Message.ACCOUNT_ERASED, user=user, caller=NOBODY, expires_at=now() + LAST_MAIL)
         user.delete()
         Tombstone.objects.create(erased_on=now().date())
     return True
@@ -169,7 +170,7 @@ def remove(user: User) -> None:
     """Erase an account that nobody has used for so long that its browsers' sessions have run out, in the caller's
     transaction that holds its row: no tombstone, no mail, and the name is free at once."""
     _forget(user)
-    user.resting_usernames.all().delete()
+    user.reserved_usernames.all().delete()
     user.delete()
 
 
@@ -206,22 +207,22 @@ def _texts(value: object) -> Iterator[str]:
 # --- Names that somebody had --------------------------------------------------------------------------------
 
 
-def let_name_rest(skeleton: str, *, owner: User | None) -> None:
+def reserve_name(skeleton: str, *, owner: User | None) -> None:
     """Nobody may pass for whoever had this name; `owner`, who took another, may take it back."""
     mac = sealing.mac("resting username", skeleton.encode())
     rest = {"until": now() + settings.USERNAME_REST, "user": owner}
-    RestingUsername.objects.update_or_create(mac=mac, defaults=rest)
+    ReservedUsername.objects.update_or_create(mac=mac, defaults=rest)
 
 
-def rests(skeleton: str, *, asker: User) -> bool:
+def is_reserved(skeleton: str, *, asker: User) -> bool:
     """Whether this name was another account's not long ago."""
-    found = RestingUsername.objects.filter(mac__in=_macs(skeleton), until__gt=now())
+    found = ReservedUsername.objects.filter(mac__in=_macs(skeleton), until__gt=now())
     return found.exclude(user=asker).exists()
 
 
-def end_rest(skeleton: str) -> None:
+def release_name(skeleton: str) -> None:
     """Its owner has it again, and nobody else can as long as that is so."""
-    RestingUsername.objects.filter(mac__in=_macs(skeleton)).delete()
+    ReservedUsername.objects.filter(mac__in=_macs(skeleton)).delete()
 
 
 def _macs(skeleton: str) -> list[bytes]:
@@ -229,5 +230,5 @@ def _macs(skeleton: str) -> list[bytes]:
 
 
 def prune() -> int:
-    count, _ = RestingUsername.objects.filter(until__lte=now()).delete()
+    count, _ = ReservedUsername.objects.filter(until__lte=now()).delete()
     return count

@@ -10,40 +10,40 @@ from celery import shared_task
 from django.conf import settings
 from django.db import transaction
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import EmailInUse, FieldError, InvalidCode, InvalidInput, InvalidKey
 from accounts.lib import jobs
 from accounts.models import Challenge, Session, User
 from accounts.services.account import deletion
-from accounts.services.authentication import sign_in, totp
+from accounts.services.authentication import reauthentication, sign_in, totp
 from accounts.services.credentials import challenges, identifiers
 from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits
-from accounts.services.sessions import sessions
+from accounts.services.sessions import locks, sessions
 from accounts.services.sessions.sessions import SignedIn
 
 # --- Asking for a proof -------------------------------------------------------------------------------------
 
 
-def send_confirmation(user: User, email: str, *, origin: Origin) -> None:
+def send_confirmation(user: User, email: str, *, caller: Caller) -> None:
     """Mail a code and a link to a claimed address, or, where somebody else has proved it, a notice to them: the
     caller can't tell which. In the caller's transaction."""
-    if not rate_limits.may_mail_claim(email, origin=origin):
+    if not rate_limits.may_mail_claim(email, caller=caller):
         return  # the mail box is full of ours; the claim stands, and a mail can be asked for later
     # Issued for an owned address as well, with a code that nobody reads: it ends earlier ones and can be asked for
     # again alike.
-    secrets = challenges.issue(Challenge.Kind.CONFIRM_EMAIL, user=user, email=email, origin=origin)
+    secrets = challenges.issue(Challenge.Kind.CONFIRM_EMAIL, user=user, email=email, caller=caller)
     expires_at = secrets.challenge.link_expires_at
     owner = User.objects.filter(email=email, email_verified=True).exclude(id=user.id).first()
     # For nobody as well: it takes as long.
-    audit.record(audit.Kind.EMAIL_CLAIMED_ELSEWHERE, user=owner, origin=origin)
+    audit.record(audit.Kind.EMAIL_CLAIMED_ELSEWHERE, user=owner, caller=caller)
     if owner is not None:
         words = {"other": user.username}
-        sent = mail.send(mail.Message.ADDRESS_TAKEN, user=owner, origin=origin, context=words, expires_at=expires_at)
+        sent = mail.send(mail.Message.ADDRESS_TAKEN, user=owner, caller=caller, context=words, expires_at=expires_at)
     else:
         words = {"code": secrets.code, "link": f"{settings.PUBLIC_URL}/account/confirm-email/{secrets.key}/"}
         sent = mail.send(
-            mail.Message.CONFIRM_EMAIL, user=user, to=email, origin=origin, context=words, expires_at=expires_at
+            mail.Message.CONFIRM_EMAIL, user=user, to=email, caller=caller, context=words, expires_at=expires_at
         )
     Challenge.objects.filter(id=secrets.challenge.id).update(mail=sent)
 
@@ -73,26 +73,26 @@ def progress(user: User) -> Progress | None:
     return Progress(found.email, mail.delivery(found.mail) if found.mail else None, found.created_at)
 
 
-def send_again(*, user: User, email: str, origin: Origin) -> None:
+def send_again(*, user: User, email: str, caller: Caller) -> None:
     """Once more to the address that a signed-in user claims or wants. Quiet where nothing waits for it."""
     email = identifiers.fold_email(email)
-    rate_limits.count_address("mail_per_ip", origin=origin)
+    rate_limits.count_address("mail_per_ip", caller=caller)
     with transaction.atomic():
-        user = User.objects.hold().get(id=user.id)  # what waited is seen as it is now
+        user = User.objects.lock().get(id=user.id)  # what waited is seen as it is now
         claimed = bool(email) and email == user.email and not user.email_verified
         if (
             claimed
             or Challenge.objects.open().filter(user=user, email=email, kind=Challenge.Kind.CONFIRM_EMAIL).exists()
         ):
-            send_confirmation(user, email, origin=origin)
+            send_confirmation(user, email, caller=caller)
 
 
-def resend(*, email: str, origin: Origin) -> None:
+def resend(*, email: str, caller: Caller) -> None:
     """Mail once more to whoever waits for the proof of this address. The same small write for any address."""
-    rate_limits.count_address("mail_per_ip", origin=origin)
+    rate_limits.count_address("mail_per_ip", caller=caller)
     with transaction.atomic():
-        challenges.ask(Challenge.Kind.CONFIRM_EMAIL, login=identifiers.fold_email(email), origin=origin)
-        jobs.tell(answer_resend_requests)
+        challenges.ask(Challenge.Kind.CONFIRM_EMAIL, login=identifiers.fold_email(email), caller=caller)
+        jobs.enqueue(answer_resend_requests)
 
 
 @shared_task(name="accounts.answer_resend_requests")
@@ -107,7 +107,7 @@ def answer_requests() -> int:
 
 def _answer(request: Challenge) -> None:
     for user in _waiting(request):
-        send_confirmation(user, request.login, origin=challenges.origin_of(request))
+        send_confirmation(user, request.login, caller=challenges.caller_of(request))
 
 
 def _waiting(request: Challenge) -> Sequence[User]:
@@ -123,34 +123,34 @@ def _waiting(request: Challenge) -> Sequence[User]:
 # --- Proving ------------------------------------------------------------------------------------------------
 
 
-def confirm_mine(*, user: User, code: str, origin: Origin) -> User:
+def confirm_mine(*, user: User, code: str, caller: Caller) -> User:
     """A signed-in user proves the claimed or the new address. Raises InvalidCode, RateLimited."""
-    challenge = _match(code, origin, user_id=user.id)
-    return _use(challenge, origin)
+    challenge = _match(code, caller, user_id=user.id)
+    return _use(challenge, caller)
 
 
-def confirm(*, email: str, code: str, origin: Origin) -> User:
+def confirm(*, email: str, code: str, caller: Caller) -> User:
     """Somebody who is not signed in proves the address of their sign-up. Raises InvalidCode, RateLimited, and
     AccountDisabled."""
-    challenge = _match(code, origin, email=identifiers.fold_email(email))
-    user = _use(challenge, origin)
+    challenge = _match(code, caller, email=identifiers.fold_email(email))
+    user = _use(challenge, caller)
     sign_in.admit(user)
     return user
 
 
-def confirm_and_sign_in(*, email: str, code: str, origin: Origin) -> SignedIn:
+def confirm_and_sign_in(*, email: str, code: str, caller: Caller) -> SignedIn:
     """The same for an app, which is signed in with it."""
-    return sign_in.begin_app_by_mail(confirm(email=email, code=code, origin=origin), origin)
+    return sign_in.begin_app_by_mail(confirm(email=email, code=code, caller=caller), caller)
 
 
-def confirm_by_key_and_sign_in(*, key: str, origin: Origin) -> SignedIn:
+def confirm_by_key_and_sign_in(*, key: str, caller: Caller) -> SignedIn:
     """The same for an app that the link of the mail opened. Raises InvalidKey, RateLimited, AccountDisabled."""
-    return sign_in.begin_app_by_mail(confirm_by_key(key=key, origin=origin), origin)
+    return sign_in.begin_app_by_mail(confirm_by_key(key=key, caller=caller), caller)
 
 
-def _match(code: str, origin: Origin, *, user_id: UUID | None = None, email: str | None = None) -> Challenge:
-    rate_limits.count_address("code_per_ip", origin=origin)
-    return challenges.match_code(Challenge.Kind.CONFIRM_EMAIL, code, origin=origin, user_id=user_id, email=email)
+def _match(code: str, caller: Caller, *, user_id: UUID | None = None, email: str | None = None) -> Challenge:
+    rate_limits.count_address("code_per_ip", caller=caller)
+    return challenges.match_code(Challenge.Kind.CONFIRM_EMAIL, code, caller=caller, user_id=user_id, email=email)
 
 
 def match_key(key: str) -> Challenge:
@@ -158,98 +158,98 @@ def match_key(key: str) -> Challenge:
     return challenges.match_key(Challenge.Kind.CONFIRM_EMAIL, key)
 
 
-def confirm_by_key(*, key: str, origin: Origin) -> User:
+def confirm_by_key(*, key: str, caller: Caller) -> User:
     """Prove an address with the link, after a press of the button. Raises InvalidKey, RateLimited."""
-    rate_limits.count_address("code_per_ip", origin=origin)
+    rate_limits.count_address("code_per_ip", caller=caller)
     try:
-        return _use(match_key(key), origin)
+        return _use(match_key(key), caller)
     except InvalidCode as error:
         raise InvalidKey(error.reason) from None
 
 
-def _use(challenge: Challenge, origin: Origin) -> User:
+def _use(challenge: Challenge, caller: Caller) -> User:
     user = challenge.user
     assert user is not None
     with transaction.atomic():
-        challenges.hold_with_users(challenge.email, user.id)
+        challenges.lock_with_users(challenge.email, user.id)
         challenges.close(challenge)
-        prove(user, challenge.email, origin=origin)
+        verify(user, challenge.email, caller=caller)
     return user
 
 
-def prove(user: User, email: str, *, origin: Origin) -> None:
+def verify(user: User, email: str, *, caller: Caller) -> None:
     """The user has shown to read this address's mail: it is theirs, other claims on it lapse. In a transaction that
     holds both (challenges.hold_with_users). Raises InvalidCode where somebody else has proved it first."""
-    if _is_proved_by_another(user, email):
+    if _is_verified_by_another(user, email):
         raise InvalidCode("somebody else proved the address first")
     user.refresh_from_db()
     before, was_verified = user.email, user.email_verified
-    _give(user, email, origin)
+    _give(user, email, caller)
     # What was mailed to an address that the account no longer has opens nothing.
     Challenge.objects.open().proofs().filter(user=user).exclude(email=email).close()
     changed = before != email
-    audit.record(audit.Kind.EMAIL_CHANGED if changed else audit.Kind.EMAIL_CONFIRMED, user=user, origin=origin)
+    audit.record(audit.Kind.EMAIL_CHANGED if changed else audit.Kind.EMAIL_CONFIRMED, user=user, caller=caller)
     if changed and was_verified:
-        _offer_undo(user, before, origin)
+        _offer_undo(user, before, caller)
 
 
-def _is_proved_by_another(user: User, email: str) -> bool:
+def _is_verified_by_another(user: User, email: str) -> bool:
     return User.objects.filter(email=email, email_verified=True).exclude(id=user.id).exists()
 
 
-def _give(user: User, email: str, origin: Origin) -> None:
+def _give(user: User, email: str, caller: Caller) -> None:
     """The address is this user's from now on; other claims on it lapse."""
-    lapse_other_claims(email, owner_id=user.id, origin=origin)
+    lapse_other_claims(email, owner_id=user.id, caller=caller)
     user.email, user.email_verified = email, True
     user.save_profile("email", "email_verified")
 
 
-def lapse_other_claims(email: str, *, owner_id: UUID, origin: Origin) -> None:
+def lapse_other_claims(email: str, *, owner_id: UUID, caller: Caller) -> None:
     """What follows for everybody else when an address is proved. In the transaction that proves it."""
     for other in User.objects.filter(email=email).exclude(id=owner_id):
         other.email = ""
         other.save_profile("email")
         Challenge.objects.open().proofs().filter(user=other, email=email).close()
-        audit.record(audit.Kind.EMAIL_CLAIM_LAPSED, user=other, origin=origin)
+        audit.record(audit.Kind.EMAIL_CLAIM_LAPSED, user=other, caller=caller)
 
 
 # --- Changing -----------------------------------------------------------------------------------------------
 
 
-def request_change(*, user: User, email: str, password: str, session: Session | None = None, origin: Origin) -> None:
+def request_change(*, user: User, email: str, password: str, session: Session | None = None, caller: Caller) -> None:
     """A user who is signed in on this device wants another address: it takes effect when it is proved. Raises
     MfaRequired, WrongPassword, InvalidInput; a taken address is not told."""
     if session:
-        sign_in.require_second_step(user, session)
-    rate_limits.count_address("mail_per_ip", origin=origin)
+        reauthentication.require_mfa(user, session)
+    rate_limits.count_address("mail_per_ip", caller=caller)
     email = identifiers.fold_email(email)
     if found := identifiers.email_problem(email):
         raise InvalidInput([found])
-    confirmed = sign_in.confirm_password(user=user, password=password, origin=origin)
+    confirmed = reauthentication.confirm_password(user=user, password=password, caller=caller)
     if email == user.email and user.email_verified:
         raise InvalidInput([FieldError("email", "email_unchanged")])
     rate_limits.spend_or_refuse("change_mail_per_account", user.id)
     with transaction.atomic():
-        sign_in.hold(user, confirmed)
+        locks.lock(user, confirmed)
         if not user.email:  # a claim that lapsed: the new one takes its place at once
             user.email = email
             user.save_profile("email")
-        audit.record(audit.Kind.EMAIL_CHANGE_REQUESTED, user=user, origin=origin)
-        send_confirmation(user, email, origin=origin)
+        audit.record(audit.Kind.EMAIL_CHANGE_REQUESTED, user=user, caller=caller)
+        send_confirmation(user, email, caller=caller)
 
 
 # --- Taking a change back -----------------------------------------------------------------------------------
 
 
-def _offer_undo(user: User, before: str, origin: Origin) -> None:
+def _offer_undo(user: User, before: str, caller: Caller) -> None:
     """Tell the earlier address of the change, with a link that takes it back: whoever has taken an account over
     changes its address first."""
-    secrets = challenges.issue(Challenge.Kind.UNDO_EMAIL, user=user, email=before, origin=origin)
+    secrets = challenges.issue(Challenge.Kind.UNDO_EMAIL, user=user, email=before, caller=caller)
     mail.send(
         mail.Message.EMAIL_CHANGED,
         user=user,
         to=before,
-        origin=origin,
+        caller=caller,
         context={
             "email": user.email,
             "link": f"{settings.PUBLIC_URL}/account/email/undo/{secrets.key}/",
@@ -272,33 +272,33 @@ def match_undo_key(key: str) -> Challenge:
     return challenges.match_key(Challenge.Kind.UNDO_EMAIL, key)
 
 
-def undo_change(*, key: str, origin: Origin) -> Undone:
+def undo_change(*, key: str, caller: Caller) -> Undone:
     """The owner of the earlier address takes the account back, whatever was changed since: the address is restored,
     every session ends, the password opens nothing any more, every later link and code is void, a deletion that is
     planned is off, and passkeys and two-step verification that were set up in the week before the change or since
     are gone.
 
     Raises InvalidKey, EmailInUse (somebody else has proved the address since; the link stays good), RateLimited."""
-    rate_limits.count_address("code_per_ip", origin=origin)
+    rate_limits.count_address("code_per_ip", caller=caller)
     offer = match_undo_key(key)
     assert offer.user_id is not None
     with transaction.atomic():
-        challenges.hold_with_users(offer.email, offer.user_id)
+        challenges.lock_with_users(offer.email, offer.user_id)
         match_undo_key(key)  # of several presses at once, one counts
         user = User.objects.get(id=offer.user_id)
         challenges.close(offer)
-        if _is_proved_by_another(user, offer.email):
+        if _is_verified_by_another(user, offer.email):
             raise EmailInUse
-        _give(user, offer.email, origin)
+        _give(user, offer.email, caller)
         user.set_unusable_password()
         user.save(update_fields=["password"])
-        sessions.end_others(user=user, keep=None, origin=origin)
+        sessions.end_others(user=user, keep=None, caller=caller)
         challenges.close_all(user)
         # Those who changed the address again since have offers of their own; the offers before this one stay.
         Challenge.objects.open().filter(user=user, kind=Challenge.Kind.UNDO_EMAIL, id__gt=offer.id).close()
-        deletion.keep(user, origin=origin)
+        deletion.cancel_locked(user, caller=caller)
         # Whoever takes an account over makes a way in for later first; what is older is the owner's.
         totp.forget(user, since=offer.created_at - settings.UNDO_LIFETIME)
-        audit.record(audit.Kind.EMAIL_CHANGE_UNDONE, user=user, origin=origin)
-        secrets = challenges.issue(Challenge.Kind.RESET_PASSWORD, user=user, email=offer.email, origin=origin)
+        audit.record(audit.Kind.EMAIL_CHANGE_UNDONE, user=user, caller=caller)
+        secrets = challenges.issue(Challenge.Kind.RESET_PASSWORD, user=user, email=offer.email, caller=caller)
     return Undone(user, secrets.key)

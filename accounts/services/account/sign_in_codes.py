@@ -4,28 +4,28 @@ from celery import shared_task
 from django.conf import settings
 from django.db import transaction
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import AccountError, CodeSignInClosed
 from accounts.lib import jobs
 from accounts.models import Challenge, User
 from accounts.services.account import passwords
-from accounts.services.authentication import sign_in
+from accounts.services.authentication import email_codes, sign_in
 from accounts.services.credentials import challenges, identifiers
 from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions.sessions import SignedIn
 
 
-def request(*, login: str, origin: Origin) -> None:
+def request(*, login: str, caller: Caller) -> None:
     """Somebody wants a code. The same small writes for any name; the worker looks whom it means.
     Raises CodeSignInClosed, and RateLimited, for known and unknown names alike."""
     _open()
-    rate_limits.count_address("mail_per_ip", origin=origin)
+    rate_limits.count_address("mail_per_ip", caller=caller)
     folded = identifiers.fold_login(login)
     rate_limits.spend_or_refuse("sign_in_mail_per_login", folded)
     with transaction.atomic():
-        challenges.ask(Challenge.Kind.SIGN_IN, login=folded, origin=origin)
-        jobs.tell(answer_sign_in_requests)
+        challenges.ask(Challenge.Kind.SIGN_IN, login=folded, caller=caller)
+        jobs.enqueue(answer_sign_in_requests)
 
 
 def _open() -> None:
@@ -44,39 +44,39 @@ def answer_requests() -> int:
 
 
 def _answer(asked: Challenge) -> None:
-    user, origin = sign_in.find(asked.login), challenges.origin_of(asked)
+    user, caller = sign_in.find(asked.login), challenges.caller_of(asked)
     if user is None or not user.is_active or not user.email:
         return
     if not user.email_verified:
         # Who reads this mail box takes the account over whole, and for that chooses a new password.
         passwords.answer(asked)
         return
-    secrets = challenges.issue(Challenge.Kind.SIGN_IN, user=user, email=user.email, origin=origin)
-    audit.record(audit.Kind.LOGIN_CODE_REQUESTED, user=user, origin=origin)
+    secrets = challenges.issue(Challenge.Kind.SIGN_IN, user=user, email=user.email, caller=caller)
+    audit.record(audit.Kind.LOGIN_CODE_REQUESTED, user=user, caller=caller)
     mail.send(
         mail.Message.SIGN_IN,
         user=user,
-        origin=origin,
+        caller=caller,
         context={"code": secrets.code, "at": asked.created_at},
         expires_at=secrets.challenge.created_at + settings.CODE_LIFETIME,
     )
 
 
-def check(*, login: str, code: str, origin: Origin) -> User:
+def check(*, login: str, code: str, caller: Caller) -> User:
     """The user who may sign in with this code, which is used up. Raises CodeSignInClosed, InvalidCode, RateLimited,
     AccountDisabled."""
     _open()
-    challenge = sign_in.match_code(Challenge.Kind.SIGN_IN, login=login, code=code, origin=origin)
+    challenge = email_codes.match_code(Challenge.Kind.SIGN_IN, login=login, code=code, caller=caller)
     with transaction.atomic():
         user = challenges.use(challenge)
     try:
         sign_in.admit(user)
     except AccountError:
-        audit.record(audit.Kind.LOGIN_REFUSED, user=user, origin=origin)
+        audit.record(audit.Kind.LOGIN_REFUSED, user=user, caller=caller)
         raise
     return user
 
 
-def sign_in_app(*, login: str, code: str, origin: Origin) -> SignedIn:
+def sign_in_app(*, login: str, code: str, caller: Caller) -> SignedIn:
     """Sign an app in. Raises what `check` raises."""
-    return sign_in.begin_app_by_mail(check(login=login, code=code, origin=origin), origin)
+    return sign_in.begin_app_by_mail(check(login=login, code=code, caller=caller), caller)

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.timezone import now
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import (
     FieldError,
     InvalidInput,
@@ -25,7 +25,7 @@ from accounts.services.authentication import sign_in
 from accounts.services.credentials import hashing, identifiers, time_zones
 from accounts.services.profile import picture_uploads, pictures
 from accounts.services.security import audit, rate_limits
-from accounts.services.sessions import sessions
+from accounts.services.sessions import locks, sessions
 from accounts.services.sessions.sessions import SignedIn
 
 NAME_MAX_LENGTH = 80
@@ -38,7 +38,7 @@ def sign_up(
     username: str,
     email: str,
     password: str,
-    origin: Origin,
+    caller: Caller,
     first_name: str = "",
     last_name: str = "",
     gender: str = Gender.UNSPECIFIED,
@@ -52,7 +52,7 @@ def sign_up(
     InvalidPicture, PictureTooLarge, Overloaded. A storage that is down costs only the picture."""
     if not settings.SIGNUP_OPEN:
         raise SignUpClosed
-    rate_limits.count_address("signup_per_ip", origin=origin)
+    rate_limits.count_address("signup_per_ip", caller=caller)
     username, email = identifiers.fold_username(username), identifiers.fold_email(email)
     names = {"first_name": clean_name(first_name), "last_name": clean_name(last_name), "gender": gender}
     problems = [
@@ -74,29 +74,29 @@ def sign_up(
             username_skeleton=skeleton,
             email=email,
             password=password_hash,
-            language=origin.language if origin.language in dict(settings.LANGUAGES) else "",
+            language=caller.language if caller.language in dict(settings.LANGUAGES) else "",
             time_zone=time_zones.known_or_none(time_zone),
             **names,
         )
-        _refuse_resting(user)
-        audit.record(audit.Kind.USER_SIGNED_UP, user=user, origin=origin)
-        email_addresses.send_confirmation(user, email, origin=origin)
+        _refuse_reserved(user)
+        audit.record(audit.Kind.USER_SIGNED_UP, user=user, caller=caller)
+        email_addresses.send_confirmation(user, email, caller=caller)
     if encoded:
-        pictures.show_first(user, encoded, origin)
+        pictures.publish_first(user, encoded, caller)
     return user
 
 
-def sign_up_app(*, origin: Origin, **fields: Any) -> SignedIn | None:
+def sign_up_app(*, caller: Caller, **fields: Any) -> SignedIn | None:
     """The same for an app, which is signed in with it, or None where the address must be proved first."""
-    user = sign_up(origin=origin, **fields)
+    user = sign_up(caller=caller, **fields)
     if settings.EMAIL_VERIFICATION == "mandatory":
         return None
-    return sign_in.begin_app(user, origin)
+    return sign_in.begin_app(user, caller)
 
 
-def _refuse_resting(user: User) -> None:
+def _refuse_reserved(user: User) -> None:
     """Looked at with the name in hand: whoever lets it go at this moment, the constraint has waited for."""
-    if deletion.rests(user.username_skeleton, asker=user):
+    if deletion.is_reserved(user.username_skeleton, asker=user):
         raise UsernameTaken("it was another account's")
 
 
@@ -158,15 +158,15 @@ def make_staff(*, username: str, email: str, password: str) -> User:
         raise UsernameTaken("the username or the address is taken") from None
 
 
-def set_active(*, user: User, active: bool, origin: Origin) -> None:
+def set_active(*, user: User, active: bool, caller: Caller) -> None:
     """Switch an account off, which ends every session at once, or on again."""
     with transaction.atomic():
         User.objects.filter(id=user.id).update(is_active=active)
         user.is_active = active
         if not active:
-            sessions.end_others(user=user, keep=None, origin=origin)
+            sessions.end_others(user=user, keep=None, caller=caller)
             picture_uploads.forget(user)
-        audit.record(audit.Kind.USER_ENABLED if active else audit.Kind.USER_DISABLED, user=user, origin=origin)
+        audit.record(audit.Kind.USER_ENABLED if active else audit.Kind.USER_DISABLED, user=user, caller=caller)
 
 
 # --- The profile --------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def update_profile(
     *,
     user: User,
     changes: dict[str, str],
-    origin: Origin,
+    caller: Caller,
     session: Session | None = None,
     versions: Collection[str] | None = None,
     picture: BinaryIO | None = None,
@@ -194,19 +194,19 @@ def update_profile(
     if "username" in changes:
         changes["username"] = identifiers.fold_username(changes["username"])
         if changes["username"] != user.username:
-            rate_limits.count_address("signup_per_ip", origin=origin)  # who asks for names learns which are taken
+            rate_limits.count_address("signup_per_ip", caller=caller)  # who asks for names learns which are taken
             problems.append(identifiers.username_problem(changes["username"]))
     if found := [problem for problem in problems if problem]:
         raise InvalidInput(found)
     prepared = pictures.prepare(user, picture) if picture else None
     with _one_of_each_username():
-        changed = _apply(sign_in.hold_active(user, session), changes, versions, origin)
+        changed = _apply(locks.lock_active(user, session), changes, versions, caller)
         if prepared:
-            return pictures.show(changed, prepared, origin)
-        return pictures.hide(changed, origin) if remove_picture else changed
+            return pictures.publish(changed, prepared, caller)
+        return pictures.withdraw(changed, caller) if remove_picture else changed
 
 
-def _apply(user: User, changes: dict[str, str], versions: Collection[str] | None, origin: Origin) -> User:
+def _apply(user: User, changes: dict[str, str], versions: Collection[str] | None, caller: Caller) -> User:
     if versions is not None and user.version not in versions:
         raise ProfileChanged
     changed = [field for field, value in changes.items() if getattr(user, field) != value]
@@ -214,12 +214,12 @@ def _apply(user: User, changes: dict[str, str], versions: Collection[str] | None
         return user
     if "username" in changed:
         _rename(user, changes["username"])
-        audit.record(audit.Kind.USERNAME_CHANGED, user=user, origin=origin)
+        audit.record(audit.Kind.USERNAME_CHANGED, user=user, caller=caller)
     if others := sorted(set(changed) - {"username"}):
         for field in others:
             setattr(user, field, changes[field])
         user.save_profile(*others)
-        audit.record(audit.Kind.PROFILE_CHANGED, user=user, origin=origin, fields=others)
+        audit.record(audit.Kind.PROFILE_CHANGED, user=user, caller=caller, fields=others)
     return user
 
 
@@ -230,10 +230,10 @@ def _rename(user: User, username: str) -> None:
     user.username, user.username_skeleton = username, identifiers.skeleton(username)
     user.save_profile("username", "username_skeleton")
     if user.username_skeleton != old:
-        _refuse_resting(user)
-        deletion.end_rest(user.username_skeleton)
+        _refuse_reserved(user)
+        deletion.release_name(user.username_skeleton)
         if user.email_verified:  # else throw-away accounts could keep names from everybody
-            deletion.let_name_rest(old, owner=user)
+            deletion.reserve_name(old, owner=user)
 
 
 def _spend_change(user: User) -> None:
@@ -248,7 +248,7 @@ def _spend_change(user: User) -> None:
 # --- Removing -----------------------------------------------------------------------------------------------
 
 
-def remove_unproved() -> int:
+def remove_unverified() -> int:
     """Accounts that never proved an address, older than UNPROVED_ACCOUNT_LIFETIME and not used or changed for as
     long."""
     before = now() - settings.UNPROVED_ACCOUNT_LIFETIME
@@ -262,7 +262,7 @@ def remove_unproved() -> int:
     for user_id in list(stale.values_list("id", flat=True)):
         with transaction.atomic():
             # Looked at again: the address may have been proved, or a device used, since the list was made.
-            user = User.objects.hold().filter(id=user_id, email_verified=False, is_staff=False).first()
+            user = User.objects.lock().filter(id=user_id, email_verified=False, is_staff=False).first()
             if user is None or user.sessions.filter(last_used_at__gte=before).exists():
                 continue
             deletion.remove(user)

@@ -28,7 +28,7 @@ from fido2.webauthn import (
     UserVerificationRequirement,
 )
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import (
     AccountError,
     FieldError,
@@ -40,10 +40,10 @@ from accounts.errors import (
     TooManyPasskeys,
 )
 from accounts.models import Passkey, Session, User
-from accounts.services.authentication import sign_in, totp
+from accounts.services.authentication import reauthentication, sign_in, totp
 from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits, tickets
-from accounts.services.sessions import mfa, sessions
+from accounts.services.sessions import locks, mfa, sessions
 from accounts.services.sessions.mfa import Passed
 from accounts.services.sessions.sessions import SignedIn
 
@@ -69,7 +69,7 @@ class Ceremony:
 def _server() -> Fido2Server:
     site = urlsplit(settings.PUBLIC_URL)
     entity = PublicKeyCredentialRpEntity(id=site.hostname, name=settings.SITE_NAME)
-    return Fido2Server(entity, attestation="none", verify_origin=lambda origin: origin in _origins())  # type: ignore[arg-type]
+    return Fido2Server(entity, attestation="none", verify_origin=lambda caller: caller in _origins())  # type: ignore[arg-type]
 
 
 def _origins() -> list[str]:
@@ -88,8 +88,8 @@ def _android_origin(fingerprint: str) -> str:
 
 def begin_adding(*, user: User, session: Session) -> Ceremony:
     """Raises RecentSignInNeeded, TooManyPasskeys."""
-    sign_in.require_recent(user, session)
-    totp.require_proved(user)
+    reauthentication.require_recent(user, session)
+    totp.require_verified(user)
     known = [AttestedCredentialData(bytes(one.credential)) for one in user.passkeys.all()]
     if len(known) >= MAX:
         raise TooManyPasskeys
@@ -105,9 +105,9 @@ def begin_adding(*, user: User, session: Session) -> Ceremony:
     return Ceremony(options, state)
 
 
-def add(*, user: User, session: Session, state: str, credential: Credential, name: str = "", origin: Origin) -> Passkey:
+def add(*, user: User, session: Session, state: str, credential: Credential, name: str = "", caller: Caller) -> Passkey:
     """Raises InvalidTicket, InvalidPasskey, TooManyPasskeys, InvalidInput."""
-    name = _name(name) or origin.label[:NAME_MAX_LENGTH] or "Passkey"
+    name = _name(name) or caller.label[:NAME_MAX_LENGTH] or "Passkey"
     found = tickets.read("passkey", state)
     if (found["user"], found["session"]) != (user.id.hex, session.id.hex):
         raise InvalidTicket("of another device")
@@ -116,7 +116,7 @@ def add(*, user: User, session: Session, state: str, credential: Credential, nam
     if len(made.credential_id) > ID_MAX_LENGTH:
         raise InvalidPasskey("its id is too long")
     with transaction.atomic():
-        totp.require_proved(sign_in.hold_signed_in(user, session))
+        totp.require_verified(locks.lock_signed_in(user, session))
         tickets.spend(found)
         if user.passkeys.count() >= MAX:
             raise TooManyPasskeys
@@ -133,8 +133,8 @@ def add(*, user: User, session: Session, state: str, credential: Credential, nam
         except IntegrityError:
             raise InvalidPasskey("known already") from None
         sessions.strengthen(session, _methods(passkey))
-        audit.record(audit.Kind.PASSKEY_ADDED, user=user, origin=origin, session=session, name=name)
-        mail.send(mail.Message.FACTOR_ADDED, user=user, origin=origin, context={"factor": "passkey", "other": name})
+        audit.record(audit.Kind.PASSKEY_ADDED, user=user, caller=caller, session=session, name=name)
+        mail.send(mail.Message.FACTOR_ADDED, user=user, caller=caller, context={"factor": "passkey", "other": name})
     return passkey
 
 
@@ -174,10 +174,10 @@ def begin_sign_in() -> Ceremony:
     return Ceremony(options, state)
 
 
-def check(*, state: str, credential: Credential, origin: Origin) -> Passed:
+def check(*, state: str, credential: Credential, caller: Caller) -> Passed:
     """Who may sign in with this. Raises InvalidTicket, InvalidPasskey, RateLimited, AccountDisabled,
     EmailNotVerified."""
-    rate_limits.count_address("login_per_ip", origin=origin)
+    rate_limits.count_address("login_per_ip", caller=caller)
     found = tickets.read("passkey sign-in", state)
     passkey = _known(credential)
     answer = _checked(lambda: AuthenticationResponse.from_dict(credential))
@@ -189,12 +189,12 @@ def check(*, state: str, credential: Credential, origin: Origin) -> Passed:
         tickets.spend(found)
         counted = _count(passkey, answer.response.authenticator_data.counter)
     if not counted:
-        audit.record(audit.Kind.PASSKEY_REFUSED, user=passkey.user, origin=origin, name=passkey.name)
+        audit.record(audit.Kind.PASSKEY_REFUSED, user=passkey.user, caller=caller, name=passkey.name)
         raise InvalidPasskey("its counter went back")
     try:
         sign_in.admit(passkey.user)
     except AccountError:
-        audit.record(audit.Kind.LOGIN_REFUSED, user=passkey.user, origin=origin)
+        audit.record(audit.Kind.LOGIN_REFUSED, user=passkey.user, caller=caller)
         raise
     return Passed(passkey.user, _methods(passkey))
 
@@ -203,9 +203,9 @@ def _methods(passkey: Passkey) -> tuple[str, ...]:
     return ("swk" if passkey.synced else "hwk", mfa.MFA)
 
 
-def reauthenticate(*, user: User, session: Session, state: str, credential: Credential, origin: Origin) -> None:
+def reauthenticate(*, user: User, session: Session, state: str, credential: Credential, caller: Caller) -> None:
     """A signed-in device proves once more who uses it. Raises what `check` raises."""
-    passed = check(state=state, credential=credential, origin=origin)
+    passed = check(state=state, credential=credential, caller=caller)
     if passed.user.id != user.id:
         raise InvalidPasskey("of another user")
     sessions.strengthen(session, passed.methods)
@@ -225,16 +225,16 @@ def _count(passkey: Passkey, counter: int) -> bool:
     return bool(Passkey.objects.filter(earlier, id=passkey.id).update(sign_count=counter, last_used_at=now()))
 
 
-def sign_in_app(*, state: str, credential: Credential, origin: Origin) -> SignedIn:
+def sign_in_app(*, state: str, credential: Credential, caller: Caller) -> SignedIn:
     """Sign an app in. Raises what `check` raises."""
-    passed = check(state=state, credential=credential, origin=origin)
-    return sign_in.begin_app(passed.user, origin, methods=passed.methods)
+    passed = check(state=state, credential=credential, caller=caller)
+    return sign_in.begin_app(passed.user, caller, methods=passed.methods)
 
 
 # --- Keeping them -------------------------------------------------------------------------------------------
 
 
-def rename(*, user: User, passkey_id: UUID, name: str, origin: Origin) -> Passkey:
+def rename(*, user: User, passkey_id: UUID, name: str, caller: Caller) -> Passkey:
     """Raises PasskeyNotFound, InvalidInput."""
     name = _name(name)
     if not name:
@@ -245,18 +245,18 @@ def rename(*, user: User, passkey_id: UUID, name: str, origin: Origin) -> Passke
             raise PasskeyNotFound
         passkey.name = name
         passkey.save(update_fields=["name"])
-        audit.record(audit.Kind.PASSKEY_RENAMED, user=user, origin=origin, name=name)
+        audit.record(audit.Kind.PASSKEY_RENAMED, user=user, caller=caller, name=name)
     return passkey
 
 
-def remove(*, user: User, session: Session, passkey_id: UUID, origin: Origin) -> None:
+def remove(*, user: User, session: Session, passkey_id: UUID, caller: Caller) -> None:
     """Raises RecentSignInNeeded, PasskeyNotFound, LastWayIn."""
-    sign_in.require_recent(user, session)
+    reauthentication.require_recent(user, session)
     with transaction.atomic():
-        held = sign_in.hold_signed_in(user, session)
+        held = locks.lock_signed_in(user, session)
         passkey = held.passkeys.filter(id=passkey_id).first()
         if passkey is None:
             raise PasskeyNotFound
         if not (held.has_usable_password() or held.email_verified or held.passkeys.count() > 1):
             raise LastWayIn
-        totp.remove_passkey(passkey, origin, session)
+        totp.remove_passkey(passkey, caller, session)

@@ -17,14 +17,14 @@ from django.db.models import F, Value
 from django.db.models.functions import Replace
 from django.utils.timezone import now
 
-from accounts.caller import Origin
-from accounts.errors import EmailNotVerified, InvalidCode, InvalidTicket, TwoStepIsOff, TwoStepIsOn
-from accounts.models import Passkey, Session, TwoStep, User
-from accounts.services.authentication import sign_in
+from accounts.caller import Caller
+from accounts.errors import EmailNotVerified, InvalidCode, InvalidTicket, MfaIsOff, MfaIsOn
+from accounts.models import Passkey, Session, TotpAuthenticator, User
+from accounts.services.authentication import reauthentication
 from accounts.services.credentials import challenges
 from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits, tickets
-from accounts.services.sessions import mfa, sessions
+from accounts.services.sessions import locks, mfa, sessions
 
 SETUP_LIFETIME = timedelta(minutes=30)  # an app has to be found and installed first
 
@@ -40,10 +40,10 @@ class Setup:
 
 def begin(*, user: User, session: Session) -> Setup:
     """A new secret. It asks nobody for anything before `turn_on`. Raises RecentSignInNeeded, TwoStepIsOn."""
-    sign_in.require_recent(user, session)
-    require_proved(user)
+    reauthentication.require_recent(user, session)
+    require_verified(user)
     if mfa.is_on(user):
-        raise TwoStepIsOn
+        raise MfaIsOn
     secret = base64.b32encode(secrets.token_bytes(20)).decode()
     state = tickets.issue("two-step", lifetime=SETUP_LIFETIME, user=user.id.hex, session=session.id.hex, secret=secret)
     return _setup(user, secret, state)
@@ -66,7 +66,7 @@ def _setup(user: User, secret: str, state: str) -> Setup:
     return Setup(secret, f"otpauth://totp/{label}?{urlencode({'secret': secret, 'issuer': settings.SITE_NAME})}", state)
 
 
-def turn_on(*, user: User, session: Session, state: str, code: str, origin: Origin) -> Sequence[str]:
+def turn_on(*, user: User, session: Session, state: str, code: str, caller: Caller) -> Sequence[str]:
     """The app has the secret: it shows the right code. Returns the recovery codes, the only time that they are shown.
     Raises InvalidTicket, InvalidCode (the state stays good), TwoStepIsOn, RateLimited."""
     found = _read(user, session, state)
@@ -78,55 +78,55 @@ def turn_on(*, user: User, session: Session, state: str, code: str, origin: Orig
     rate_limits.refund("wrong_second_step_per_account", user.id)
     recovery = secrets.token_bytes(32)
     with transaction.atomic():
-        require_proved(sign_in.hold_signed_in(user, session))
+        require_verified(locks.lock_signed_in(user, session))
         if mfa.is_on(user):
-            raise TwoStepIsOn
+            raise MfaIsOn
         tickets.spend(found)
-        TwoStep.objects.create(
+        TotpAuthenticator.objects.create(
             user=user,
             sealed_seed=mfa.seal(seed),
             last_step=step,
             sealed_recovery_seed=mfa.seal(recovery),
         )
         sessions.strengthen(session, ("otp", mfa.MFA))
-        audit.record(audit.Kind.TWO_STEP_ENABLED, user=user, origin=origin, session=session)
-        mail.send(mail.Message.FACTOR_ADDED, user=user, origin=origin, context={"factor": "two_step"})
+        audit.record(audit.Kind.TWO_STEP_ENABLED, user=user, caller=caller, session=session)
+        mail.send(mail.Message.FACTOR_ADDED, user=user, caller=caller, context={"factor": "two_step"})
     return mfa.shown(recovery)
 
 
-def require_proved(user: User) -> None:
+def require_verified(user: User) -> None:
     """Who has not proved the address may have made the account for somebody else's: nothing that would keep the owner
     out is set up before. Raises EmailNotVerified."""
     if not user.email_verified:
         raise EmailNotVerified("second factors need a proved address")
 
 
-def turn_off(*, user: User, session: Session, origin: Origin) -> None:
+def turn_off(*, user: User, session: Session, caller: Caller) -> None:
     """The recovery codes go too. Raises RecentSignInNeeded, TwoStepIsOff."""
-    sign_in.require_recent(user, session)
+    reauthentication.require_recent(user, session)
     with transaction.atomic():
-        sign_in.hold_signed_in(user, session)
-        if not _remove_step(user, origin, session):
-            raise TwoStepIsOff
+        locks.lock_signed_in(user, session)
+        if not _remove_step(user, caller, session):
+            raise MfaIsOff
 
 
-def _remove_step(user: User, origin: Origin, session: Session | None = None) -> bool:
-    if not TwoStep.objects.filter(user=user).delete()[0]:
+def _remove_step(user: User, caller: Caller, session: Session | None = None) -> bool:
+    if not TotpAuthenticator.objects.filter(user=user).delete()[0]:
         return False
     _weaken(user)
-    audit.record(audit.Kind.TWO_STEP_DISABLED, user=user, origin=origin, session=session)
-    mail.send(mail.Message.FACTOR_REMOVED, user=user, origin=origin, context={"factor": "two_step"})
+    audit.record(audit.Kind.TWO_STEP_DISABLED, user=user, caller=caller, session=session)
+    mail.send(mail.Message.FACTOR_REMOVED, user=user, caller=caller, context={"factor": "two_step"})
     return True
 
 
-def remove_passkey(passkey: Passkey, origin: Origin, session: Session | None = None) -> None:
+def remove_passkey(passkey: Passkey, caller: Caller, session: Session | None = None) -> None:
     """In the caller's transaction, which holds the user."""
     user, name = passkey.user, passkey.name
     passkey.delete()
     _weaken(user)
-    audit.record(audit.Kind.PASSKEY_REMOVED, user=user, origin=origin, session=session, name=name)
+    audit.record(audit.Kind.PASSKEY_REMOVED, user=user, caller=caller, session=session, name=name)
     context = {"factor": "passkey", "other": name}
-    mail.send(mail.Message.FACTOR_REMOVED, user=user, origin=origin, context=context)
+    mail.send(mail.Message.FACTOR_REMOVED, user=user, caller=caller, context=context)
 
 
 def _weaken(user: User) -> None:
@@ -136,37 +136,37 @@ def _weaken(user: User) -> None:
         Session.objects.open().filter(user=user).update(authenticated_by=without)
 
 
-def remove_newer(*, user: User, than: datetime, origin: Origin) -> None:
+def remove_newer(*, user: User, than: datetime, caller: Caller) -> None:
     """What was set up since, in the caller's transaction, which holds the user."""
     for passkey in Passkey.objects.filter(user=user, created_at__gte=than).select_related("user"):
-        remove_passkey(passkey, origin)
-    if TwoStep.objects.filter(user=user, created_at__gte=than).exists():
-        _remove_step(user, origin)
+        remove_passkey(passkey, caller)
+    if TotpAuthenticator.objects.filter(user=user, created_at__gte=than).exists():
+        _remove_step(user, caller)
 
 
-def remove_all(*, user: User, origin: Origin) -> int:
+def remove_all(*, user: User, caller: Caller) -> int:
     """By an operator, for somebody who has lost them and is who they say. The number of those that were removed."""
     with transaction.atomic():
-        list(User.objects.hold().filter(id=user.id).values_list("id"))
+        list(User.objects.lock().filter(id=user.id).values_list("id"))
         keys = list(Passkey.objects.filter(user=user).select_related("user"))
         for passkey in keys:
-            remove_passkey(passkey, origin)
-        return len(keys) + _remove_step(user, origin)
+            remove_passkey(passkey, caller)
+        return len(keys) + _remove_step(user, caller)
 
 
-def make_recovery_codes(*, user: User, session: Session, origin: Origin) -> Sequence[str]:
+def make_recovery_codes(*, user: User, session: Session, caller: Caller) -> Sequence[str]:
     """Ten new ones; the old ones are void. Raises RecentSignInNeeded, TwoStepIsOff."""
-    sign_in.require_recent(user, session)
+    reauthentication.require_recent(user, session)
     seed = secrets.token_bytes(32)
     with transaction.atomic():
-        sign_in.hold_signed_in(user, session)
-        changed = TwoStep.objects.filter(user=user).update(
+        locks.lock_signed_in(user, session)
+        changed = TotpAuthenticator.objects.filter(user=user).update(
             sealed_recovery_seed=mfa.seal(seed), recovery_used=0, recovery_made_at=now()
         )
         if not changed:
-            raise TwoStepIsOff
-        audit.record(audit.Kind.RECOVERY_CODES_MADE, user=user, origin=origin, session=session)
-        mail.send(mail.Message.FACTOR_ADDED, user=user, origin=origin, context={"factor": "recovery_codes"})
+            raise MfaIsOff
+        audit.record(audit.Kind.RECOVERY_CODES_MADE, user=user, caller=caller, session=session)
+        mail.send(mail.Message.FACTOR_ADDED, user=user, caller=caller, context={"factor": "recovery_codes"})
     return mfa.shown(seed)
 
 
@@ -179,8 +179,8 @@ class Factors:
     passkeys: Sequence[Passkey]
 
 
-def of(user: User) -> Factors:
-    row = TwoStep.objects.filter(user=user).first()
+def overview(user: User) -> Factors:
+    row = TotpAuthenticator.objects.filter(user=user).first()
     return Factors(
         row.created_at if row else None,
         mfa.recovery_codes_left(row) if row else 0,
@@ -194,7 +194,7 @@ def of(user: User) -> Factors:
 def forget(user: User, *, since: datetime | None = None) -> None:
     """Take away every second factor and passkey, or those that are newer than that; in the caller's transaction, which
     holds the user. Recovery codes that were made anew since void the step with them: somebody may have them."""
-    own, keys = TwoStep.objects.filter(user=user), Passkey.objects.filter(user=user)
+    own, keys = TotpAuthenticator.objects.filter(user=user), Passkey.objects.filter(user=user)
     if since:
         own, keys = own.filter(recovery_made_at__gte=since), keys.filter(created_at__gte=since)
     own.delete()
@@ -205,13 +205,13 @@ def seal_anew() -> int:
     """What an earlier SECRET_KEY sealed, so that the fallback can be dropped. The number of rows that were changed."""
     if not settings.SECRET_KEY_FALLBACKS:
         return 0
-    return sum(_seal_row_anew(row) for row in TwoStep.objects.iterator())
+    return sum(_seal_row_anew(row) for row in TotpAuthenticator.objects.iterator())
 
 
-def _seal_row_anew(row: TwoStep) -> int:
+def _seal_row_anew(row: TotpAuthenticator) -> int:
     sealed = {"sealed_seed": bytes(row.sealed_seed), "sealed_recovery_seed": bytes(row.sealed_recovery_seed)}
     if all(mfa.is_sealed_anew(value) for value in sealed.values()):
         return 0
     anew = {name: mfa.seal(mfa.unseal(value)) for name, value in sealed.items()}
     # Not where somebody makes new codes at this moment.
-    return TwoStep.objects.filter(user=row.user_id, **sealed).update(**anew)
+    return TotpAuthenticator.objects.filter(user=row.user_id, **sealed).update(**anew)

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils.timezone import now
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import InvalidCode, InvalidKey
 from accounts.lib import sealing
 from accounts.models import Challenge, User
@@ -31,10 +31,10 @@ class Secrets:
     challenge: Challenge
 
 
-def ask(kind: Challenge.Kind, *, login: str, origin: Origin) -> None:
+def ask(kind: Challenge.Kind, *, login: str, caller: Caller) -> None:
     """One small write, the same for any name; the worker finds out whom it means."""
     Challenge.objects.create(
-        kind=kind, login=login[:254], ip=origin.ip, device=origin.label[:200], language=origin.language
+        kind=kind, login=login[:254], ip=caller.ip, device=caller.label[:200], language=caller.language
     )
 
 
@@ -57,19 +57,19 @@ def _answer_one(kind: Challenge.Kind, answer: Callable[[Challenge], None]) -> bo
     return True
 
 
-def origin_of(challenge: Challenge) -> Origin:
-    return Origin(ip=challenge.ip, known_as=challenge.device, language=challenge.language)
+def caller_of(challenge: Challenge) -> Caller:
+    return Caller(ip=challenge.ip, known_as=challenge.device, language=challenge.language)
 
 
-def issue(kind: Challenge.Kind, *, user: User, email: str, origin: Origin) -> Secrets:
+def issue(kind: Challenge.Kind, *, user: User, email: str, caller: Caller) -> Secrets:
     """A new pair for this user; earlier ones of the kind are closed. In the caller's transaction, with the mail."""
     # Whoever sets a new password or takes a change back at this moment, and closes all that is open, comes before or
     # after, and not between.
-    list(User.objects.hold().filter(id=user.id).values_list("id"))
+    list(User.objects.lock().filter(id=user.id).values_list("id"))
     if kind != Challenge.Kind.UNDO_EMAIL:  # each change has its own, and an older one goes further back
         Challenge.objects.open().filter(kind=kind, user=user).close()
     code, key = f"{secrets.randbelow(10**8):08}", secrets.token_urlsafe(32)
-    challenge = Challenge(kind=kind, user=user, email=email, answered_at=now(), ip=origin.ip, device=origin.label[:200])
+    challenge = Challenge(kind=kind, user=user, email=email, answered_at=now(), ip=caller.ip, device=caller.label[:200])
     challenge.code_mac = _code_mac(challenge.id, code)
     challenge.key_mac = sealing.mac("challenge key", key.encode())
     challenge.save(force_insert=True)
@@ -93,14 +93,14 @@ _SPEND = """
 
 
 def match_code(
-    kind: Challenge.Kind, code: str, *, origin: Origin, user_id: UUID | None = None, email: str | None = None
+    kind: Challenge.Kind, code: str, *, caller: Caller, user_id: UUID | None = None, email: str | None = None
 ) -> Challenge:
     """The open challenge of this user, or of anybody who claims this address, that the code belongs to. It is
     not closed yet: `close` does that. Raises InvalidCode."""
     whose = "user_id = %(whose)s" if email is None else "email = %(whose)s"
     with transaction.atomic(), connection.cursor() as cursor:
         if email is not None:
-            hold(email)
+            lock(email)
         cursor.execute(
             _SPEND.format(whose=whose),
             {
@@ -123,16 +123,16 @@ def match_code(
                 if other != challenge.id:
                     refund(other)
             return challenge
-    _note_failure(kind, [challenge.user for challenge in found], user_id, origin)
+    _note_failure(kind, [challenge.user for challenge in found], user_id, caller)
     raise InvalidCode("no open challenge" if not tried else "wrong code")
 
 
-def _note_failure(kind: Challenge.Kind, tried: Sequence[User | None], user_id: UUID | None, origin: Origin) -> None:
+def _note_failure(kind: Challenge.Kind, tried: Sequence[User | None], user_id: UUID | None, caller: Caller) -> None:
     """In the log of each whose code was guessed at; for nobody a line as well, which takes as long. A code to get in
     by is asked for by a name: who only claims an address must not learn from their own log that it means them."""
     for user in tried or [User.objects.filter(id=user_id).first() if user_id else None]:
         meant = user and (kind == Challenge.Kind.CONFIRM_EMAIL or user.email_verified)
-        audit.record(audit.Kind.CODE_FAILED, user=user if meant else None, origin=origin)
+        audit.record(audit.Kind.CODE_FAILED, user=user if meant else None, caller=caller)
 
 
 def refund(challenge_id: UUID) -> None:
@@ -140,16 +140,16 @@ def refund(challenge_id: UUID) -> None:
     Challenge.objects.filter(id=challenge_id).update(attempts=F("attempts") - 1)
 
 
-def hold(email: str) -> None:
+def lock(email: str) -> None:
     """Until the end of the transaction, others who do something about this address wait here."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [email])
 
 
-def hold_with_users(email: str, user_id: UUID) -> None:
+def lock_with_users(email: str, user_id: UUID) -> None:
     """The same, and nobody else changes this user or those who claim the address."""
-    hold(email)
-    list(User.objects.hold().filter(Q(id=user_id) | Q(email=email)).order_by("id").values_list("id"))
+    lock(email)
+    list(User.objects.lock().filter(Q(id=user_id) | Q(email=email)).order_by("id").values_list("id"))
 
 
 def match_key(kind: Challenge.Kind, key: str) -> Challenge:
@@ -177,7 +177,7 @@ def use(challenge: Challenge) -> User:
     """Use it up, in a transaction, and hold its user until the end of that. Raises InvalidCode where it was used
     already, or where the account has another address by now: what was mailed to the earlier one opens nothing."""
     assert challenge.user_id is not None
-    hold_with_users(challenge.email, challenge.user_id)
+    lock_with_users(challenge.email, challenge.user_id)
     close(challenge)  # before the look at the user: of an account that was erased meanwhile nothing is open
     user = User.objects.get(id=challenge.user_id)
     if user.email != challenge.email:

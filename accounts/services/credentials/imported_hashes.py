@@ -135,7 +135,7 @@ _SCHEMES: dict[str, Callable[[str, Sequence[str]], bool]] = {
 # --- Adopting -----------------------------------------------------------------------------------------------
 
 
-def adopt(given: str) -> str:
+def parse(given: str) -> str:
     """What is kept for a hash that another service exported. Raises UnusableHash."""
     for form, reader in _FORMS:
         if found := form.fullmatch(given):

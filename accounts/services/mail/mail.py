@@ -33,7 +33,7 @@ from django.utils import timezone, translation
 from django.utils.timezone import now
 from post_office.models import PRIORITY, STATUS, Email, Log, RecipientDeliveryStatus
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.lib import brand, jobs
 from accounts.models import MailOutage, MailOwner, User, uuid7
 from accounts.services.credentials import time_zones
@@ -76,7 +76,7 @@ def send(
     message: Message,
     *,
     user: User,
-    origin: Origin,
+    caller: Caller,
     to: str | None = None,
     context: dict[str, Any] | None = None,
     expires_at: datetime | None = None,
@@ -88,8 +88,8 @@ def send(
     address = to or user.email
     if not address or not (to or message in CODES or user.email_verified):
         return None
-    with translation.override(language_of(user, origin)):
-        subject, text, html = render(message, user=user, origin=origin, to=address, context=context or {})
+    with translation.override(language_of(user, caller)):
+        subject, text, html = render(message, user=user, caller=caller, to=address, context=context or {})
     mail = EmailMultiAlternatives(subject, text, settings.DEFAULT_FROM_EMAIL, [address])
     mail.attach_alternative(html, "text/html")
     row = _queue(mail, priority=PRIORITY.high if message in URGENT else PRIORITY.medium, expires_at=expires_at)
@@ -97,15 +97,15 @@ def send(
     return row
 
 
-def render(message: Message, *, user: User, origin: Origin, to: str, context: dict[str, Any]) -> tuple[str, str, str]:
+def render(message: Message, *, user: User, caller: Caller, to: str, context: dict[str, Any]) -> tuple[str, str, str]:
     """Subject, text part and HTML part, in the active language and the user's time zone."""
     words = {
         **frame(),
         "domain": urlsplit(settings.PUBLIC_URL).hostname,
         "username": _unlinked(user.username),
         "to": to,
-        "device": _plain(origin.label),
-        "ip": origin.ip,
+        "device": _plain(caller.label),
+        "ip": caller.ip,
         "at": now(),
         **context,
     }
@@ -129,10 +129,10 @@ def frame() -> dict[str, Any]:
     }
 
 
-def language_of(user: User, origin: Origin) -> str:
+def language_of(user: User, caller: Caller) -> str:
     """The user's own, else that of whoever asked, else the service's."""
     known = dict(settings.LANGUAGES)
-    return next((code for code in (user.language, origin.language) if code in known), settings.LANGUAGE_CODE)
+    return next((code for code in (user.language, caller.language) if code in known), settings.LANGUAGE_CODE)
 
 
 def _unlinked(username: str) -> str:
@@ -181,7 +181,7 @@ def _queue(mail: EmailMessage, *, priority: int, expires_at: datetime | None = N
         expires_at=expires_at,
         number_of_retries=0,
     )
-    jobs.tell(deliver_mail)
+    jobs.enqueue(deliver_mail)
     return row
 
 
@@ -212,7 +212,7 @@ def take_turn() -> int:
     end = time.monotonic() + TURN
     sent = deliver(until=end)
     if time.monotonic() >= end:
-        jobs.tell(deliver_mail)
+        jobs.enqueue(deliver_mail)
     return sent
 
 

@@ -26,7 +26,7 @@ from django.utils.translation import gettext_lazy as _
 from post_office.models import STATUS, Email
 from storages.backends.s3 import S3Storage
 
-from accounts.caller import NOBODY, Origin
+from accounts.caller import NOBODY, Caller
 from accounts.errors import SessionRevoked
 from accounts.lib import jobs
 from accounts.models import Event, Export, User
@@ -45,18 +45,18 @@ _STORAGE_ERRORS = (BotoCoreError, ClientError, OSError)
 # --- Asking -------------------------------------------------------------------------------------------------
 
 
-def request(*, user: User, origin: Origin) -> Export:
+def request(*, user: User, caller: Caller) -> Export:
     """A new copy, or the one that is being made already. Raises RateLimited, SessionRevoked."""
     with transaction.atomic():
-        if not User.objects.hold().filter(id=user.id):  # of several at once, one asks
+        if not User.objects.lock().filter(id=user.id):  # of several at once, one asks
             raise SessionRevoked("erased at this moment")
         running = user.exports.filter(state=Export.State.QUEUED).first()
         if running:
             return running
         rate_limits.spend_or_refuse("export_per_account", user.id)
-        audit.record(audit.Kind.EXPORT_REQUESTED, user=user, origin=origin)
-        jobs.tell(make_exports)
-        return Export.objects.create(user=user, key=secrets.token_hex(24), ip=origin.ip, device=origin.label[:200])
+        audit.record(audit.Kind.EXPORT_REQUESTED, user=user, caller=caller)
+        jobs.enqueue(make_exports)
+        return Export.objects.create(user=user, key=secrets.token_hex(24), ip=caller.ip, device=caller.label[:200])
 
 
 def latest(user: User) -> Export | None:
@@ -146,7 +146,7 @@ def _try_later(row: Export) -> None:
 def _finish(row: Export) -> None:
     """Ready, and told; the copies before it are let go. Nothing of that for an account that was erased meanwhile."""
     with transaction.atomic():
-        user = User.objects.hold().filter(id__in=Export.objects.filter(id=row.id).values("user")).first()
+        user = User.objects.lock().filter(id__in=Export.objects.filter(id=row.id).values("user")).first()
         at = now()
         if user is None:
             Export.objects.filter(id=row.id).update(claimed_until=None)
@@ -155,12 +155,12 @@ def _finish(row: Export) -> None:
         if not _mine(row).update(**ready, expires_at=at + settings.EXPORT_LIFETIME):
             return
         user.exports.exclude(id=row.id).update(expires_at=at)
-        origin = Origin(ip=row.ip, known_as=row.device)
-        audit.record(audit.Kind.EXPORT_READY, user=user, origin=origin)
+        caller = Caller(ip=row.ip, known_as=row.device)
+        audit.record(audit.Kind.EXPORT_READY, user=user, caller=caller)
         mail.send(
             mail.Message.EXPORT_READY,
             user=user,
-            origin=origin,
+            caller=caller,
             context={
                 "link": f"{settings.PUBLIC_URL}/account/data/",
                 "days": settings.EXPORT_LIFETIME.days,
@@ -257,7 +257,7 @@ def _devices(user: User) -> Iterator[dict[str, Any]]:
 
 def _two_step(user: User) -> dict[str, Any]:
     """That there is something, and since when; the secrets themselves would only help a thief."""
-    found = totp.of(user)
+    found = totp.overview(user)
     passkeys = [{name: getattr(one, name) for name in PASSKEY} for one in found.passkeys]
     return {
         "authenticator_app_since": found.two_step_since,
@@ -303,7 +303,7 @@ def _mails(user: User) -> Iterator[dict[str, Any]]:
 def forget(user: User) -> None:
     """The copies of an account that is erased or handed over: the objects go once the transaction is committed."""
     user.exports.update(user=None, ip=None, device="", expires_at=now())
-    jobs.tell(remove_expired_exports)
+    jobs.enqueue(remove_expired_exports)
 
 
 @shared_task(name="accounts.remove_expired_exports")

@@ -19,7 +19,7 @@ from django.db import connection, transaction
 from django.db.models import Q
 from django.utils.timezone import now
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import (
     AccountError,
     FieldError,
@@ -53,7 +53,7 @@ MAX_TRIES = 10  # in three quarters of an hour
 # --- Asking -------------------------------------------------------------------------------------------------
 
 
-def begin(*, user: User, content_type: str, size: int, origin: Origin) -> tuple[PictureUpload, bucket.Form]:
+def begin(*, user: User, content_type: str, size: int, caller: Caller) -> tuple[PictureUpload, bucket.Form]:
     """A form with which one file of this type and size can be posted to the bucket. Raises InvalidInput,
     PictureTooLarge, RateLimited, SessionRevoked."""
     if content_type not in pictures.max_pixels():
@@ -66,7 +66,7 @@ def begin(*, user: User, content_type: str, size: int, origin: Origin) -> tuple[
     rate_limits.spend_or_refuse("open_upload_per_account", user.id)
     at = now()
     with transaction.atomic():
-        if not User.objects.hold().filter(id=user.id):
+        if not User.objects.lock().filter(id=user.id):
             raise SessionRevoked("erased at this moment")
         upload = PictureUpload.objects.create(
             user=user,
@@ -75,17 +75,17 @@ def begin(*, user: User, content_type: str, size: int, origin: Origin) -> tuple[
             size=size,
             expires_at=at + FORM_LIFETIME,
             remove_at=at + KEPT,
-            ip=origin.ip,
-            device=origin.label[:200],
+            ip=caller.ip,
+            device=caller.label[:200],
         )
     return upload, bucket.form(upload.key, content_type=content_type, size=size, lifetime=FORM_LIFETIME)
 
 
-def complete(*, user: User, upload_id: UUID, origin: Origin) -> PictureUpload:
+def complete(*, user: User, upload_id: UUID, caller: Caller) -> PictureUpload:
     """The file is in the bucket: the worker may take it. Of several, the last that is said to be complete counts. The
     second time it changes nothing. Raises UploadNotFound."""
     with transaction.atomic():
-        User.objects.hold().filter(id=user.id).first()  # one at a time, and none while a picture is being shown
+        User.objects.lock().filter(id=user.id).first()  # one at a time, and none while a picture is being shown
         upload = user.picture_uploads.select_for_update().filter(id=upload_id).first()
         if upload is None:
             raise UploadNotFound
@@ -93,7 +93,7 @@ def complete(*, user: User, upload_id: UUID, origin: Origin) -> PictureUpload:
             pictures.replace_queued(user)
             upload.state = PictureUpload.State.QUEUED
             if not _waiting().exists():  # else there is a task in line already, which is followed by the next
-                jobs.tell(publish_upload)
+                jobs.enqueue(publish_upload)
             upload.save(update_fields=["state"])
     return upload
 
@@ -124,7 +124,7 @@ def publish_upload() -> None:
     """One; where more wait, they come after whatever else the worker has been asked for, so that no mail stands behind
     a hundred pictures."""
     if publish_next() and _waiting().exists():
-        jobs.tell(publish_upload)
+        jobs.enqueue(publish_upload)
 
 
 @shared_task(name="accounts.sweep_uploads")
@@ -152,7 +152,7 @@ def publish_next() -> bool:
         log.exception("an uploaded picture could not be published")
         _try_later(upload)
     finally:
-        _let_go(upload)
+        _release(upload)
     return True
 
 
@@ -178,7 +178,7 @@ def _claim() -> PictureUpload | None:
     return upload
 
 
-def _let_go(upload: PictureUpload) -> None:
+def _release(upload: PictureUpload) -> None:
     """The next one may be taken, whatever became of this one: it may be replaced or forgotten by now."""
     PictureUpload.objects.filter(id=upload.id, claimed_until=upload.claimed_until).update(claimed_until=None)
 
@@ -192,10 +192,10 @@ def _publish(upload: PictureUpload) -> None:
         return  # erased meanwhile
     prepared = pictures.store(user, pictures.encode(io.BytesIO(content)))
     with transaction.atomic():
-        held = User.objects.hold().filter(id=user.id).first()
+        held = User.objects.lock().filter(id=user.id).first()
         if held is None or not _finish(upload, PictureUpload.State.DONE):
             return  # what is stored is cleared away by itself
-        pictures.show(held, prepared, Origin(ip=upload.ip, known_as=upload.device))
+        pictures.publish(held, prepared, Caller(ip=upload.ip, known_as=upload.device))
     _discard(upload)
 
 
@@ -250,7 +250,7 @@ def _discard(upload: PictureUpload) -> None:
 def forget(user: User) -> None:
     """The uploads of an account that is erased or handed over: the objects go once the transaction is committed."""
     if user.picture_uploads.update(user=None, ip=None, device="", remove_at=now()):
-        jobs.tell(remove_uploads)
+        jobs.enqueue(remove_uploads)
 
 
 @shared_task(name="accounts.remove_uploads")
@@ -295,7 +295,7 @@ AT_MOST = 10_000  # objects that are looked at in one go
 
 @shared_task(name="accounts.remove_orphans")
 def remove_orphans() -> int:
-    return pictures.adopt_orphans(age=GRACE, at_most=AT_MOST) + remove_orphaned_files()
+    return pictures.discard_orphans(age=GRACE, at_most=AT_MOST) + remove_orphaned_files()
 
 
 def remove_orphaned_files() -> int:

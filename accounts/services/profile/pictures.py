@@ -22,14 +22,14 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.timezone import now
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import InvalidPicture, Overloaded, PictureTooLarge, StorageUnavailable
 from accounts.lib import jobs, sealing
 from accounts.lib.images import decoding
 from accounts.lib.storage import bucket
 from accounts.models import DiscardedPicture, PictureUpload, Session, User
-from accounts.services.authentication import sign_in
 from accounts.services.security import audit, rate_limits
+from accounts.services.sessions import locks
 
 log = logging.getLogger(__name__)
 
@@ -152,9 +152,9 @@ class Prepared(NamedTuple):
 _NONE = Prepared("", "")
 
 
-def replace(*, user: User, file: BinaryIO, origin: Origin, session: Session | None = None) -> User:
+def replace(*, user: User, file: BinaryIO, caller: Caller, session: Session | None = None) -> User:
     """Give the user this picture. Raises what `prepare` and `show` raise, and then the old one stays."""
-    return show(user, prepare(user, file), origin, session)
+    return publish(user, prepare(user, file), caller, session)
 
 
 def prepare(user: User, file: BinaryIO) -> Prepared:
@@ -164,10 +164,10 @@ def prepare(user: User, file: BinaryIO) -> Prepared:
     return store(user, encode(file))
 
 
-def show_first(user: User, encoded: Encoded, origin: Origin) -> None:
+def publish_first(user: User, encoded: Encoded, caller: Caller) -> None:
     """The picture of a sign-up. A storage that is down costs the picture but not the account."""
     try:
-        show(user, store(user, encoded), origin)
+        publish(user, store(user, encoded), caller)
     except StorageUnavailable as error:
         log.warning("a sign-up lost its picture: %s", error.reason)
 
@@ -185,23 +185,23 @@ def store(user: User, encoded: Encoded) -> Prepared:
     return Prepared(key, encoded.placeholder)
 
 
-def remove(*, user: User, origin: Origin, session: Session | None = None) -> User:
+def remove(*, user: User, caller: Caller, session: Session | None = None) -> User:
     """Take the picture away. Quiet where there is none."""
-    return hide(user, origin, session) if user.picture else user
+    return withdraw(user, caller, session) if user.picture else user
 
 
-def hide(user: User, origin: Origin, session: Session | None = None) -> User:
+def withdraw(user: User, caller: Caller, session: Session | None = None) -> User:
     """From now on the user has no picture."""
-    return show(user, _NONE, origin, session)
+    return publish(user, _NONE, caller, session)
 
 
-def show(user: User, prepared: Prepared, origin: Origin, session: Session | None = None) -> User:
+def publish(user: User, prepared: Prepared, caller: Caller, session: Session | None = None) -> User:
     """Make the prepared picture the user's, and let the one before go. To make it took seconds: raises SessionRevoked
     where the account was switched off or erased or, with a session, the device signed out meanwhile, and
     StorageUnavailable where the picture was cleared away."""
     key = prepared.key
     with transaction.atomic():
-        old = sign_in.hold_active(user, session).picture
+        old = locks.lock_active(user, session).picture
         found, _ = DiscardedPicture.objects.filter(key=key).delete()
         if key and old != key and not found:
             raise StorageUnavailable("it waited for too long to be shown")
@@ -212,7 +212,7 @@ def show(user: User, prepared: Prepared, origin: Origin, session: Session | None
         user.save_profile("picture", "picture_placeholder")
         if old:
             discard(old)
-        audit.record(audit.Kind.PICTURE_CHANGED if key else audit.Kind.PICTURE_REMOVED, user=user, origin=origin)
+        audit.record(audit.Kind.PICTURE_CHANGED if key else audit.Kind.PICTURE_REMOVED, user=user, caller=caller)
     return user
 
 
@@ -226,7 +226,7 @@ def replace_queued(user: User) -> None:
 def discard(key: str) -> None:
     """The objects of this key go, once the caller's transaction is committed."""
     _remove_at(key, now())
-    jobs.tell(remove_discarded_pictures)
+    jobs.enqueue(remove_discarded_pictures)
 
 
 def _remove_at(key: str, at: datetime) -> None:
@@ -269,7 +269,7 @@ def remove_discarded() -> int:
 _OBJECT = re.compile(r"pictures/(?P<key>[0-9a-f]{48})/\d+\.webp")
 
 
-def adopt_orphans(*, age: timedelta, at_most: int) -> int:
+def discard_orphans(*, age: timedelta, at_most: int) -> int:
     """In the worker: give objects that no row names a row, with which they go like any other. They are not deleted
     here, because the same picture may be on its way just now: `store` would take over the row."""
     count = 0

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import Words
 from accounts.models import Event, Session, User
 from accounts.services.security import cursors
@@ -147,7 +147,7 @@ class Page:
     next: str | None
 
 
-def of(user: User, *, limit: int, cursor: str | None = None) -> Page:
+def list_for(user: User, *, limit: int, cursor: str | None = None) -> Page:
     """The user's own security log, the newest first. Raises InvalidCursor."""
     found = Event.objects.filter(user=user).order_by("-id")
     if cursor:
@@ -161,7 +161,7 @@ def record(
     kind: Kind,
     *,
     user: User | None,
-    origin: Origin,
+    caller: Caller,
     session: Session | UUID | None = None,
     **data: str | int | list[str],
 ) -> None:
@@ -169,16 +169,16 @@ def record(
     Event.objects.create(
         kind=kind,
         user=user,
-        ip=origin.ip,
-        device=origin.label[:200],
+        ip=caller.ip,
+        device=caller.label[:200],
         session_id=session.id if isinstance(session, Session) else session,
-        data={**data, "by": "staff"} if origin.by_staff else data,
+        data={**data, "by": "staff"} if caller.by_staff else data,
     )
 
 
-def record_for_each(kind: Kind, *, users: Sequence[User], origin: Origin) -> None:
+def record_for_each(kind: Kind, *, users: Sequence[User], caller: Caller) -> None:
     """The same event for many at once."""
-    Event.objects.bulk_create([Event(kind=kind, user=user, ip=origin.ip, device=origin.label[:200]) for user in users])
+    Event.objects.bulk_create([Event(kind=kind, user=user, ip=caller.ip, device=caller.label[:200]) for user in users])
 
 
 def make_anonymous(user: User) -> None:

@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.utils.timezone import now
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import RateLimited
 from accounts.lib import sealing
 from accounts.models import Budget
@@ -129,13 +129,13 @@ def _network(ip: str) -> str:
     return ip
 
 
-def count_address(name: str, *, origin: Origin) -> None:
+def count_address(name: str, *, caller: Caller) -> None:
     """One more try from this network address; RateLimited where they are used up."""
     limit = limits()[name]
-    if not origin.ip:
+    if not caller.ip:
         return
     window, passed = divmod(int(time.time()), limit.seconds)
-    who = sealing.mac("rate limit", _network(origin.ip).encode()).hex()[:24]
+    who = sealing.mac("rate limit", _network(caller.ip).encode()).hex()[:24]
     if _counters().add(f"limit:{name}:{who}:{window}", limit.seconds) > limit.amount:
         raise RateLimited(limit.seconds - passed, reason=name)
 
@@ -184,10 +184,10 @@ def spend(name: str, subject: object) -> Spent:
     return Spent(allowed=False, retry_after=int(left) + 1)
 
 
-def may_mail_claim(email: str, *, origin: Origin) -> bool:
+def may_mail_claim(email: str, *, caller: Caller) -> bool:
     """Whether one more mail may go to an address that is only claimed. Counted by network first, so that nobody who
     claims a stranger's address again and again keeps the stranger's own mail from being sent."""
-    network = _network(origin.ip) if origin.ip else ""
+    network = _network(caller.ip) if caller.ip else ""
     by_network = spend("claim_mail_per_address_and_network", f"{email} {network}")
     return by_network.allowed and spend("claim_mail_per_address", email).allowed
 

@@ -16,10 +16,10 @@ from django.db import transaction
 from django.db.models import F
 from django.utils.timezone import now
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import InvalidCode, InvalidTicket, MfaRequired
 from accounts.lib import sealing
-from accounts.models import TwoStep, User
+from accounts.models import TotpAuthenticator, User
 from accounts.services.credentials import challenges
 from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits, tickets
@@ -35,7 +35,7 @@ RECOVERY_LENGTH = 12  # characters of Base32: 60 bits
 
 
 def is_on(user: User) -> bool:
-    return TwoStep.objects.filter(user=user).exists()
+    return TotpAuthenticator.objects.filter(user=user).exists()
 
 
 def require(user: User, methods: Sequence[str]) -> None:
@@ -44,12 +44,12 @@ def require(user: User, methods: Sequence[str]) -> None:
         raise MfaRequired(tickets.issue("mfa", user=user.id.hex, password=_print(user), methods=list(methods)))
 
 
-def ask(user: User, methods: Sequence[str], *, origin: Origin) -> None:
+def ask(user: User, methods: Sequence[str], *, caller: Caller) -> None:
     """The same, for somebody who signs in: their log says that the first factor was right. In no transaction."""
     try:
         require(user, methods)
     except MfaRequired:
-        audit.record(audit.Kind.LOGIN_HALF_WAY, user=user, origin=origin)
+        audit.record(audit.Kind.LOGIN_HALF_WAY, user=user, caller=caller)
         raise
 
 
@@ -70,10 +70,10 @@ class Passed:
     methods: tuple[str, ...]
 
 
-def check(*, ticket: str, code: str, origin: Origin) -> Passed:
+def check(*, ticket: str, code: str, caller: Caller) -> Passed:
     """A code of the app or a recovery code; it and the ticket are used up. A try is spent before anything is compared.
     Raises InvalidTicket, InvalidCode (the ticket stays good), RateLimited."""
-    rate_limits.count_address("code_per_ip", origin=origin)
+    rate_limits.count_address("code_per_ip", caller=caller)
     found = tickets.read("mfa", ticket)
     user = User.objects.filter(id=found["user"]).first()
     if user is None or not sealing.is_mac("ticket password", _password_of(user), bytes.fromhex(found["password"])):
@@ -83,12 +83,12 @@ def check(*, ticket: str, code: str, origin: Origin) -> Passed:
         rate_limits.spend_or_refuse(limit, user.id)
     with transaction.atomic():
         # First, as everywhere (models.UserQuerySet.hold): the account may be erased at this moment.
-        held = User.objects.hold().filter(id=user.id).first()
-        right = held is not None and use_code(held, code, origin=origin)
+        held = User.objects.lock().filter(id=user.id).first()
+        right = held is not None and use_code(held, code, caller=caller)
         if right:
             tickets.spend(found)
     if not right:
-        _note_failure(user, origin)
+        _note_failure(user, caller)
         raise InvalidCode("wrong code of the second step")
     for limit in limits:
         rate_limits.refund(limit, user.id)
@@ -103,14 +103,14 @@ LIMITS = {
 }
 
 
-def _note_failure(user: User, origin: Origin) -> None:
+def _note_failure(user: User, caller: Caller) -> None:
     """Whoever types a wrong code knows the password, or reads the mail: at the third one in a day the owner is told."""
-    audit.record(audit.Kind.TWO_STEP_FAILED, user=user, origin=origin)
+    audit.record(audit.Kind.TWO_STEP_FAILED, user=user, caller=caller)
     if rate_limits.spend("quiet_second_step_per_account", user.id).allowed:
         return
     with transaction.atomic():
         if rate_limits.spend("second_step_notice_per_account", user.id).allowed:
-            mail.send(mail.Message.SECOND_STEP_TRIED, user=user, origin=origin)
+            mail.send(mail.Message.SECOND_STEP_TRIED, user=user, caller=caller)
 
 
 def clear_tries(user: User) -> None:
@@ -119,28 +119,28 @@ def clear_tries(user: User) -> None:
         rate_limits.clear(limit, user.id)
 
 
-def step_up(*, user: User, code: str, origin: Origin) -> tuple[str, ...]:
+def step_up(*, user: User, code: str, caller: Caller) -> tuple[str, ...]:
     """A device that is signed in already does the second step, which was not asked for then. The methods to add.
     Raises InvalidCode, RateLimited."""
     ticket = tickets.issue("mfa", user=user.id.hex, password=_print(User.objects.get(id=user.id)), methods=[])
-    return check(ticket=ticket, code=code, origin=origin).methods
+    return check(ticket=ticket, code=code, caller=caller).methods
 
 
 # --- Codes --------------------------------------------------------------------------------------------------
 
 
-def use_code(user: User, code: str, *, origin: Origin) -> bool:
+def use_code(user: User, code: str, *, caller: Caller) -> bool:
     """Whether this is a code of the app, or a recovery code, that was not used yet; it is used now."""
-    row = TwoStep.objects.filter(user=user).select_related("user").first()
+    row = TotpAuthenticator.objects.filter(user=user).select_related("user").first()
     if row is None:
         return False
     given = _normal(code)
     if len(given) == RECOVERY_LENGTH:
         # Base32 has no digits 0, 1 and 8: they are letters that were misread.
-        return _use_recovery_code(row, given.translate(str.maketrans("018", "olb")), origin)
+        return _use_recovery_code(row, given.translate(str.maketrans("018", "olb")), caller)
     step = matching_step(unseal(row.sealed_seed), given)
     # Of several at once with one code, one moves the row on.
-    newer = TwoStep.objects.filter(user=user, last_step__lt=step or 0)
+    newer = TotpAuthenticator.objects.filter(user=user, last_step__lt=step or 0)
     return bool(newer.update(last_step=step, last_used_at=now()))
 
 
@@ -186,7 +186,7 @@ def recovery_codes(seed: bytes) -> list[str]:
     return [base64.b32encode(mac).decode().lower()[:RECOVERY_LENGTH] for mac in macs]
 
 
-def recovery_codes_left(row: TwoStep) -> int:
+def recovery_codes_left(row: TotpAuthenticator) -> int:
     return RECOVERY_CODES - row.recovery_used.bit_count()
 
 
@@ -195,19 +195,21 @@ def shown(seed: bytes) -> list[str]:
     return ["-".join(code[start : start + 4] for start in range(0, len(code), 4)) for code in recovery_codes(seed)]
 
 
-def _use_recovery_code(row: TwoStep, given: str, origin: Origin) -> bool:
+def _use_recovery_code(row: TotpAuthenticator, given: str, caller: Caller) -> bool:
     bit = 0
     for number, code in enumerate(recovery_codes(unseal(row.sealed_recovery_seed))):
         if hmac.compare_digest(code.encode(), given.encode()):
             bit = 1 << number
     # Neither used before nor, by another request, at this moment.
-    same = TwoStep.objects.filter(user=row.user, recovery_used=row.recovery_used, recovery_made_at=row.recovery_made_at)
+    same = TotpAuthenticator.objects.filter(
+        user=row.user, recovery_used=row.recovery_used, recovery_made_at=row.recovery_made_at
+    )
     if not bit or row.recovery_used & bit:
         return False
     if not same.update(recovery_used=F("recovery_used").bitor(bit), last_used_at=now()):
         return False
     row.recovery_used |= bit
     left = recovery_codes_left(row)
-    audit.record(audit.Kind.RECOVERY_CODE_USED, user=row.user, origin=origin, left=left)
-    mail.send(mail.Message.RECOVERY_CODE_USED, user=row.user, origin=origin, context={"left": left})
+    audit.record(audit.Kind.RECOVERY_CODE_USED, user=row.user, caller=caller, left=left)
+    mail.send(mail.Message.RECOVERY_CODE_USED, user=row.user, caller=caller, context={"left": left})
     return True

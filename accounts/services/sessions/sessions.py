@@ -22,7 +22,7 @@ from django.contrib.sessions.models import Session as BrowserSession
 from django.db import connection, transaction
 from django.utils.timezone import now
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import (
     InvalidCredentials,
     InvalidToken,
@@ -58,38 +58,38 @@ class SignedIn:
     tokens: Tokens
 
 
-def begin(*, user: User, kind: Session.Kind, origin: Origin, methods: Sequence[str] = ("pwd",)) -> Session:
+def begin(*, user: User, kind: Session.Kind, caller: Caller, methods: Sequence[str] = ("pwd",)) -> Session:
     """A device that has just proved who is using it (services/authentication/sign_in.py), by `methods` of RFC 8176.
     InvalidCredentials where the password was changed or the account switched off since; MfaRequired where that is
     not enough."""
     with transaction.atomic():
         # Held until the end of the transaction: a new password waits, then ends this session too.
-        as_checked = User.objects.hold().filter(id=user.id, password=user.password, is_active=True)
+        as_checked = User.objects.lock().filter(id=user.id, password=user.password, is_active=True)
         if not as_checked.exists():
             raise InvalidCredentials("changed meanwhile")
         mfa.require(user, methods)
         at = now()
-        device = origin.device
+        device = caller.device
         names = set(Session.objects.filter(user=user).values_list("kind", "name").distinct())
         session = Session.objects.create(
             user=user,
             kind=kind,
-            name=origin.label[:100],
+            name=caller.label[:100],
             platform=device.platform if device else "",
             app_version=device.app_version if device else "",
-            ip=origin.ip,
+            ip=caller.ip,
             created_at=at,
             last_used_at=at,
             authenticated_at=at,
             authenticated_by=" ".join(methods),
             expires_at=_expiry(at, at),
         )
-        _end_oldest(user, origin)
+        _end_oldest(user, caller)
         if names and (session.kind, session.name) not in names:
-            audit.record(audit.Kind.SESSION_NEW_DEVICE, user=user, origin=origin, session=session)
-            mail.send(mail.Message.NEW_DEVICE, user=user, origin=origin)
+            audit.record(audit.Kind.SESSION_NEW_DEVICE, user=user, caller=caller, session=session)
+            mail.send(mail.Message.NEW_DEVICE, user=user, caller=caller)
         else:
-            audit.record(audit.Kind.SESSION_STARTED, user=user, origin=origin, session=session)
+            audit.record(audit.Kind.SESSION_STARTED, user=user, caller=caller, session=session)
         return session
 
 
@@ -103,12 +103,12 @@ def strengthen(session: Session, methods: Sequence[str]) -> None:
             row.save(update_fields=["authenticated_by", "authenticated_at"])
 
 
-def _end_oldest(user: User, origin: Origin) -> None:
+def _end_oldest(user: User, caller: Caller) -> None:
     """No account has more than MAX_OPEN devices: those that were not used for the longest time are signed out."""
     surplus = user.sessions.open().order_by("-last_used_at").values_list("id", flat=True)[MAX_OPEN:]
     for session_id in list(surplus):
         Session.objects.filter(id=session_id).update(ended_at=now())
-        audit.record(audit.Kind.SESSION_REPLACED, user=user, origin=origin, session=session_id)
+        audit.record(audit.Kind.SESSION_REPLACED, user=user, caller=caller, session=session_id)
 
 
 def _expiry(created_at: datetime, used_at: datetime) -> datetime:
@@ -143,9 +143,9 @@ def _read_refresh_token(token: str) -> tuple[UUID, int]:
     return UUID(bytes=session_id), generation
 
 
-def refresh(*, refresh_token: str, origin: Origin) -> Tokens:
+def refresh(*, refresh_token: str, caller: Caller) -> Tokens:
     """The one successor of this token. Raises RefreshExpired, RefreshReused, SessionRevoked."""
-    rate_limits.count_address("refresh_per_ip", origin=origin)
+    rate_limits.count_address("refresh_per_ip", caller=caller)
     session_id, generation = _read_refresh_token(refresh_token)
     while True:
         session = _living(session_id)
@@ -155,10 +155,10 @@ def refresh(*, refresh_token: str, origin: Origin) -> Tokens:
         if session.expires_at <= at:
             raise RefreshExpired
         if generation == session.generation:
-            if not _advance(session, at, origin):
+            if not _advance(session, at, caller):
                 continue  # another refresh with this token came first; the row is read again and answers the same
         elif not _may_ask_again(session, generation, at):
-            _end_for_reuse(session, generation, origin)
+            _end_for_reuse(session, generation, caller)
         return tokens(session, generation=generation + 1)
 
 
@@ -187,13 +187,13 @@ def _living(session_id: UUID) -> Session | None:
     return Session.from_db("default", _REFRESH_FIELDS, row) if row else None
 
 
-def _advance(session: Session, at: datetime, origin: Origin) -> bool:
+def _advance(session: Session, at: datetime, caller: Caller) -> bool:
     """Whether this refresh was the one that moved the row on."""
     first_used = session.generation_used_at or at
     earlier = [first_used, *(used for used in session.earlier_used_at if used > at - GRACE)]
     expires_at = _expiry(session.created_at, at)
     with connection.cursor() as cursor:
-        cursor.execute(_ADVANCE, [earlier[:50], at, expires_at, origin.ip, session.id, session.generation])
+        cursor.execute(_ADVANCE, [earlier[:50], at, expires_at, caller.ip, session.id, session.generation])
         moved: int = cursor.rowcount
     return moved == 1
 
@@ -210,12 +210,12 @@ def _may_ask_again(session: Session, generation: int, at: datetime) -> bool:
     return at - used <= GRACE
 
 
-def _end_for_reuse(session: Session, generation: int, origin: Origin) -> None:
+def _end_for_reuse(session: Session, generation: int, caller: Caller) -> None:
     with transaction.atomic():
         ended = Session.objects.filter(id=session.id, ended_at=None).update(ended_at=now())
         if ended:  # of several at once, one tells
-            audit.record(audit.Kind.SESSION_REUSED, user=session.user, origin=origin, session=session)
-            mail.send(mail.Message.REFRESH_REUSED, user=session.user, origin=origin, context={"device": session.name})
+            audit.record(audit.Kind.SESSION_REUSED, user=session.user, caller=caller, session=session)
+            mail.send(mail.Message.REFRESH_REUSED, user=session.user, caller=caller, context={"device": session.name})
     raise RefreshReused(f"generation {generation} of {session.generation}")
 
 
@@ -275,32 +275,32 @@ def browser(session_id: UUID, user_id: UUID) -> Session | None:
 # --- Ending -------------------------------------------------------------------------------------------------
 
 
-def of(user: User) -> Sequence[Session]:
+def list_for(user: User) -> Sequence[Session]:
     """The open devices of a user, the one used last first."""
     return list(user.sessions.open().order_by("-last_used_at"))
 
 
-def end(*, user: User, session_id: UUID, origin: Origin) -> None:
+def end(*, user: User, session_id: UUID, caller: Caller) -> None:
     """Sign one device out. Refreshing fails at once; its access token is refused here from now on."""
     with transaction.atomic():
         session = user.sessions.open().select_for_update().filter(id=session_id).first()
         if session is None:
             raise SessionNotFound
         session.end(at=now())
-        audit.record(audit.Kind.SESSION_ENDED, user=user, origin=origin, session=session)
+        audit.record(audit.Kind.SESSION_ENDED, user=user, caller=caller, session=session)
 
 
-def end_others(*, user: User, keep: UUID | None, origin: Origin) -> int:
+def end_others(*, user: User, keep: UUID | None, caller: Caller) -> int:
     """Sign out every device but one (None: every device). The number of those that were open."""
     with transaction.atomic():
         others = user.sessions.open().exclude(id=keep) if keep else user.sessions.open()
         ended = others.update(ended_at=now())
         if ended:
-            audit.record(audit.Kind.SESSION_OTHERS_ENDED, user=user, origin=origin, count=ended)
+            audit.record(audit.Kind.SESSION_OTHERS_ENDED, user=user, caller=caller, count=ended)
     return ended
 
 
-def sign_out(*, refresh_token: str, origin: Origin) -> None:
+def sign_out(*, refresh_token: str, caller: Caller) -> None:
     """End the session of this token, whatever its generation. Quiet where it has ended already (RFC 7009)."""
     try:
         session_id, _ = _read_refresh_token(refresh_token)
@@ -310,7 +310,7 @@ def sign_out(*, refresh_token: str, origin: Origin) -> None:
     if session:
         with transaction.atomic():
             session.end(at=now())
-            audit.record(audit.Kind.SESSION_ENDED, user=session.user, origin=origin, session=session)
+            audit.record(audit.Kind.SESSION_ENDED, user=session.user, caller=caller, session=session)
 
 
 def prune() -> int:

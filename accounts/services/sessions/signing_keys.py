@@ -67,25 +67,25 @@ class Ring:
 
 
 _lock = threading.Lock()
-_ring: Ring | None = None
+_notify: Ring | None = None
 
 
 def ring(*, fresh: bool = False) -> Ring:
     """The keys as last read; `fresh` reads them again (at most once a second), for signing, for publishing and for a
     kid that is not known."""
-    global _ring  # noqa: PLW0603 - one for the process
+    global _notify  # noqa: PLW0603 - one for the process
     oldest = time.monotonic() - (FRESH if fresh else REREAD_AFTER)
-    if _ring is None or _ring.read_at < oldest:
+    if _notify is None or _notify.read_at < oldest:
         with _lock:
-            if _ring is None or _ring.read_at < oldest:  # unless another thread has just done so
-                _ring = _read()
-    return _ring
+            if _notify is None or _notify.read_at < oldest:  # unless another thread has just done so
+                _notify = _read()
+    return _notify
 
 
 def forget() -> None:
     """For tests, and for a process that was told of new keys."""
-    global _ring  # noqa: PLW0603 - one for the process
-    _ring = None
+    global _notify  # noqa: PLW0603 - one for the process
+    _notify = None
 
 
 def _read() -> Ring:
@@ -233,10 +233,10 @@ def rotate(*, at_once: bool = False) -> SigningKey:
 
 @shared_task(name="accounts.keep_signing_keys")
 def keep_signing_keys() -> None:
-    keep()
+    maintain()
 
 
-def keep() -> None:
+def maintain() -> None:
     """Every hour: publish the next key in time, remove those whose last token has run out, and seal anew what an
     earlier SECRET_KEY sealed."""
     if settings.SIGNING_KEY_FILES:

@@ -11,7 +11,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import NotAllowed, OwnAccount
 from accounts.models import User
 from accounts.services.account import deletion, email_addresses, passwords, users
@@ -30,80 +30,80 @@ def may_act(staff: User, user: User) -> bool:
 
 
 @contextmanager
-def _acting(what: str, *, staff: User, user: User, origin: Origin) -> Iterator[tuple[User, Origin]]:
+def _acting(what: str, *, staff: User, user: User, caller: Caller) -> Iterator[tuple[User, Caller]]:
     """Both accounts are held, and the right to act is looked at as it is now. What is done inside stands in the
     history with who did it, all of it or nothing."""
     if not may_act(staff, user):
         raise NotAllowed
     with transaction.atomic():
-        held = {row.id: row for row in User.objects.hold().filter(id__in={staff.id, user.id}).order_by("id")}
+        held = {row.id: row for row in User.objects.lock().filter(id__in={staff.id, user.id}).order_by("id")}
         actor, target = held.get(staff.id), held.get(user.id)
         if actor is None or target is None or not may_act(actor, target):
             raise NotAllowed("changed meanwhile")
         # Where staff sit, and in which language they work, is not the owner's to read.
-        yield target, Origin(ip=None, known_as=settings.SITE_NAME, by_staff=True)
+        yield target, Caller(ip=None, known_as=settings.SITE_NAME, by_staff=True)
         LogEntry.objects.create(
             user=actor,
             content_type=ContentType.objects.get_for_model(User),
             object_id=str(target.id),
             object_repr=target.username,
             action_flag=CHANGE,
-            change_message=f"{what}, from {origin.ip}",
+            change_message=f"{what}, from {caller.ip}",
         )
 
 
-def disable(*, staff: User, user: User, origin: Origin) -> None:
+def disable(*, staff: User, user: User, caller: Caller) -> None:
     """Switch an account off, which ends every session at once. Raises NotAllowed, OwnAccount, LastSuperuser."""
     _refuse_oneself(staff, user)
     with transaction.atomic():
         if may_act(staff, user):
             deletion.require_another_superuser(user)  # before `_acting`, because it holds more than two accounts
-        with _acting("disable", staff=staff, user=user, origin=origin) as (target, ours):
+        with _acting("disable", staff=staff, user=user, caller=caller) as (target, ours):
             if target.is_active:
-                users.set_active(user=target, active=False, origin=ours)
+                users.set_active(user=target, active=False, caller=ours)
 
 
-def enable(*, staff: User, user: User, origin: Origin) -> None:
+def enable(*, staff: User, user: User, caller: Caller) -> None:
     """Switch it on again. Raises NotAllowed."""
-    with _acting("enable", staff=staff, user=user, origin=origin) as (target, ours):
+    with _acting("enable", staff=staff, user=user, caller=caller) as (target, ours):
         if not target.is_active:
-            users.set_active(user=target, active=True, origin=ours)
+            users.set_active(user=target, active=True, caller=ours)
 
 
-def revoke_password(*, staff: User, user: User, origin: Origin) -> None:
+def revoke_password(*, staff: User, user: User, caller: Caller) -> None:
     """The owner must choose a new password, by the mail that goes out; until then the old one is as wrong as any, and
     every device is signed out. Raises NotAllowed, OwnAccount."""
     _refuse_oneself(staff, user)
-    with _acting("revoke password", staff=staff, user=user, origin=origin) as (target, ours):
-        passwords.revoke(target, origin=ours)
+    with _acting("revoke password", staff=staff, user=user, caller=caller) as (target, ours):
+        passwords.revoke(target, caller=ours)
 
 
-def end_sessions(*, staff: User, user: User, origin: Origin) -> None:
+def end_sessions(*, staff: User, user: User, caller: Caller) -> None:
     """Sign every device out. Raises NotAllowed."""
-    with _acting("end sessions", staff=staff, user=user, origin=origin) as (target, ours):
-        sessions.end_others(user=target, keep=None, origin=ours)
+    with _acting("end sessions", staff=staff, user=user, caller=caller) as (target, ours):
+        sessions.end_others(user=target, keep=None, caller=ours)
 
 
-def resend_confirmation(*, staff: User, user: User, origin: Origin) -> None:
+def resend_confirmation(*, staff: User, user: User, caller: Caller) -> None:
     """Mail once more to an address that waits for its proof; quiet where none does. Raises NotAllowed."""
-    with _acting("resend confirmation", staff=staff, user=user, origin=origin) as (target, ours):
+    with _acting("resend confirmation", staff=staff, user=user, caller=caller) as (target, ours):
         if target.email and not target.email_verified:
-            email_addresses.send_confirmation(target, target.email, origin=ours)
-            audit.record(audit.Kind.EMAIL_CONFIRMATION_RESENT, user=target, origin=ours)
+            email_addresses.send_confirmation(target, target.email, caller=ours)
+            audit.record(audit.Kind.EMAIL_CONFIRMATION_RESENT, user=target, caller=ours)
 
 
-def remove_second_factors(*, staff: User, user: User, origin: Origin) -> None:
+def remove_second_factors(*, staff: User, user: User, caller: Caller) -> None:
     """For somebody who has lost them and is who they say: passkeys and two-step verification go, and a mail tells of
     each. Raises NotAllowed, OwnAccount."""
     _refuse_oneself(staff, user)
-    with _acting("remove second factors", staff=staff, user=user, origin=origin) as (target, ours):
-        totp.remove_all(user=target, origin=ours)
+    with _acting("remove second factors", staff=staff, user=user, caller=caller) as (target, ours):
+        totp.remove_all(user=target, caller=ours)
 
 
-def call_off_deletion(*, staff: User, user: User, origin: Origin) -> None:
+def call_off_deletion(*, staff: User, user: User, caller: Caller) -> None:
     """A deletion that is planned does not come; quiet where none is. Raises NotAllowed."""
-    with _acting("call off deletion", staff=staff, user=user, origin=origin) as (target, ours):
-        deletion.keep(target, origin=ours)
+    with _acting("call off deletion", staff=staff, user=user, caller=caller) as (target, ours):
+        deletion.cancel_locked(target, caller=ours)
 
 
 def _refuse_oneself(staff: User, user: User) -> None:

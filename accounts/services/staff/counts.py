@@ -74,7 +74,7 @@ def check() -> Sequence[Users]:
         return [Users(*row) for row in cursor.fetchall()]
 
 
-def mend() -> Sequence[Users]:
+def repair() -> Sequence[Users]:
     """Add what is missing; what it was. Whoever writes users meanwhile goes on, and is counted."""
     with connection.cursor() as cursor:
         cursor.execute(

@@ -19,7 +19,7 @@ from django.db.models import F, Q, QuerySet, TextField
 from django.db.models.expressions import RawSQL
 from psycopg2.errors import QueryCanceled
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import DirectoryClosed, SearchTooBroad
 from accounts.lib import replica
 from accounts.models import User
@@ -213,13 +213,13 @@ def _uuid(text: str) -> UUID | None:
 BATCH = 2000
 
 
-def export(*, viewer: User, text: str = "", filters: Filters, origin: Origin) -> Iterator[bytes]:
+def export(*, viewer: User, text: str = "", filters: Filters, caller: Caller) -> Iterator[bytes]:
     """Everybody that the search means, as CSV, a batch at a time: no transaction stays open and nothing is held in
     memory, however many there are. That it was done stands in the log of whoever did it. Raises DirectoryClosed."""
     if not viewer.has_perm("accounts.export_user"):
         raise DirectoryClosed("may not export")
     chosen = sorted(filters.chosen) + (["text"] if text else [])
-    audit.record(audit.Kind.DIRECTORY_EXPORTED, user=viewer, origin=origin, filters=chosen)
+    audit.record(audit.Kind.DIRECTORY_EXPORTED, user=viewer, caller=caller, filters=chosen)
     return _lines(identifiers.fold_login(text), filters)
 
 

@@ -19,7 +19,7 @@ from django.db import transaction
 from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import FieldError, InvalidInput, UsernameTaken, Words
 from accounts.lib import sealing
 from accounts.models import Gender, User
@@ -81,12 +81,12 @@ class Report:
     refusals: list[Refusal] = field(default_factory=list)
 
 
-def run(lines: Iterable[bytes], *, apply: bool, origin: Origin) -> Iterator[Report]:
+def run(lines: Iterable[bytes], *, apply: bool, caller: Caller) -> Iterator[Report]:
     """Bring users over, or only look whether they could be. What a report tells of is committed."""
     seen = _Seen()
     numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
     while batch := list(islice(numbered, BATCH)):
-        yield _bring(batch, seen, apply=apply, origin=origin)
+        yield _bring(batch, seen, apply=apply, caller=caller)
 
 
 # --- One line -----------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def _noting(problems: list[FieldError | None], read: Callable[[str], T], value: 
 
 def _password(exported: str) -> str:
     try:
-        return imported_hashes.adopt(exported)
+        return imported_hashes.parse(exported)
     except UnusableHash as unusable:
         raise InvalidInput([LineError("password_hash", unusable.code)]) from None
 
@@ -246,7 +246,7 @@ class _Seen:
         return hash((kind, value)) in self._taken
 
 
-def _bring(batch: Sequence[tuple[int, bytes]], seen: _Seen, *, apply: bool, origin: Origin) -> Report:
+def _bring(batch: Sequence[tuple[int, bytes]], seen: _Seen, *, apply: bool, caller: Caller) -> Report:
     report = Report(read=len(batch))
     arrivals = []
     for number, line in batch:
@@ -258,7 +258,7 @@ def _bring(batch: Sequence[tuple[int, bytes]], seen: _Seen, *, apply: bool, orig
         new = _sift(arrivals, seen, report)
         report.made = len(new)
         if apply and new:
-            _make(new, report, origin)
+            _make(new, report, caller)
     report.refusals.sort(key=lambda refusal: refusal.line)
     return report
 
@@ -291,11 +291,11 @@ def _stored(name: str, values: Sequence[str], **more: bool) -> set[str]:
     return set(User.objects.filter(**{f"{name}__in": values}, **more).values_list(name, flat=True))
 
 
-def _make(new: Sequence[_Arrival], report: Report, origin: Origin) -> None:
+def _make(new: Sequence[_Arrival], report: Report, caller: Caller) -> None:
     proved = {arrival.user.email: arrival.user for arrival in new if arrival.user.email_verified}
     claimed = sorted(set(User.objects.filter(email__in=proved).values_list("email", flat=True)))
     for email in claimed:
-        challenges.hold(email)
+        challenges.lock(email)
     User.objects.bulk_create([arrival.user for arrival in new], ignore_conflicts=True)
     # Somebody may have signed up with one of these names since they were looked at.
     stored = set(User.objects.filter(id__in=[arrival.user.id for arrival in new]).values_list("id", flat=True))
@@ -304,9 +304,9 @@ def _make(new: Sequence[_Arrival], report: Report, origin: Origin) -> None:
             report.made -= 1
             report.refusals.append(Refusal(arrival.line, LineError("", "taken_meanwhile")))
     made = [arrival.user for arrival in new if arrival.user.id in stored]
-    audit.record_for_each(audit.Kind.USER_IMPORTED, users=made, origin=origin)
+    audit.record_for_each(audit.Kind.USER_IMPORTED, users=made, caller=caller)
     # Claims of this batch as well: an address that two lines have belongs to the one that proved it.
     lost = set(User.objects.filter(email__in=proved, email_verified=False).values_list("email", flat=True))
     for email in sorted(lost):
         if proved[email].id in stored:
-            email_addresses.lapse_other_claims(email, owner_id=proved[email].id, origin=origin)
+            email_addresses.lapse_other_claims(email, owner_id=proved[email].id, caller=caller)

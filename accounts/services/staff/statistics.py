@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.errors import DirectoryClosed, Words
 from accounts.lib import replica
-from accounts.models import Gender, TwoStep, User
+from accounts.models import Gender, TotpAuthenticator, User
 from accounts.services.security import audit
 from accounts.services.security.audit import Kind
 from accounts.services.staff import counts
@@ -99,5 +99,5 @@ def _shares(active: Sequence[counts.Users]) -> Sequence[Shares]:
 
 
 def _two_step(everybody: int, using: str) -> Shares:
-    on = TwoStep.objects.using(using).count()
+    on = TotpAuthenticator.objects.using(using).count()
     return Shares(_("Two-step verification, of all accounts"), [(_("On"), on), (_("Off"), everybody - on)])

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.models import Session, User
 from accounts.services.security import audit
 from tests.api.conftest import problem, wrong_fields
@@ -14,7 +14,7 @@ from tests.conftest import Api
 
 def test_the_log_is_read_page_by_page_the_newest_first(alices_api: Api, alice: User, phone: Session) -> None:
     for number in range(5):
-        audit.record(audit.Kind.PROFILE_CHANGED, user=alice, origin=Origin(ip=f"192.0.2.{number}"))
+        audit.record(audit.Kind.PROFILE_CHANGED, user=alice, caller=Caller(ip=f"192.0.2.{number}"))
     found = []
     cursor = ""
     while True:
@@ -30,7 +30,7 @@ def test_the_log_is_read_page_by_page_the_newest_first(alices_api: Api, alice: U
 
 
 def test_nobody_reads_the_log_of_somebody_else(alices_api: Api, bobs_api: Api, alice: User) -> None:
-    audit.record(audit.Kind.PASSWORD_CHANGED, user=alice, origin=Origin(ip="192.0.2.7"))
+    audit.record(audit.Kind.PASSWORD_CHANGED, user=alice, caller=Caller(ip="192.0.2.7"))
     assert "192.0.2.7" not in json.dumps(bobs_api.get("/me/events").json())
     cursor = alices_api.get("/me/events?limit=1").json()["next"]
     assert "192.0.2.7" not in json.dumps(bobs_api.get(f"/me/events?cursor={cursor}").json())

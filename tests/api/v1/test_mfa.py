@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 from django.utils.timezone import now
 
-from accounts.caller import Origin
-from accounts.models import Passkey, Session, TwoStep, User
+from accounts.caller import Caller
+from accounts.models import Passkey, Session, TotpAuthenticator, User
 from accounts.services.account import sign_in_codes, users
 from accounts.services.sessions import sessions
 from tests.api.conftest import Crowd, problem, wrong_fields
@@ -18,8 +18,8 @@ from tests.factors import App, Device, passkey_on, two_step_on
 
 
 @pytest.fixture
-def where() -> Origin:
-    return Origin(ip=random_ip(), user_agent="Crew/1.0")
+def where() -> Caller:
+    return Caller(ip=random_ip(), user_agent="Crew/1.0")
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def row(bobs_api: Api) -> Session:
 
 
 @pytest.fixture
-def app(bob: User, row: Session, where: Origin) -> App:
+def app(bob: User, row: Session, where: Caller) -> App:
     """Bob's authenticator app: two-step verification is on."""
     return two_step_on(bob, row, where)
 
@@ -84,9 +84,9 @@ def test_too_many_wrong_codes_pause_it(api: Api, app: App) -> None:
     problem(api.post("/token/mfa", {"ticket": ticket, "code": app.code()}), 429, "rate_limited", "retry")
 
 
-def test_a_disabled_account_is_told_so(api: Api, app: App, bob: User, where: Origin) -> None:
+def test_a_disabled_account_is_told_so(api: Api, app: App, bob: User, where: Caller) -> None:
     ticket = ask_for_ticket(api)
-    users.set_active(user=bob, active=False, origin=where)
+    users.set_active(user=bob, active=False, caller=where)
     problem(api.post("/token/mfa", {"ticket": ticket, "code": app.code()}), 403, "account_disabled")
 
 
@@ -98,13 +98,13 @@ def passkey_sign_in(api: Api, device: Device) -> Any:
     return api.post("/token/passkey/finish", body, token="")
 
 
-def test_an_app_signs_in_with_a_passkey(api: Api, bob: User, row: Session, where: Origin, app: App) -> None:
+def test_an_app_signs_in_with_a_passkey(api: Api, bob: User, row: Session, where: Caller, app: App) -> None:
     device = passkey_on(bob, row, where)
     answer = passkey_sign_in(api, device)
     assert answer.status_code == 200
     assert answer.json()["user"]["username"] == "bob"
     problem(passkey_sign_in(api, Device()), 401, "invalid_passkey", "sign_in")
-    users.set_active(user=bob, active=False, origin=where)
+    users.set_active(user=bob, active=False, caller=where)
     problem(passkey_sign_in(api, device), 403, "account_disabled")
 
 
@@ -172,13 +172,13 @@ def test_an_account_has_so_many_passkeys(bobs_api: Api, bob: User) -> None:
     problem(bobs_api.post("/me/mfa/passkeys", body), 409, "too_many_passkeys", "fix_input")
 
 
-def test_no_more_than_that_are_begun(bobs_api: Api, bob: User, row: Session, where: Origin) -> None:
+def test_no_more_than_that_are_begun(bobs_api: Api, bob: User, row: Session, where: Caller) -> None:
     for _ in range(20):
         passkey_on(bob, row, where)
     problem(bobs_api.post("/me/mfa/passkeys/begin"), 409, "too_many_passkeys")
 
 
-def test_the_last_way_in_stays(bobs_api: Api, bob: User, row: Session, where: Origin) -> None:
+def test_the_last_way_in_stays(bobs_api: Api, bob: User, row: Session, where: Caller) -> None:
     passkey_on(bob, row, where)
     bob.set_unusable_password()
     bob.email_verified = False
@@ -198,7 +198,7 @@ def test_each_change_needs_the_password_or_a_recent_sign_in(method: str, path: s
     problem(bobs_api(method, path), 403, "recent_sign_in_needed", "reauthenticate")
     assert bobs_api.post("/me/reauthenticate", {"password": PASSWORD}).status_code == 204
     assert bobs_api(method, path).status_code != 403
-    assert not TwoStep.objects.exists()
+    assert not TotpAuthenticator.objects.exists()
 
 
 def test_a_wrong_password_does_not_count(bobs_api: Api, crowd: Crowd) -> None:
@@ -209,8 +209,8 @@ def test_a_wrong_password_does_not_count(bobs_api: Api, crowd: Crowd) -> None:
     problem(bobs_api.post("/me/reauthenticate", {"password": PASSWORD}), 429, "rate_limited")
 
 
-def test_a_device_from_before_it_was_on_does_the_step(bobs_api: Api, bob: User, where: Origin) -> None:
-    app = two_step_on(bob, sessions.begin(user=bob, kind=Session.Kind.APP, origin=where), where)
+def test_a_device_from_before_it_was_on_does_the_step(bobs_api: Api, bob: User, where: Caller) -> None:
+    app = two_step_on(bob, sessions.begin(user=bob, kind=Session.Kind.APP, caller=where), where)
     problem(bobs_api("DELETE", "/me/mfa/totp"), 401, "mfa_required")
     problem(bobs_api.post("/me/reauthenticate", {"password": PASSWORD}), 401, "mfa_required")
     body = {"password": PASSWORD, "code": app.code()}
@@ -248,8 +248,8 @@ def test_who_is_not_signed_in_sees_and_changes_nothing(api: Api) -> None:
         problem(api(method, path, body), 401, "invalid_token")
 
 
-def test_alice_does_not_see_what_bob_has(alices_api: Api, bob: User, where: Origin) -> None:
-    row = sessions.begin(user=bob, kind=Session.Kind.APP, origin=where)
+def test_alice_does_not_see_what_bob_has(alices_api: Api, bob: User, where: Caller) -> None:
+    row = sessions.begin(user=bob, kind=Session.Kind.APP, caller=where)
     passkey_on(bob, row, where)
     assert alices_api.get("/me/mfa").json()["passkeys"] == []
     problem(alices_api("DELETE", f"/me/mfa/passkeys/{Passkey.objects.get().id}"), 404, "passkey_not_found")

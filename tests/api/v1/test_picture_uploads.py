@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 import requests
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.models import Session, User
 from accounts.services.profile import picture_uploads
 from accounts.services.sessions import sessions
@@ -64,9 +64,9 @@ def test_what_is_wrong_with_a_request_is_named(alices_api: Api, settings: Any) -
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_an_upload_of_someone_else_is_not_found(alices_api: Api, bob: User, origin: Origin, method: str) -> None:
+def test_an_upload_of_someone_else_is_not_found(alices_api: Api, bob: User, caller: Caller, method: str) -> None:
     form = begin(alices_api, picture())
-    phone = sessions.begin(user=bob, kind=Session.Kind.APP, origin=origin)
+    phone = sessions.begin(user=bob, kind=Session.Kind.APP, caller=caller)
     bobs = sessions.tokens(phone).access_token
     for upload in (form["id"], uuid4()):
         path = f"/me/picture/uploads/{upload}" + ("/complete" if method == "POST" else "")

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.models import Session, User
 from accounts.services.sessions import sessions
 from tests.api.conftest import problem, wrong_fields
@@ -17,7 +17,7 @@ from tests.conftest import Api
 @pytest.fixture
 def browser(alice: User) -> Session:
     agent = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
-    return sessions.begin(user=alice, kind=Session.Kind.BROWSER, origin=Origin(ip="2001:db8::1", user_agent=agent))
+    return sessions.begin(user=alice, kind=Session.Kind.BROWSER, caller=Caller(ip="2001:db8::1", user_agent=agent))
 
 
 def test_browsers_and_apps_make_one_list(alices_api: Api, phone: Session, browser: Session, bobs_api: Api) -> None:

@@ -35,8 +35,8 @@ def test_known_and_unknown_are_answered_alike(api: Api, alice: User) -> None:
     assert wrong[0] | {"request_id": ""} == wrong[1] | {"request_id": ""}
 
 
-def test_who_was_switched_off_is_told_so(api: Api, code: str, alice: User, origin: Any) -> None:
-    users.set_active(user=alice, active=False, origin=origin)
+def test_who_was_switched_off_is_told_so(api: Api, code: str, alice: User, caller: Any) -> None:
+    users.set_active(user=alice, active=False, caller=caller)
     problem(api.post("/token/code", {"login": "alice", "code": code}), 403, "account_disabled", "none")
 
 

@@ -3,7 +3,7 @@ import contextlib
 import pytest
 from pytest_django import Settings
 
-from accounts.caller import Origin
+from accounts.caller import Caller
 from accounts.errors import (
     AccountDisabled,
     EmailNotVerified,
@@ -12,7 +12,7 @@ from accounts.errors import (
     WrongPassword,
 )
 from accounts.models import Event, Session, User
-from accounts.services.authentication import sign_in
+from accounts.services.authentication import reauthentication, sign_in
 from accounts.services.credentials import hashing
 from accounts.services.security import rate_limits
 from tests.conftest import PASSWORD, make_user
@@ -20,54 +20,54 @@ from tests.threads import at_once
 
 
 @pytest.mark.parametrize("name", ["alice", "ALICE", " alice ", "ａｌｉｃｅ", "alice@example.com", "Alice@Example.COM"])
-def test_every_spelling_of_username_and_address_signs_in(name: str, alice: User, origin: Origin) -> None:
-    found = sign_in.sign_in_app(login=name, password=PASSWORD, origin=origin)
+def test_every_spelling_of_username_and_address_signs_in(name: str, alice: User, caller: Caller) -> None:
+    found = sign_in.sign_in_app(login=name, password=PASSWORD, caller=caller)
     assert found.user == alice
     session = Session.objects.get(id=found.tokens.session_id)
     assert (session.user, session.kind, session.name) == (alice, "app", "Ada's iPhone")
 
 
 @pytest.mark.parametrize("name", ["nobody", "nobody@example.com", "", "@", "alice\x00", "alice'--", "a" * 5000])
-def test_an_unknown_name_is_a_wrong_pair(name: str, alice: User, origin: Origin) -> None:
+def test_an_unknown_name_is_a_wrong_pair(name: str, alice: User, caller: Caller) -> None:
     with pytest.raises(InvalidCredentials):
-        sign_in.check(login=name, password=PASSWORD, origin=origin)
+        sign_in.check(login=name, password=PASSWORD, caller=caller)
 
 
 @pytest.mark.parametrize("password", ["", "wrong", PASSWORD.upper(), PASSWORD + " ", "x" * 100_000])
-def test_a_wrong_password_is_refused_and_stands_in_the_log(password: str, alice: User, origin: Origin) -> None:
+def test_a_wrong_password_is_refused_and_stands_in_the_log(password: str, alice: User, caller: Caller) -> None:
     with pytest.raises(InvalidCredentials):
-        sign_in.check(login="alice", password=password, origin=origin)
-    assert Event.objects.filter(user=alice, kind="login.failed", ip=origin.ip).count() == 1
+        sign_in.check(login="alice", password=password, caller=caller)
+    assert Event.objects.filter(user=alice, kind="login.failed", ip=caller.ip).count() == 1
 
 
 EVES = "eve was here as well"
 
 
-def test_the_same_letters_from_another_keyboard_are_the_same_password(alice: User, origin: Origin) -> None:
+def test_the_same_letters_from_another_keyboard_are_the_same_password(alice: User, caller: Caller) -> None:
     User.objects.filter(id=alice.id).update(password=hashing.hashed("cafe\u0301 crème brûlée"))
-    assert sign_in.check(login="alice", password="caf\u00e9 crème brûlée", origin=origin) == alice
+    assert sign_in.check(login="alice", password="caf\u00e9 crème brûlée", caller=caller) == alice
 
 
-def test_a_disabled_user_is_told_so_only_after_the_right_password(alice: User, origin: Origin) -> None:
+def test_a_disabled_user_is_told_so_only_after_the_right_password(alice: User, caller: Caller) -> None:
     User.objects.filter(id=alice.id).update(is_active=False)
     with pytest.raises(InvalidCredentials):
-        sign_in.check(login="alice", password="wrong", origin=origin)
+        sign_in.check(login="alice", password="wrong", caller=caller)
     with pytest.raises(AccountDisabled):
-        sign_in.check(login="alice", password=PASSWORD, origin=origin)
+        sign_in.check(login="alice", password=PASSWORD, caller=caller)
 
 
 def test_an_unproved_address_is_refused_only_where_proof_is_mandatory(
-    carol: User, origin: Origin, settings: Settings
+    carol: User, caller: Caller, settings: Settings
 ) -> None:
-    assert sign_in.check(login="carol", password=PASSWORD, origin=origin) == carol
+    assert sign_in.check(login="carol", password=PASSWORD, caller=caller) == carol
     settings.EMAIL_VERIFICATION = "mandatory"
     with pytest.raises(InvalidCredentials):
-        sign_in.check(login="carol", password="wrong", origin=origin)
+        sign_in.check(login="carol", password="wrong", caller=caller)
     with pytest.raises(EmailNotVerified):
-        sign_in.check(login="carol", password=PASSWORD, origin=origin)
+        sign_in.check(login="carol", password=PASSWORD, caller=caller)
 
 
-def test_an_address_means_who_proved_it_else_the_oldest_claim(db: None, origin: Origin) -> None:
+def test_an_address_means_who_proved_it_else_the_oldest_claim(db: None, caller: Caller) -> None:
     first, second, third = (make_user(name, verified=False) for name in ("first", "second", "third"))
     User.objects.update(email="shared@example.com")
     assert sign_in.find("Shared@example.com") == first
@@ -76,46 +76,46 @@ def test_an_address_means_who_proved_it_else_the_oldest_claim(db: None, origin: 
     assert sign_in.find("second") == second
 
 
-def test_ten_wrong_passwords_use_up_every_spelling_and_door(alice: User, origin: Origin) -> None:
+def test_ten_wrong_passwords_use_up_every_spelling_and_door(alice: User, caller: Caller) -> None:
     for number in range(10):
         name = "alice" if number % 2 else "alice@example.com"
         with pytest.raises(InvalidCredentials):
-            sign_in.check(login=name, password="wrong", origin=origin)
+            sign_in.check(login=name, password="wrong", caller=caller)
     # Even the right password is not looked at now, and the answer does not tell that the two names are one person.
     with pytest.raises(InvalidCredentials) as refused:
-        sign_in.check(login="alice@example.com", password=PASSWORD, origin=origin)
+        sign_in.check(login="alice@example.com", password=PASSWORD, caller=caller)
     assert refused.value.reason.startswith("tries used up")
     with pytest.raises(RateLimited):
-        sign_in.confirm_password(user=alice, password=PASSWORD, origin=origin)
+        reauthentication.confirm_password(user=alice, password=PASSWORD, caller=caller)
 
 
 @pytest.mark.parametrize("name", ["alice", "nobody"])
 def test_ten_wrong_tries_at_one_name_are_told_alike_for_known_and_unknown(
-    name: str, alice: User, origin: Origin
+    name: str, alice: User, caller: Caller
 ) -> None:
     for _ in range(10):
         with pytest.raises(InvalidCredentials):
-            sign_in.check(login=name, password="wrong", origin=origin)
+            sign_in.check(login=name, password="wrong", caller=caller)
     with pytest.raises(RateLimited) as refused:
-        sign_in.check(login=name, password=PASSWORD, origin=origin)
+        sign_in.check(login=name, password=PASSWORD, caller=caller)
     assert 0 < refused.value.retry_after <= 901
 
 
-def test_right_passwords_use_up_nothing_and_give_nothing_back(alice: User, origin: Origin) -> None:
+def test_right_passwords_use_up_nothing_and_give_nothing_back(alice: User, caller: Caller) -> None:
     for _ in range(9):
         with pytest.raises(InvalidCredentials):
-            sign_in.check(login="alice", password="wrong", origin=origin)
+            sign_in.check(login="alice", password="wrong", caller=caller)
     for _ in range(5):
-        sign_in.check(login="alice", password=PASSWORD, origin=origin)
+        sign_in.check(login="alice", password=PASSWORD, caller=caller)
     with pytest.raises(InvalidCredentials):
-        sign_in.check(login="alice", password="wrong", origin=origin)
+        sign_in.check(login="alice", password="wrong", caller=caller)
     with pytest.raises(RateLimited):
-        sign_in.check(login="alice", password="wrong", origin=origin)
+        sign_in.check(login="alice", password="wrong", caller=caller)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_sixty_guesses_at_once_ten_are_compared(alice: User, origin: Origin) -> None:
-    found = at_once(60, lambda: sign_in.check(login="alice", password="wrong", origin=origin))
+def test_of_sixty_guesses_at_once_ten_are_compared(alice: User, caller: Caller) -> None:
+    found = at_once(60, lambda: sign_in.check(login="alice", password="wrong", caller=caller))
     kinds = [type(item).__name__ for item in found]
     assert kinds.count("InvalidCredentials") == 10, kinds
     assert kinds.count("RateLimited") == 50
@@ -123,7 +123,7 @@ def test_of_sixty_guesses_at_once_ten_are_compared(alice: User, origin: Origin) 
 
 
 def test_one_hash_for_a_username_and_two_for_an_address_on_every_path(
-    alice: User, origin: Origin, monkeypatch: pytest.MonkeyPatch, settings: Settings
+    alice: User, caller: Caller, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     hashes: list[str] = []
 
@@ -150,7 +150,7 @@ def test_one_hash_for_a_username_and_two_for_an_address_on_every_path(
     ):
         hashes.clear()
         with contextlib.suppress(InvalidCredentials):
-            sign_in.check(login=name, password=password, origin=origin)
+            sign_in.check(login=name, password=password, caller=caller)
         assert len(hashes) == count, (name, hashes)
 
 
@@ -162,42 +162,42 @@ def make_claim(username: str, email: str) -> User:
 
 
 def test_whoever_claims_an_address_signs_in_by_it_whether_or_not_somebody_has_proved_it(
-    alice: User, origin: Origin
+    alice: User, caller: Caller
 ) -> None:
     """Else a sign-up and a sign-in would tell who has an account."""
     for number, email in enumerate((alice.email, "nobody@example.com")):
         eve = make_claim(f"eve{number}", email)
-        assert sign_in.check(login=email, password=EVES, origin=origin) == eve
-    assert sign_in.check(login=alice.email, password=PASSWORD, origin=origin) == alice
+        assert sign_in.check(login=email, password=EVES, caller=caller) == eve
+    assert sign_in.check(login=alice.email, password=PASSWORD, caller=caller) == alice
 
 
-def test_guesses_by_an_address_are_counted_for_both_who_may_be_meant(alice: User, origin: Origin) -> None:
+def test_guesses_by_an_address_are_counted_for_both_who_may_be_meant(alice: User, caller: Caller) -> None:
     eve = make_claim("eve", alice.email)
     for _ in range(9):
         with pytest.raises(InvalidCredentials):
-            sign_in.check(login=alice.email, password="wrong", origin=origin)
-    assert sign_in.check(login=alice.email, password=EVES, origin=origin) == eve  # gives only its own try back
+            sign_in.check(login=alice.email, password="wrong", caller=caller)
+    assert sign_in.check(login=alice.email, password=EVES, caller=caller) == eve  # gives only its own try back
     for name in (alice.email, "alice", "eve"):
         with pytest.raises(InvalidCredentials):
-            sign_in.check(login=name, password="wrong" if name == alice.email else "wrong too", origin=origin)
+            sign_in.check(login=name, password="wrong" if name == alice.email else "wrong too", caller=caller)
     for name, password in (("alice", PASSWORD), ("eve", EVES)):
         with pytest.raises(InvalidCredentials):
-            sign_in.check(login=name, password=password, origin=origin)
+            sign_in.check(login=name, password=password, caller=caller)
 
 
-def test_confirming_with_a_wrong_password_is_refused(alice: User, origin: Origin) -> None:
-    sign_in.confirm_password(user=alice, password=PASSWORD, origin=origin)
+def test_confirming_with_a_wrong_password_is_refused(alice: User, caller: Caller) -> None:
+    reauthentication.confirm_password(user=alice, password=PASSWORD, caller=caller)
     with pytest.raises(WrongPassword):
-        sign_in.confirm_password(user=alice, password="wrong", origin=origin)
+        reauthentication.confirm_password(user=alice, password="wrong", caller=caller)
 
 
-def test_a_crowd_at_one_network_address_is_stopped(alice: User, origin: Origin, settings: Settings) -> None:
+def test_a_crowd_at_one_network_address_is_stopped(alice: User, caller: Caller, settings: Settings) -> None:
     settings.RATE_LIMITS = ["login_per_ip=3/300"]
     rate_limits.limits.cache_clear()
     try:
         for _ in range(3):
-            sign_in.check(login="alice", password=PASSWORD, origin=origin)
+            sign_in.check(login="alice", password=PASSWORD, caller=caller)
         with pytest.raises(RateLimited):
-            sign_in.check(login="alice", password=PASSWORD, origin=origin)
+            sign_in.check(login="alice", password=PASSWORD, caller=caller)
     finally:
         rate_limits.limits.cache_clear()
