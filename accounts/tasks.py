@@ -12,12 +12,7 @@ from accounts.services.authentication import totp
 from accounts.services.mail import mail
 from accounts.services.mail.mail import check_mail_server, deliver_mail
 from accounts.services.profile.export import make_exports, remove_expired_exports
-from accounts.services.profile.picture_uploads import (
-    publish_upload,
-    remove_orphans,
-    remove_uploads,
-    sweep_uploads,
-)
+from accounts.services.profile.picture_uploads import publish_upload, remove_orphans, remove_uploads, sweep_uploads
 from accounts.services.profile.pictures import remove_discarded_pictures
 from accounts.services.security import tickets
 from accounts.services.sessions.signing_keys import keep_signing_keys

@@ -14,9 +14,9 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.errors import AccountError, InvalidPasskey
 from accounts.http import caller
+from accounts.lib import time_zones
 from accounts.models import Gender, User
-from accounts.services.account import passwords, users
-from accounts.services.credentials import time_zones
+from accounts.services.account import passwords, signup
 from accounts.services.credentials.identifiers import EMAIL_MAX_LENGTH
 from accounts.services.profile import pictures
 from accounts.services.security import rate_limits
@@ -161,7 +161,7 @@ class SignUpForm(forms.Form):
         """allauth's view signs the user in, unless there is an answer already (the address must be proved first)."""
         data = self.cleaned_data
         data["gender"] = data["gender"] or Gender.UNSPECIFIED
-        user = users.sign_up(caller=caller(request), **data)
+        user = signup.sign_up(caller=caller(request), **data)
         if settings.EMAIL_VERIFICATION == "mandatory":
             request.session["confirming"] = user.email
             return None, HttpResponseRedirect(reverse("email_confirm"))

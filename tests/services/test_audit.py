@@ -8,7 +8,7 @@ from django.utils.timezone import now
 from accounts.caller import Caller, Device
 from accounts.errors import AccountDisabled, InvalidCode, InvalidCredentials, InvalidCursor
 from accounts.models import Budget, Event, Session, User
-from accounts.services.account import passwords, sign_in_codes, users
+from accounts.services.account import passwords, sign_in_codes, signup, users
 from accounts.services.authentication import sign_in
 from accounts.services.security import audit, cursors
 from accounts.services.sessions import sessions
@@ -94,7 +94,7 @@ def test_ending_the_others_is_one_line_and_an_owner_sees_who_claims_their_addres
     begin(alice, "Tablet")
     sessions.end_others(user=alice, keep=None, caller=caller)
     sessions.end_others(user=alice, keep=None, caller=caller)
-    users.sign_up(username="mallory", email=alice.email, password=PASSWORD, caller=caller)
+    signup.sign_up(username="mallory", email=alice.email, password=PASSWORD, caller=caller)
     assert kinds(alice)[2:] == ["session.others_ended", "email.claimed_elsewhere"]
 
 

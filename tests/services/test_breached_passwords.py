@@ -23,7 +23,7 @@ from accounts.caller import Caller
 from accounts.errors import InvalidInput
 from accounts.lib import breached_passwords
 from accounts.models import User
-from accounts.services.account import passwords, users
+from accounts.services.account import passwords, signup
 from accounts.services.authentication import sign_in
 from tests.conftest import PASSWORD, Mailbox
 from tests.services.conftest import Mute
@@ -145,7 +145,7 @@ def test_sign_up_change_and_reset_refuse_it_and_signing_in_does_not_ask(
     alice: User, caller: Caller, mailbox: Mailbox, server: Server
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
-        users.sign_up(username="dora", email="dora@example.com", password=BREACHED, caller=caller)
+        signup.sign_up(username="dora", email="dora@example.com", password=BREACHED, caller=caller)
     assert codes(refused) == [("password", "password_breached")]
     with pytest.raises(InvalidInput) as refused:
         passwords.change(user=alice, current_password=PASSWORD, new_password=BREACHED, keep=None, caller=caller)
@@ -178,7 +178,7 @@ def test_no_transaction_is_open_while_the_server_is_asked(
 
     ask_for_reset("alice", caller)
     server.during = look
-    users.sign_up(username="dora", email="dora@example.com", password="another plum lagoon", caller=caller)
+    signup.sign_up(username="dora", email="dora@example.com", password="another plum lagoon", caller=caller)
     passwords.change(
         user=alice, current_password=PASSWORD, new_password="another plum tractor", keep=None, caller=caller
     )

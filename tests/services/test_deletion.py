@@ -30,11 +30,11 @@ from accounts.errors import (
 )
 from accounts.lib import sealing
 from accounts.models import Challenge, Event, MailOwner, ReservedUsername, Session, Tombstone, User
-from accounts.services.account import deletion, email_addresses, lifecycle, passwords, users
+from accounts.services.account import deletion, email_addresses, lifecycle, passwords, signup
 from accounts.services.authentication import sign_in
 from accounts.services.credentials import challenges, hashing, identifiers, reserved_usernames
 from accounts.services.mail import mail
-from accounts.services.profile import export, pictures
+from accounts.services.profile import export, pictures, profiles
 from accounts.services.security import audit
 from accounts.services.sessions import access_tokens, sessions
 from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
@@ -588,7 +588,7 @@ def test_who_signs_in_or_keeps_the_account_at_that_moment_gets_one_answer(due: U
 
 
 def sign_up(username: str, caller: Caller) -> User:
-    return users.sign_up(username=username, email=f"{username}@example.net", password=PASSWORD, caller=caller)
+    return signup.sign_up(username=username, email=f"{username}@example.net", password=PASSWORD, caller=caller)
 
 
 def test_nobody_passes_for_whoever_was_erased(due: User, alice: User, caller: Caller, settings: Settings) -> None:
@@ -597,7 +597,7 @@ def test_nobody_passes_for_whoever_was_erased(due: User, alice: User, caller: Ca
         with pytest.raises(UsernameTaken):
             sign_up(name, caller)
         with pytest.raises(UsernameTaken):
-            users.update_profile(user=alice, changes={"username": name}, caller=caller)
+            profiles.update(user=alice, changes={"username": name}, caller=caller)
     # A SECRET_KEY that was changed since understands what the earlier one wrote.
     settings.SECRET_KEY_FALLBACKS, settings.SECRET_KEY = [settings.SECRET_KEY], "n" * 60
     with pytest.raises(UsernameTaken):
@@ -618,6 +618,6 @@ def test_after_ninety_days_the_name_is_free(due: User, caller: Caller) -> None:
 
 def test_the_address_is_free_at_once(due: User, alice: User, caller: Caller, mailbox: Mailbox) -> None:
     deletion.erase_due()
-    user = users.sign_up(username="robert", email="bob@example.com", password=PASSWORD, caller=caller)
+    user = signup.sign_up(username="robert", email="bob@example.com", password=PASSWORD, caller=caller)
     email_addresses.confirm_mine(user=user, code=mailbox.code("bob@example.com"), caller=caller)
     assert User.objects.get(email="bob@example.com", email_verified=True) == user

@@ -16,7 +16,7 @@ from accounts.errors import (
     WrongPassword,
 )
 from accounts.models import Budget, Challenge, Event, User
-from accounts.services.account import email_addresses, passwords, users
+from accounts.services.account import email_addresses, passwords, signup
 from accounts.services.mail.mail import Delivery
 from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
 from tests.threads import each_at_once
@@ -25,7 +25,7 @@ SHARED = "shared@example.com"
 
 
 def sign_up(username: str, email: str = SHARED) -> User:
-    return users.sign_up(
+    return signup.sign_up(
         username=username, email=email, password=PASSWORD, caller=Caller(ip=random_ip(), user_agent="test")
     )
 
@@ -149,8 +149,8 @@ def test_a_stranger_who_claims_an_address_again_and_again_keeps_no_mail_from_its
 ) -> None:
     stranger = Caller(ip=random_ip())
     for letter in "abcdefghijkl":
-        users.sign_up(username=f"mallory.{letter}", email=SHARED, password=PASSWORD, caller=stranger)
-    ada = users.sign_up(username="ada", email=SHARED, password=PASSWORD, caller=caller)
+        signup.sign_up(username=f"mallory.{letter}", email=SHARED, password=PASSWORD, caller=stranger)
+    ada = signup.sign_up(username="ada", email=SHARED, password=PASSWORD, caller=caller)
     email_addresses.confirm_mine(user=ada, code=code_of(ada, mailbox), caller=caller)
 
 
@@ -159,10 +159,10 @@ def test_who_asks_again_is_mailed_whatever_others_claimed_before_and_after(
 ) -> None:
     stranger = Caller(ip=random_ip())
     for letter in "abc":
-        users.sign_up(username=f"mallory.{letter}", email=SHARED, password=PASSWORD, caller=stranger)
-    ada = users.sign_up(username="ada", email=SHARED, password=PASSWORD, caller=caller)
+        signup.sign_up(username=f"mallory.{letter}", email=SHARED, password=PASSWORD, caller=stranger)
+    ada = signup.sign_up(username="ada", email=SHARED, password=PASSWORD, caller=caller)
     for letter in "def":
-        users.sign_up(username=f"mallory.{letter}", email=SHARED, password=PASSWORD, caller=stranger)
+        signup.sign_up(username=f"mallory.{letter}", email=SHARED, password=PASSWORD, caller=stranger)
     old = code_of(ada, mailbox)
     resend(caller)
     new = code_of(ada, mailbox)

@@ -24,10 +24,10 @@ from accounts.caller import Caller, Device
 from accounts.errors import AccountError, InvalidCredentials
 from accounts.lib.storage import bucket as bucket_service
 from accounts.models import Budget, Event, Export, Session, Tombstone, User
-from accounts.services.account import deletion, email_addresses, passwords, sign_in_codes, users
+from accounts.services.account import deletion, email_addresses, passwords, sign_in_codes, signup
 from accounts.services.authentication import sign_in
 from accounts.services.mail import mail
-from accounts.services.profile import export, picture_uploads, pictures
+from accounts.services.profile import export, picture_uploads, pictures, profiles
 from accounts.services.security import rate_limits
 from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox, picture, random_ip
@@ -87,7 +87,7 @@ def found(*needles: str) -> set[tuple[str, str]]:
 
 def a_life(mailbox: Mailbox) -> User:
     """Somebody who uses everything and leaves traces everywhere."""
-    user = users.sign_up(
+    user = signup.sign_up(
         username="zenobia",
         email="before@example.net",
         password=PASSWORD,
@@ -113,7 +113,7 @@ def a_life(mailbox: Mailbox) -> User:
     passwords.reset_by_code(login="zenobia", code=mailbox.code("palmyra@example.com"), new_password=NEW, caller=HERS)
     sign_in_codes.request(login="zenobia", caller=HERS)  # which no worker answers
     user.refresh_from_db()
-    users.update_profile(user=user, changes={"first_name": "Zenobia B."}, caller=HERS)
+    profiles.update(user=user, changes={"first_name": "Zenobia B."}, caller=HERS)
     export.request(user=user, caller=HERS)
     export.make_queued()
     mail.deliver()

@@ -17,7 +17,7 @@ from accounts.errors import (
 )
 from accounts.lib import sealing
 from accounts.models import Challenge, DiscardedPicture, Event, Passkey, Session, TotpAuthenticator, User
-from accounts.services.account import email_addresses, passwords, users
+from accounts.services.account import email_addresses, passwords, signup
 from accounts.services.authentication import sign_in, totp
 from accounts.services.authentication.totp import Factors
 from accounts.services.sessions import sessions
@@ -330,7 +330,7 @@ def test_what_was_mailed_to_an_earlier_address_resets_nothing(
 
 def test_the_owner_of_the_address_gets_the_squatters_account_whole(caller: Caller, mailbox: Mailbox, db: None) -> None:
     """The squatter drill: nothing that somebody left behind who never read this mail box survives."""
-    squatter = users.sign_up_app(
+    squatter = signup.sign_up_app(
         username="owner1", email="owner@example.com", password=PASSWORD, caller=caller,
         first_name="Rude", last_name="Words", gender="male", picture=io.BytesIO(picture()),
     )  # fmt: skip
@@ -366,9 +366,9 @@ def test_the_owner_of_the_address_gets_the_squatters_account_whole(caller: Calle
 def test_an_owner_who_signs_up_afresh_never_touches_the_squatters_account(
     caller: Caller, mailbox: Mailbox, db: None
 ) -> None:
-    squatter = users.sign_up(username="squatter", email="owner@example.com", password=PASSWORD, caller=caller)
+    squatter = signup.sign_up(username="squatter", email="owner@example.com", password=PASSWORD, caller=caller)
     elsewhere = Caller(ip=random_ip())
-    owner = users.sign_up(username="theowner", email="owner@example.com", password=NEW, caller=elsewhere)
+    owner = signup.sign_up(username="theowner", email="owner@example.com", password=NEW, caller=elsewhere)
     email_addresses.confirm_mine(user=owner, code=mailbox.code("owner@example.com"), caller=elsewhere)
     squatter.refresh_from_db()
     assert (squatter.email, squatter.username, squatter.email_verified) == ("", "squatter", False)

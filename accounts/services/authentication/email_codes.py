@@ -3,9 +3,7 @@
 from uuid import UUID
 
 from accounts.caller import Caller
-from accounts.errors import (
-    InvalidCode,
-)
+from accounts.errors import InvalidCode
 from accounts.lib import sealing
 from accounts.models import Challenge
 from accounts.services.authentication.sign_in import find

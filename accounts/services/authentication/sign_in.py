@@ -8,14 +8,7 @@ from uuid import UUID
 from django.conf import settings
 
 from accounts.caller import Caller
-from accounts.errors import (
-    AccountDisabled,
-    AccountError,
-    EmailNotVerified,
-    InvalidCode,
-    InvalidCredentials,
-    Overloaded,
-)
+from accounts.errors import AccountDisabled, AccountError, EmailNotVerified, InvalidCode, InvalidCredentials, Overloaded
 from accounts.models import Session, User
 from accounts.services.credentials import hashing, identifiers
 from accounts.services.security import audit, rate_limits

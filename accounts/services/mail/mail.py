@@ -34,9 +34,8 @@ from django.utils.timezone import now
 from post_office.models import PRIORITY, STATUS, Email, Log, RecipientDeliveryStatus
 
 from accounts.caller import Caller
-from accounts.lib import brand, jobs
+from accounts.lib import brand, jobs, time_zones
 from accounts.models import MailOutage, MailOwner, User, uuid7
-from accounts.services.credentials import time_zones
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ def render(message: Message, *, user: User, caller: Caller, to: str, context: di
     }
     if "other" in words:
         words["other"] = _unlinked(words["other"])
-    with timezone.override(time_zones.zone_of(user)):
+    with timezone.override(time_zones.zone_of(user.time_zone)):
         return (
             " ".join(render_to_string(f"mail/{message}.subject.txt", words).split()),
             render_to_string(f"mail/{message}.txt", words).strip() + "\n",
