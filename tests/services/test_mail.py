@@ -544,7 +544,7 @@ def test_after_its_turn_the_sender_stands_in_line_again(
     for _ in range(3):
         queue()
     told: list[str] = []
-    monkeypatch.setattr(jobs, "_ring", lambda task: told.append(task.name))
+    monkeypatch.setattr(jobs, "_notify", lambda task: told.append(task.name))
     monkeypatch.setattr(mail, "TURN", 1e-9)
     with django_capture_on_commit_callbacks(execute=True):
         mail.take_turn()
@@ -863,7 +863,7 @@ def test_a_queued_mail_rings_the_bell(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(jobs, "_ring", lambda task: told.append(task.name))
+    monkeypatch.setattr(jobs, "_notify", lambda task: told.append(task.name))
     with django_capture_on_commit_callbacks(execute=True):
         mail.send(Message.PASSWORD_CHANGED, user=alice, caller=caller)
     assert told == ["accounts.deliver_mail"]

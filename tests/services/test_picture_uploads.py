@@ -380,7 +380,7 @@ STEPS = {
     "before the first size": "bucket.put = after(0, bucket.put)",
     "after the first size": "bucket.put = after(1, bucket.put)",
     "after the second size": "bucket.put = after(2, bucket.put)",
-    "before it is shown": "pictures.show = die",
+    "before it is shown": "pictures.publish = die",
     "before the transaction ends": "audit.record = die",
     "after the transaction": "picture_uploads._discard = die",
 }

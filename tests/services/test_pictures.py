@@ -1111,7 +1111,7 @@ def test_what_a_crash_between_upload_and_commit_left_is_cleared_away_later(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pictures, "show", crash)
+        patch.setattr(pictures, "publish", crash)
         with pytest.raises(KeyboardInterrupt):
             replace(alice, caller)
     key = DiscardedPicture.objects.get().key
@@ -1130,7 +1130,7 @@ def test_after_a_crash_the_same_picture_can_be_sent_again_and_stays(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pictures, "show", crash)
+        patch.setattr(pictures, "publish", crash)
         with pytest.raises(KeyboardInterrupt):
             replace(alice, caller)
     due_now()
