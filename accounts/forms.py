@@ -105,7 +105,7 @@ class TimeZone(forms.CharField):
     def __init__(self) -> None:
         found = time_zones.cities()
         cities = [(REGIONS[region], [(name, _city(name)) for name in found[region]]) for region in found]
-        none = format_lazy(_("As the service: {zone}"), zone=settings.TIME_ZONE)
+        none = format_lazy(_("Default ({zone})"), zone=settings.TIME_ZONE)
         widget = forms.Select(choices=[("", none), *cities], attrs={"data-own-zone": True})
         super().__init__(label=_("Time zone"), required=False, max_length=100, widget=widget)
 
@@ -267,7 +267,7 @@ class PasskeyForm(forms.Form):
 
 class AddPasskeyForm(PasskeyForm):
     field_order = ["name", "state", "credential"]
-    name = Text(label=_("Name"), required=False, help_text=_("So that you know it again, such as “My phone”."))
+    name = Text(label=_("Name"), required=False, help_text=_("A name you'll recognise, such as “My phone”."))
 
 
 class PasskeyNameForm(forms.Form):
@@ -281,7 +281,7 @@ class ChangeEmailForm(forms.Form):
 
 class DeleteAccountForm(forms.Form):
     password = Password(
-        label=_("Your password"), help_text=_("Without one, sign in again and come back within 10 minutes.")
+        label=_("Your password"), help_text=_("If you don't have one, sign in again and come back within 10 minutes.")
     )
 
     def __init__(self, *args: Any, needs_password: bool, **kwargs: Any) -> None:
@@ -307,11 +307,12 @@ class ProfileForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         limit = rate_limits.limits()["username_change_per_account"]
-        self.fields["username"].help_text = format_lazy(
-            _("You can sign in with it. Others may see it. Changes in {days} days: at most {n}."),
-            days=max(1, limit.seconds // 86400),
-            n=limit.amount,
+        words = (
+            _("You can sign in with it. Others may see it. You can change it twice every {days} days.")
+            if limit.amount == 2
+            else _("You can sign in with it. Others may see it. Changes allowed every {days} days: {n}.")
         )
+        self.fields["username"].help_text = format_lazy(words, days=max(1, limit.seconds // 86400), n=limit.amount)
         widget, chosen = self.fields["time_zone"].widget, self.initial.get("time_zone", "")
         if not any(chosen == name for _region, names in widget.choices[1:] for name, _city in names):
             widget.choices = [*widget.choices, (chosen, chosen)] if chosen else widget.choices

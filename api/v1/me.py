@@ -84,7 +84,7 @@ def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeE
         session=request.session_row,
         origin=origin(request),
     )
-    return Status(202, {"detail": _("Type the code from the mail we sent to the new address.")})
+    return Status(202, {"detail": _("Enter the code we emailed to the new address.")})
 
 
 @router.post(

@@ -100,7 +100,7 @@ def colors(image: Image.Image) -> list[tuple[int, int, int]]:
 
 def save(page: Page) -> None:
     press(page, "Save")
-    expect(page.get_by_text("Your profile is saved.")).to_be_visible()
+    expect(page.get_by_text("Your profile has been saved.")).to_be_visible()
 
 
 # --- The journey --------------------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ def test_while_it_is_sent_it_says_so_and_a_second_press_is_none(profile: Page, f
     while not held:  # the page that it leads to
         profile.wait_for_timeout(50)
     held.pop().continue_()
-    expect(profile.get_by_text("Your profile is saved.")).to_be_visible()
+    expect(profile.get_by_text("Your profile has been saved.")).to_be_visible()
 
 
 # --- Passwords, codes, zones --------------------------------------------------------------------------------
@@ -375,7 +375,7 @@ def test_a_new_password_gets_a_hint_while_it_is_typed(page: Page) -> None:
     hint = page.locator(".strength")
     for typed, said in {
         "plum": "Too short so far.",
-        "Margaret 2026": "Too much like your username or address.",
+        "Margaret 2026": "Too similar to your username or email address.",
         "aaaaaaaaaaaaaaaaaaaa": "Easy to guess. Add another word.",
         "abcdefghijklmnop": "Easy to guess. Add another word.",
         "1234567890123456": "Easy to guess. Add another word.",

@@ -366,7 +366,7 @@ def test_the_command_only_looks_unless_it_is_told_to_apply(tmp_path: Path) -> No
 def test_the_command_names_refused_lines_and_shows_nothing_of_them(tmp_path: Path) -> None:
     secret = "$2b$31$" + "x" * 53
     out = command(tmp_path, line(), line(username="d", email="e@example", password_hash=secret), apply=True)
-    assert "line 2: username: username_length (A username has 3 to 30 characters.)" in out
+    assert "line 2: username: username_length (Use 3 to 30 characters for your username.)" in out
     assert "line 2: email: email_invalid" in out
     assert "line 2: password_hash: hash_too_costly" in out
     assert "2 lines: 1 imported, 0 there already, 1 refused." in out

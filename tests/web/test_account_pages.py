@@ -30,7 +30,7 @@ def test_the_profile_is_saved(alices_page: Client, alice: User) -> None:
     answer = save(alices_page, first_name="Ada", last_name="Lind", gender="unspecified", username="Ada.L")
     assert answer.status_code == 302
     html = sound(alices_page.get("/account/profile/"))
-    assert "Your profile is saved." in html
+    assert "Your profile has been saved." in html
     assert 'value="Lind"' in html
     alice.refresh_from_db()
     assert (alice.username, alice.first_name, alice.last_name, alice.gender) == ("ada.l", "Ada", "Lind", "unspecified")
@@ -207,10 +207,10 @@ def test_another_browser_is_really_signed_out(
     other = another_browser(alice)
     row = current(other)
     answer = alices_page.post(f"/account/devices/{row.id}/end/", follow=True)
-    assert "That device is signed out." in sound(answer)
+    assert "That device has been signed out." in sound(answer)
     assert not signed_in(other)
     assert signed_in(alices_page)
-    assert "There is no such device." in sound(alices_page.post(f"/account/devices/{row.id}/end/", follow=True))
+    assert "We couldn't find that device." in sound(alices_page.post(f"/account/devices/{row.id}/end/", follow=True))
 
 
 def test_an_app_is_really_signed_out(alices_page: Client, phone: Session, tokens: Any) -> None:
@@ -224,7 +224,7 @@ def test_all_others_are_signed_out_and_this_browser_stays(
     alices_page: Client, alice: User, phone: Session, another_browser: Callable[[User], Client]
 ) -> None:
     other = another_browser(alice)
-    assert "All your other devices are signed out." in sound(
+    assert "All your other devices have been signed out." in sound(
         alices_page.post("/account/devices/end-others/", follow=True)
     )
     assert signed_in(alices_page)
@@ -234,7 +234,7 @@ def test_all_others_are_signed_out_and_this_browser_stays(
 
 def test_nobody_ends_a_device_of_somebody_else(alices_page: Client, bobs_page: Client) -> None:
     row = current(alices_page)
-    assert "There is no such device." in sound(bobs_page.post(f"/account/devices/{row.id}/end/", follow=True))
+    assert "We couldn't find that device." in sound(bobs_page.post(f"/account/devices/{row.id}/end/", follow=True))
     bobs_page.post("/account/devices/end-others/")
     assert signed_in(alices_page)
 
@@ -246,7 +246,7 @@ def test_looking_ends_no_device(alices_page: Client, phone: Session) -> None:
 
 
 def test_a_device_that_never_was_is_said(alices_page: Client) -> None:
-    assert "There is no such device." in sound(alices_page.post(f"/account/devices/{uuid4()}/end/", follow=True))
+    assert "We couldn't find that device." in sound(alices_page.post(f"/account/devices/{uuid4()}/end/", follow=True))
 
 
 def test_a_browser_that_an_app_ends_is_signed_out(alices_page: Client, tokens: Any) -> None:

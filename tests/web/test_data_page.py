@@ -34,11 +34,11 @@ def signed_in_long_ago() -> None:
 
 
 def test_a_copy_is_asked_for_waited_for_and_downloaded(bobs_page: Client) -> None:
-    assert "Make a copy" in sound(bobs_page.get("/account/data/"))
+    assert "Request a copy" in sound(bobs_page.get("/account/data/"))
     assert bobs_page.get("/account/data/export/download/").headers["Location"] == "/account/data/"
     html = sound(bobs_page.post("/account/data/export/", follow=True))
     assert "is being made" in html
-    assert "Make a copy" not in html
+    assert "Request a copy" not in html
     export.make_queued()
     html = sound(bobs_page.get("/account/data/"))
     assert "Download" in html
@@ -55,7 +55,7 @@ def test_a_copy_that_could_not_be_made_says_so(bobs_page: Client) -> None:
     Export.objects.update(state="failed", expires_at=now() + timedelta(days=1))
     html = sound(bobs_page.get("/account/data/"))
     assert "could not be made" in html
-    assert "Make a copy" in html
+    assert "Request a copy" in html
 
 
 def test_too_many_copies_are_refused_with_the_time(bobs_page: Client, limits: Any) -> None:
@@ -101,7 +101,7 @@ def test_a_deletion_is_planned_with_the_password_said_on_every_page_and_taken_ba
         assert f"will be deleted on {day} UTC" in html, path
         assert 'action="/account/delete/cancel/"' in html, path
     html = sound(bobs_page.post("/account/delete/cancel/", follow=True))
-    assert "Your account stays" in html
+    assert "We've kept your account" in html
     assert "will be deleted" not in html
     assert deletes_at(bob) is None
 
@@ -142,7 +142,7 @@ def test_one_press_of_the_mails_link_keeps_the_account(planned: User, mailbox: M
     assert "bob" in sound(stranger.get(link))
     assert deletes_at(planned)
     html = sound(stranger.post(link))
-    assert "Your account stays" in html
+    assert "We've kept your account" in html
     assert "/account/password/reset/" in html
     assert deletes_at(planned) is None
     assert not signed_in(stranger)
