@@ -25,6 +25,11 @@ PASSWORD_HELP = format_lazy(
 PICTURE_HELP = format_lazy(_("JPEG, PNG, WebP, HEIC or AVIF, up to {mb} MB."), mb=settings.PICTURE_MAX_BYTES // 2**20)
 
 
+def _required(label: Any) -> dict[str, Any]:
+    """Names the field, so that the summary of a page never says the same sentence twice."""
+    return {"required": format_lazy(_("{field} is required."), field=label)}
+
+
 class Text(forms.CharField):
     """One line, without a length of its own: the rules name theirs. The cap only keeps absurd input out."""
 
@@ -37,6 +42,7 @@ class Text(forms.CharField):
             help_text=help_text,
             required=required,
             max_length=1000,
+            error_messages=_required(label),
             widget=forms.TextInput(attrs={**({"autocomplete": autocomplete} if autocomplete else {}), **attrs}),
         )
         self.widget.attrs.pop("maxlength", None)
@@ -45,6 +51,7 @@ class Text(forms.CharField):
 class Email(forms.CharField):
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("label", _("Email"))
+        kwargs.setdefault("error_messages", _required(kwargs["label"]))
         widget = forms.EmailInput(attrs={"autocomplete": "email", "spellcheck": "false"})
         super().__init__(max_length=EMAIL_MAX_LENGTH * 4, widget=widget, **kwargs)
         self.widget.attrs.pop("maxlength", None)
@@ -55,8 +62,10 @@ class Password(forms.CharField):
         attrs: dict[str, Any] = {"autocomplete": "new-password" if new else "current-password"}
         if new:
             attrs["data-least"] = settings.PASSWORD_MIN_LENGTH  # for the hint while it is typed, see account.js
+        label = label or _("Password")
         super().__init__(
-            label=label or _("Password"),
+            label=label,
+            error_messages=_required(label),
             strip=False,
             max_length=4096,
             help_text=PASSWORD_HELP if new else help_text,
@@ -70,8 +79,14 @@ class Code(forms.CharField):
         """`alone` on its page: the cursor stands in it, and a browser with JavaScript sends it with the last digit."""
         attrs: dict[str, Any] = {"autocomplete": "one-time-code", "inputmode": "numeric", "spellcheck": "false"}
         attrs |= {"class": "code", **({"autofocus": True, "data-digits": digits} if alone else {})}
-        help_text = format_lazy(_("{n} digits"), n=digits)
-        super().__init__(label=_("Code"), help_text=help_text, max_length=100, widget=forms.TextInput(attrs=attrs))
+        label = _("Code")
+        super().__init__(
+            label=label,
+            error_messages=_required(label),
+            help_text=format_lazy(_("{n} digits"), n=digits),
+            max_length=100,
+            widget=forms.TextInput(attrs=attrs),
+        )
         self.widget.attrs.pop("maxlength", None)
 
 

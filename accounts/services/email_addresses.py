@@ -168,13 +168,15 @@ def _use(challenge: Challenge, origin: Origin) -> User:
     with transaction.atomic():
         challenges.hold_with_users(challenge.email, user.id)
         challenges.close(challenge)
-        prove(user, challenge.email, origin=origin)
+        if prove(user, challenge.email, origin=origin):
+            mail.send(mail.Message.WELCOME, user=user, origin=origin)
     return user
 
 
-def prove(user: User, email: str, *, origin: Origin) -> None:
+def prove(user: User, email: str, *, origin: Origin) -> bool:
     """The user has shown to read this address's mail: it is theirs, other claims on it lapse. In a transaction that
-    holds both (challenges.hold_with_users). Raises InvalidCode where somebody else has proved it first."""
+    holds both (challenges.hold_with_users). Whether it is the first that the account has proved. Raises InvalidCode
+    where somebody else has proved it first."""
     if _is_proved_by_another(user, email):
         raise InvalidCode("somebody else proved the address first")
     user.refresh_from_db()
@@ -186,6 +188,7 @@ def prove(user: User, email: str, *, origin: Origin) -> None:
     audit.record(audit.Kind.EMAIL_CHANGED if changed else audit.Kind.EMAIL_CONFIRMED, user=user, origin=origin)
     if changed and was_verified:
         _offer_undo(user, before, origin)
+    return not was_verified
 
 
 def _is_proved_by_another(user: User, email: str) -> bool:
