@@ -73,7 +73,7 @@ def test_a_passkey_is_added_and_offered_where_the_username_is_typed(page: Page, 
     press(page, "Add a passkey")
     title(page, "Two-step and passkeys")
     expect(page.get_by_text("My phone", exact=True)).to_be_visible()
-    expect(page.get_by_role("status").first).to_contain_text("Your passkey is added")
+    expect(page.get_by_role("status").first).to_contain_text("Your passkey has been added")
 
     # The device knows itself: a second one is not made.
     page.get_by_role("link", name="Add a passkey").click()
@@ -103,7 +103,7 @@ def test_a_device_without_a_passkey_says_so(page: Page) -> None:
     page.add_init_script("delete PublicKeyCredential.isConditionalMediationAvailable")
     page.goto("/account/login/")
     press(page, "Sign in with a passkey")
-    expect(page.get_by_text("The passkey was not used")).to_be_visible()
+    expect(page.get_by_text("The passkey wasn't used")).to_be_visible()
 
 
 def test_an_authenticator_app_and_a_recovery_code(either: Page, name: str, request: pytest.FixtureRequest) -> None:

@@ -218,7 +218,7 @@ def test_cancel_keeps_the_account_and_tells_its_owner(planned: User, origin: Ori
     deletion.cancel(user=planned, origin=origin)
     assert deletes_at(planned) is planned.deletes_at is None
     assert Event.objects.filter(user=planned, kind="user.deletion_cancelled").count() == 1
-    assert "stays" in mailbox.last(planned.email).subject
+    assert "kept your" in mailbox.last(planned.email).subject
     with pytest.raises(InvalidKey):
         deletion.cancel_by_key(key=key, origin=origin)
 
@@ -310,7 +310,7 @@ def test_the_owner_of_the_earlier_address_takes_a_planned_deletion_back_too(
     deletion.request(user=bob, session=where, password="", origin=origin)
     email_addresses.undo_change(key=key, origin=origin)
     assert deletes_at(bob) is None
-    assert "stays" in mailbox.last("bob@example.com").subject
+    assert "kept your" in mailbox.last("bob@example.com").subject
 
 
 def test_what_a_squatter_planned_and_copied_is_not_the_owners(carol: User, origin: Origin, mailbox: Mailbox) -> None:

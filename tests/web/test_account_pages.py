@@ -50,7 +50,7 @@ def test_language_and_time_zone_are_chosen_on_the_profile(alices_page: Client, a
     html = sound(alices_page.get("/account/profile/"))
     assert '<option value="en" selected>English</option>' in html
     assert '<optgroup label="Europe">' in html
-    assert '<option value="" selected>As the service: UTC</option>' in html
+    assert '<option value="" selected>Default (UTC)</option>' in html
     answer = save(alices_page, language="de", time_zone="Europe/Berlin")
     assert answer.status_code == 302
     assert answer.headers["Location"] == "/account/profile/"
@@ -312,10 +312,10 @@ BOUNCED = RecipientDeliveryStatus.HARD_BOUNCED
 @pytest.mark.parametrize(
     ("changes", "said_there", "said_here"),
     [
-        ({}, "A mail is on its way to", "The mail with the code is queued."),
-        ({"status": STATUS.sent}, "We have sent a mail to", "Type the code from the mail we sent."),
+        ({}, "An email is on its way to", "The email with the code is on its way."),
+        ({"status": STATUS.sent}, "ve sent an email to", "Enter the code we emailed you."),
         ({"status": STATUS.failed, "recipient_delivery_status": BOUNCED}, "check the address", "check the address"),
-        ({"status": STATUS.failed}, "No mail is on its way to", "no mail is on its way"),
+        ({"status": STATUS.failed}, "No email is on its way to", "no email is on its way"),
     ],
 )
 @pytest.mark.parametrize("wanted", ["new@example.com", "bob@example.com"])
@@ -342,10 +342,10 @@ def test_another_browser_confirms_the_address_that_was_asked_for(
 
 def test_a_page_that_asks_to_wait_says_how_late_mail_is(page: Client, alices_page: Client) -> None:
     alices_page.post("/account/email/", {"email": "new@example.com", "password": PASSWORD})
-    assert "late at present" not in sound(alices_page.get("/account/confirm-email/"))
+    assert "late right now" not in sound(alices_page.get("/account/confirm-email/"))
     MailOutage.objects.create(began_at=now() - timedelta(seconds=150))
-    assert "Mail is about 3 minutes late at present." in sound(alices_page.get("/account/confirm-email/"))
+    assert "Emails are about 3 minutes late right now." in sound(alices_page.get("/account/confirm-email/"))
     Email.objects.update(status=STATUS.sent)
-    assert "late at present" not in sound(alices_page.get("/account/confirm-email/"))
+    assert "late right now" not in sound(alices_page.get("/account/confirm-email/"))
     page.post("/account/password/reset/", {"email": "nobody.here"})
-    assert "Mail is about 3 minutes late at present." in sound(page.get("/account/password/reset/done/"))
+    assert "Emails are about 3 minutes late right now." in sound(page.get("/account/password/reset/done/"))

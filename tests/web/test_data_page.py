@@ -37,7 +37,7 @@ def test_a_copy_is_asked_for_waited_for_and_downloaded(bobs_page: Client) -> Non
     assert "Request a copy" in sound(bobs_page.get("/account/data/"))
     assert bobs_page.get("/account/data/export/download/").headers["Location"] == "/account/data/"
     html = sound(bobs_page.post("/account/data/export/", follow=True))
-    assert "is being made" in html
+    assert "preparing your copy" in html
     assert "Request a copy" not in html
     export.make_queued()
     html = sound(bobs_page.get("/account/data/"))
@@ -54,7 +54,7 @@ def test_a_copy_that_could_not_be_made_says_so(bobs_page: Client) -> None:
     bobs_page.post("/account/data/export/")
     Export.objects.update(state="failed", expires_at=now() + timedelta(days=1))
     html = sound(bobs_page.get("/account/data/"))
-    assert "could not be made" in html
+    assert "make your copy" in html
     assert "Request a copy" in html
 
 
@@ -127,7 +127,7 @@ def test_signing_in_says_so_and_takes_nothing_back(planned: User) -> None:
 
 def test_whoever_has_every_right_alone_is_told(alices_page: Client, alice: User) -> None:
     html = refused(alices_page.post("/account/delete/", {"password": PASSWORD}))
-    assert "Nobody else has every right" in html
+    assert "the only account with full rights" in html
     assert deletes_at(alice) is None
 
 

@@ -6,7 +6,7 @@ from accounts.services import email_addresses, mail, passwords
 
 
 class Command(BaseCommand):
-    help = "Sends whatever mail is due, without the broker or a worker (for cron, or while they are away)."
+    help = "Sends all emails that are due, without the broker or a worker (for cron, or while they are down)."
 
     def handle(self, **_: Any) -> None:
         passwords.answer_requests()
