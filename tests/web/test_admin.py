@@ -222,7 +222,7 @@ def test_several_accounts_at_once_and_a_refusal_of_one_holds_up_no_other(
     assert answer.headers["Location"] == LIST
     html = words(alices_page.get(LIST))
     assert "done for 2 accounts" in html
-    assert "to your own account: it would lock you out. (alice)" in html
+    assert "to your own account, because it would lock you out. (alice)" in html
     assert list(User.objects.filter(is_active=True)) == [alice]
 
 
