@@ -231,7 +231,7 @@ def test_no_press_acts_on_a_crowd(alices_page: Client, alice: User) -> None:
     User.objects.bulk_create(crowd)
     answer = press(alices_page, "disable", alice, confirmed="1", select_across="1")
     assert answer.status_code == 302
-    assert f"Choose at most {AT_ONCE} accounts" in words(alices_page.get(LIST))
+    assert f"Choose up to {AT_ONCE} accounts" in words(alices_page.get(LIST))
     assert not User.objects.filter(is_active=False).exists()
 
 
