@@ -18,7 +18,8 @@ from accounts.services.security import audit, rate_limits
 
 
 def request_reset(*, login: str, caller: Caller) -> None:
-    """Somebody forgot their password. The same small writes for any name; the worker looks whom it means.
+    """Request a reset. The same small writes for any name; the worker finds out whom it means.
+
     Raises RateLimited, for known and unknown names alike."""
     rate_limits.count_address("mail_per_ip", caller=caller)
     folded = identifiers.fold_login(login)
@@ -45,7 +46,7 @@ def answer(request: Challenge) -> None:
         return
     secrets = challenges.issue(Challenge.Kind.RESET_PASSWORD, user=user, email=user.email, caller=caller)
     if user.email_verified:
-        # Whoever only claims an address must not learn from their own log that nobody else was meant by it.
+        # A user who only claims an address must not learn from their log that nobody else was meant by it.
         audit.record(audit.Kind.PASSWORD_RESET_REQUESTED, user=user, caller=caller)
     mail.send(
         mail.Message.RESET_PASSWORD,
@@ -61,8 +62,8 @@ def answer(request: Challenge) -> None:
 
 
 def revoke(user: User, *, caller: Caller) -> None:
-    """The password opens nothing any more, every device is signed out, and a mail leads to a new one, where there is
-    an address. In the caller's transaction, which holds the user."""
+    """Make the password unusable, end every session, and email a link to choose a new one if there is an address. The
+    caller's transaction has locked the user."""
     user.set_unusable_password()
     user.save(update_fields=["password"])
     lifecycle.revoke(user, Revocation(caller))
@@ -82,7 +83,7 @@ def revoke(user: User, *, caller: Caller) -> None:
 def _may_mail(user: User, caller: Caller) -> bool:
     if not user.is_active or not user.email:
         return False
-    # An owner's mails are limited by the name that is typed; those to a claimed address with all others to it.
+    # Emails to a verified address are limited by the name that is typed, those to a claim by the address.
     return user.email_verified or rate_limits.may_mail_claim(user.email, caller=caller)
 
 
