@@ -189,7 +189,7 @@ _mail = urlsplit(
     )
 )
 _mail_options = parse_qs(_mail.query)
-EMAIL_BACKEND = "accounts.services.mail.mail.QueueBackend"
+EMAIL_BACKEND = "accounts.services.mail.queue.QueueBackend"
 EMAIL_HOST = _mail.hostname or "localhost"
 EMAIL_PORT = _mail.port or (465 if _mail.scheme == "smtps" else 25)
 EMAIL_HOST_USER = unquote(_mail.username or "")

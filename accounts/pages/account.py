@@ -35,10 +35,10 @@ from accounts.pages.forms import (
     ResetCodeForm,
 )
 from accounts.pages.refusals import form_page, status_of, with_retry_after
+from accounts.services import mail
 from accounts.services.account import deletion, email_addresses, passwords, users
 from accounts.services.authentication import reauthentication, totp
 from accounts.services.credentials import identifiers, time_zones
-from accounts.services.mail import mail
 from accounts.services.profile import export, picture_uploads, pictures
 from accounts.services.security import audit
 from accounts.services.sessions import sessions

@@ -30,10 +30,10 @@ from accounts.errors import (
 )
 from accounts.lib import sealing
 from accounts.models import Challenge, Event, MailOwner, ReservedUsername, Session, Tombstone, User
+from accounts.services import mail
 from accounts.services.account import deletion, email_addresses, passwords, users
 from accounts.services.authentication import sign_in
 from accounts.services.credentials import challenges, hashing, identifiers
-from accounts.services.mail import mail
 from accounts.services.profile import export, pictures
 from accounts.services.security import audit
 from accounts.services.sessions import access_tokens, sessions

@@ -17,7 +17,7 @@ from accounts.errors import (
 )
 from accounts.models import Budget, Challenge, Event, User
 from accounts.services.account import email_addresses, passwords, users
-from accounts.services.mail.mail import Delivery
+from accounts.services.mail import Delivery
 from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
 from tests.threads import each_at_once
 

@@ -27,8 +27,8 @@ from pytest_django import Settings
 from accounts.caller import Caller, Device
 from accounts.errors import RateLimited
 from accounts.models import Event, Export, PictureUpload, Session, User
+from accounts.services import mail
 from accounts.services.account import deletion, email_addresses
-from accounts.services.mail import mail
 from accounts.services.profile import export, picture_uploads, pictures
 from accounts.services.security import audit
 from accounts.services.sessions import sessions

@@ -10,9 +10,9 @@ from pytest_django import Settings
 from accounts.caller import Caller
 from accounts.errors import InvalidInput
 from accounts.models import Challenge, User
+from accounts.services import mail
 from accounts.services.account import passwords, users
-from accounts.services.mail import mail
-from accounts.services.mail.mail import Message
+from accounts.services.mail import Message
 from tests.conftest import PASSWORD, Mailbox
 
 IN_GERMAN = "Passwort wurde geändert"

@@ -31,9 +31,9 @@ from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 from accounts.caller import Caller, Device
 from accounts.lib import jobs
 from accounts.models import User
+from accounts.services import mail
 from accounts.services.account import passwords
-from accounts.services.mail import mail
-from accounts.services.mail.mail import Message
+from accounts.services.mail import Message
 from project.devstack.servers import Mail, Valkey, free_ports, received
 from tests.conftest import Mailbox, make_user
 from tests.services.conftest import Mute
@@ -258,7 +258,7 @@ def test_codes_go_before_notices_and_older_before_newer(alice: User, caller: Cal
 
 
 def test_what_django_or_a_library_sends_is_queued_too(db: None, settings: Settings, post_box: PostBox) -> None:
-    settings.EMAIL_BACKEND = "accounts.services.mail.mail.QueueBackend"
+    settings.EMAIL_BACKEND = "accounts.services.mail.queue.QueueBackend"
     assert send_mail("Hello\nworld", "{{ 7|add:7 }} body", None, ["one@example.com"]) == 1
     both = EmailMultiAlternatives("Two", "text", "a@example.com", ["to@example.com"], cc=["cc@example.com"])
     both.attach_alternative("<p>{% now 'Y' %}</p>", "text/html")

@@ -24,9 +24,9 @@ from accounts.caller import Caller, Device
 from accounts.errors import AccountError, InvalidCredentials
 from accounts.lib.storage import bucket as bucket_service
 from accounts.models import Budget, Event, Export, Session, Tombstone, User
+from accounts.services import mail
 from accounts.services.account import deletion, email_addresses, passwords, sign_in_codes, users
 from accounts.services.authentication import sign_in
-from accounts.services.mail import mail
 from accounts.services.profile import export, picture_uploads, pictures
 from accounts.services.security import rate_limits
 from accounts.services.sessions import sessions

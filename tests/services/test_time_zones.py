@@ -10,10 +10,10 @@ from pytest_django import Settings
 from accounts.caller import Caller
 from accounts.errors import InvalidInput
 from accounts.models import Event, User
+from accounts.services import mail
 from accounts.services.account import passwords, users
 from accounts.services.credentials import time_zones
-from accounts.services.mail import mail
-from accounts.services.mail.mail import Message
+from accounts.services.mail import Message
 from project import env
 from tests.conftest import PASSWORD, Mailbox
 

@@ -18,7 +18,7 @@ from django.urls import clear_url_caches, include, path
 from post_office.models import PRIORITY, STATUS, Email, Log
 from pytest_django import Settings
 
-from accounts.services.mail import mail
+from accounts.services import mail
 from project.devstack.servers import BASE
 
 SECRET = "hook:plum-tractor"

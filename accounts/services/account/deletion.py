@@ -21,9 +21,9 @@ from accounts.caller import NOBODY, Caller
 from accounts.errors import InvalidKey, LastSuperuser, RecentSignInNeeded, SessionRevoked
 from accounts.lib import sealing
 from accounts.models import Challenge, ReservedUsername, Session, Tombstone, User
+from accounts.services import mail
 from accounts.services.authentication import reauthentication
 from accounts.services.credentials import challenges, identifiers
-from accounts.services.mail import mail
 from accounts.services.profile import export, picture_uploads, pictures
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import locks
@@ -131,10 +131,6 @@ def cancel_by_key(*, key: str, caller: Caller) -> User:
 
 
 @shared_task(name="accounts.erase_due_accounts")
-def erase_due_accounts() -> int:
-    return erase_due()
-
-
 def erase_due() -> int:
     """In the worker: erase whoever's grace is over. Several workers share them out; one that fails holds up no other.
     The number of accounts."""

@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from celery import shared_task
 from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -11,12 +10,12 @@ from django.utils.timezone import now
 
 from accounts.caller import Caller
 from accounts.errors import FieldError, InvalidCode, InvalidInput, InvalidKey, Overloaded, WrongPassword
-from accounts.lib import breached_passwords, jobs
+from accounts.lib import breached_passwords
 from accounts.models import Challenge, Gender, Session, User
+from accounts.services import mail
 from accounts.services.account import email_addresses
 from accounts.services.authentication import email_codes, reauthentication, sign_in, totp
 from accounts.services.credentials import challenges, hashing, identifiers
-from accounts.services.mail import mail
 from accounts.services.profile import export, picture_uploads, pictures
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import locks, mfa, sessions
@@ -99,17 +98,6 @@ def request_reset(*, login: str, caller: Caller) -> None:
     rate_limits.spend_or_refuse("reset_mail_per_login", folded)
     with transaction.atomic():
         challenges.ask(Challenge.Kind.RESET_PASSWORD, login=folded, caller=caller)
-        jobs.enqueue(answer_reset_requests)
-
-
-@shared_task(name="accounts.answer_reset_requests")
-def answer_reset_requests() -> int:
-    return answer_requests()
-
-
-def answer_requests() -> int:
-    """In the worker: make a mail of each request that means somebody. The number of requests."""
-    return challenges.answer_asked(Challenge.Kind.RESET_PASSWORD, answer)
 
 
 def answer(request: Challenge) -> None:

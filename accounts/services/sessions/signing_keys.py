@@ -232,10 +232,6 @@ def rotate(*, at_once: bool = False) -> SigningKey:
 
 
 @shared_task(name="accounts.keep_signing_keys")
-def keep_signing_keys() -> None:
-    maintain()
-
-
 def maintain() -> None:
     """Every hour: publish the next key in time, remove those whose last token has run out, and seal anew what an
     earlier SECRET_KEY sealed."""
