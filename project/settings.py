@@ -175,7 +175,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # (project/celery.py).
 CELERY_BROKER_TRANSPORT_OPTIONS = {"max_retries": 0, "socket_connect_timeout": 0.3, "socket_timeout": 0.3}
 SWEEP_INTERVAL = env.number(
-    "SWEEP_INTERVAL", 5, "Seconds between two looks for mails and requests that no bell announced."
+    "SWEEP_INTERVAL", 5, "Seconds between two polls for emails and requests whose notification was lost."
 )
 
 # --- Mail ---------------------------------------------------------------------------------------------------

