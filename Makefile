@@ -27,31 +27,31 @@ client = echo '$(1) ...' && folder=clients/$$(echo $(1) | tr A-Z a-z) && { $(GEN
 .DEFAULT_GOAL := help
 .PHONY: help run manage test check fix contract messages release clients seed bench shots lighthouse requirements $(CHECKS)
 
-help: ## this list
+help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 20
 
-run: .venv/.synced ## the service with everything it needs; Ctrl-C stops it, data stays in .data/
+run: .venv/.synced ## start the service and every server it needs; Ctrl-C stops it, data stays in .data/
 	@$(PY) -m project.devstack run
 
-test: .venv/.synced ## all tests on real servers; ARGS="-k sessions" for some
+test: .venv/.synced ## run all tests on real servers; ARGS="-k sessions" for some
 	@$(PY) -m project.devstack test $(ARGS)
 
-check: .venv/.synced ## everything that needs no server: style, types, imports, settings, contract, Docker files
+check: .venv/.synced ## every check that needs no server: style, types, imports, settings, API compatibility, Docker files
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(CHECKS)
 
-fix: .venv/.synced ## put style right where a tool can
+fix: .venv/.synced ## fix style where a tool can
 	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format .
 
-contract: .venv/.synced ## write openapi.json, .env.example and docs anew from the code
+contract: .venv/.synced ## write openapi.json, .env.example and docs/reference/ from the code
 	@$(PRODUCTION) $(PY) manage.py write_reference
 
-messages: .venv/.synced ## bring the message files in locale/ up to date, and tell what is not translated yet
+messages: .venv/.synced ## update the translation files in locale/, and list what is not translated yet
 	@$(PY) -m project.messages
 
-release: .venv/.synced ## put this version of the API into the museum: its contract and recorded traffic, kept for ever
+release: .venv/.synced ## keep this version's API contract and recorded traffic for the contract tests (tests/museum/)
 	@RECORD_RELEASE=1 $(PY) -m project.devstack test tests/museum -k test_record
 
-clients: .venv/.synced $(NODE)/node_modules/.package-lock.json ## TypeScript, Swift, Kotlin and Dart clients from the contract, into clients/
+clients: .venv/.synced $(NODE)/node_modules/.package-lock.json ## generate TypeScript, Swift, Kotlin and Dart clients from the contract, into clients/
 	@rm -rf clients && mkdir clients
 	@echo 'TypeScript ...' && cd $(NODE) && node_modules/.bin/openapi-ts --file openapi-ts.config.mjs --silent
 	@$(call client,Swift,swift6,-p projectName=UserService)
@@ -59,22 +59,22 @@ clients: .venv/.synced $(NODE)/node_modules/.package-lock.json ## TypeScript, Sw
 	@$(call client,Dart,dart-dio,-p pubName=user_service -p serializationLibrary=json_serializable)
 	@echo 'clients/typescript  clients/swift  clients/kotlin  clients/dart  (docs/mobile.md tells how to use them)'
 
-manage: .venv/.synced ## any command on the data of `make run`: make manage ARGS="import_users people.jsonl"
+manage: .venv/.synced ## run a manage.py command on the data of `make run`: make manage ARGS="import_users people.jsonl"
 	@$(PY) -m project.devstack shell $(PY) manage.py $(ARGS)
 
-seed: .venv/.synced ## alice, bob and 1,000 others, with pictures
+seed: .venv/.synced ## add alice, bob and 1,000 others, with pictures
 	@$(PY) -m project.devstack shell $(PY) manage.py seed --count 1000
 
-bench: .venv/.synced ## requests a second on fresh servers; ARGS=mail the mail queue, ARGS=timing who has an account
+bench: .venv/.synced ## benchmark requests on fresh servers; ARGS=mail the email queue, ARGS=timing account enumeration, ARGS=scale size
 	@$(PY) -m project.devstack fresh $(PY) -m tests.bench $(ARGS)
 
-shots: .venv/.synced ## a picture of every page in every state, into shots/; ARGS=readme those of README (it wants a chromium)
+shots: .venv/.synced ## take a screenshot of every page in every state, into shots/; ARGS=readme those of the README (needs chromium)
 	@$(PY) -m project.devstack fresh $(PY) -m tests.e2e.shots $(ARGS)
 
-lighthouse: .venv/.synced ## Lighthouse on sign-in and overview, figures into docs/bench/ (it wants a chromium, node and npm)
+lighthouse: .venv/.synced ## run Lighthouse on sign-in and overview, figures into docs/bench/ (needs chromium, node and npm)
 	@$(PY) -m project.devstack fresh $(PY) -m tests.bench.lighthouse
 
-requirements: .venv/.synced ## write requirements*.txt anew from pyproject.toml; UPGRADE=1 takes newer versions
+requirements: .venv/.synced ## write requirements*.txt from pyproject.toml; UPGRADE=1 takes newer versions
 	@$(COMPILE) --output-file requirements.txt && $(COMPILE) --group dev --output-file requirements-dev.txt
 
 check-format:

@@ -20,7 +20,7 @@ def limits_are_known(app_configs: object, **_: object) -> Sequence[CheckMessage]
     try:
         rate_limits.limits()
     except ImproperlyConfigured as error:
-        return [Error(str(error), hint="The names stand in docs/limits.md.", id="accounts.E001")]
+        return [Error(str(error), hint="The names are listed in docs/reference/limits.md.", id="accounts.E001")]
     return []
 
 

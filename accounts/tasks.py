@@ -4,12 +4,11 @@
 from celery import shared_task
 
 from accounts.services import mail
-from accounts.services.account import deletion, email_requests, users
+from accounts.services.account import deletion, email_requests, lifecycle, users
 from accounts.services.authentication import totp
-from accounts.services.credentials import challenges
 from accounts.services.profile import export, picture_uploads, pictures
-from accounts.services.security import audit, rate_limits, tickets
-from accounts.services.sessions import sessions, signing_keys
+from accounts.services.security import tickets
+from accounts.services.sessions import signing_keys
 from accounts.services.staff import usage
 
 TASKS = (
@@ -42,13 +41,8 @@ def poll() -> None:
 @shared_task(name="accounts.prune")
 def prune() -> None:
     """Every hour: what has outlived its use."""
-    challenges.prune()
-    rate_limits.prune()
-    mail.prune()
-    sessions.prune()
+    lifecycle.prune()
     users.remove_unverified()
-    deletion.prune()
-    audit.prune()
     usage.prune()
     tickets.prune()
     totp.seal_anew()

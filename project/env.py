@@ -1,5 +1,5 @@
 """Settings from the environment. Each name is asked for once, with its default and a sentence of help;
-`.env.example` and `docs/settings.md` are written from what is remembered here."""
+`.env.example` and `docs/reference/settings.md` are written from what is remembered here."""
 
 import os
 from dataclasses import dataclass

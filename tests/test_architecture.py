@@ -81,3 +81,21 @@ def test_nothing_names_a_registry_or_this_machine() -> None:
     hosts = re.compile("|".join(["py" + "pi.org", "python" + "hosted", "npm" + "js.org", "deb" + "ian.org"]))
     for name in ("requirements.txt", "requirements-dev.txt", "pyproject.toml", "Makefile", "Dockerfile", "README.md"):
         assert not hosts.search((BASE / name).read_text()), name
+
+
+def test_every_page_that_the_code_or_a_page_names_exists() -> None:
+    named = {
+        (path.relative_to(BASE).as_posix(), name)
+        for folder in ("accounts", "api", "project", "tests", "docker")
+        for path in (BASE / folder).rglob("*")
+        if path.suffix in {".py", ".conf", ".ini"}
+        for name in re.findall(r"\bdocs/[\w/]+\.md\b", path.read_text())
+    }
+    assert {pair for pair in named if not (BASE / pair[1]).exists()} == set()
+    links = {
+        (page.relative_to(BASE).as_posix(), link)
+        for page in (*BASE.glob("*.md"), *(BASE / "docs").rglob("*.md"))
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    }
+    assert len(links) > 40
+    assert {(page, link) for page, link in links if not (BASE / page).parent.joinpath(link).exists()} == set()

@@ -25,21 +25,15 @@ from django.views.i18n import set_language
 
 from accounts.errors import AccountError, UploadNotFound
 from accounts.http import AuthenticatedRequest, caller, log_refusal
-from accounts.lib import brand
+from accounts.lib import brand, time_zones
 from accounts.models import PictureUpload, Session, User
-from accounts.pages.forms import (
-    ChangeEmailForm,
-    ConfirmCodeForm,
-    DeleteAccountForm,
-    ProfileForm,
-    ResetCodeForm,
-)
+from accounts.pages.forms import ChangeEmailForm, ConfirmCodeForm, DeleteAccountForm, ProfileForm, ResetCodeForm
 from accounts.pages.refusals import form_page, status_of, with_retry_after
 from accounts.services import mail
-from accounts.services.account import deletion, email_addresses, passwords, users
+from accounts.services.account import deletion, email_addresses, email_recovery, password_resets
 from accounts.services.authentication import reauthentication, totp
-from accounts.services.credentials import identifiers, time_zones
-from accounts.services.profile import export, picture_uploads, pictures
+from accounts.services.credentials import identifiers
+from accounts.services.profile import export, picture_uploads, pictures, profiles
 from accounts.services.security import audit
 from accounts.services.sessions import sessions
 
@@ -66,7 +60,7 @@ def language(request: HttpRequest) -> HttpResponse:
     code = request.POST.get("language")
     if code and isinstance(request.user, User):
         try:
-            users.update_profile(user=request.user, changes={"language": code}, caller=caller(request))
+            profiles.update(user=request.user, changes={"language": code}, caller=caller(request))
         except AccountError as error:
             log_refusal(request, error)
     return set_language(request)
@@ -109,7 +103,7 @@ def password_reset_done(request: HttpRequest) -> HttpResponse:
         return redirect("account_reset_password")
 
     def save(data: dict[str, Any]) -> HttpResponse:
-        passwords.reset_by_code(
+        password_resets.reset_by_code(
             login=login, code=data["code"], new_password=data["new_password"], caller=caller(request)
         )
         request.session.pop("resetting", None)
@@ -195,9 +189,9 @@ def email_undo(request: HttpRequest, key: str) -> HttpResponse:
     """The link that went to the earlier address: a page with a button, because scanners open every link."""
     template = "accounts/email_undo.html"
     try:
-        offer = email_addresses.match_undo_key(key)
+        offer = email_recovery.match_key(key)
         if request.method == "POST":
-            found = email_addresses.undo_change(key=key, caller=caller(request))
+            found = email_recovery.undo(key=key, caller=caller(request))
             uid, _dash, secret = found.reset_key.partition("-")
             return redirect("account_reset_password_from_key", uidb36=uid, key=secret)
     except AccountError as error:
@@ -220,7 +214,7 @@ def deletion_undo(request: HttpRequest, key: str) -> HttpResponse:
         log_refusal(request, error)
         return with_retry_after(render(request, template, {"error": error.message}, status=status_of(error)), error)
     assert offer.user is not None
-    return render(request, template, {"claimant": offer.user, "zone": time_zones.zone_of(offer.user)})
+    return render(request, template, {"claimant": offer.user, "zone": time_zones.zone_of(offer.user.time_zone)})
 
 
 # --- The account --------------------------------------------------------------------------------------------
@@ -253,7 +247,7 @@ def profile(request: AuthenticatedRequest) -> HttpResponse:
         picture, removed = data.pop("picture"), data.pop("remove_picture")
         # A page that stood open since before there was a field says nothing of it.
         changes = {field: value for field, value in data.items() if field in request.POST}
-        saved = users.update_profile(
+        saved = profiles.update(
             user=user,
             changes=changes,
             caller=caller(request),

@@ -17,8 +17,8 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import get_language_from_request
 
 from accounts.http import PERMISSIONS, GetResponse
+from accounts.lib import time_zones
 from accounts.models import User
-from accounts.services.credentials import time_zones
 from accounts.services.profile import pictures
 from accounts.services.sessions import sessions
 
@@ -135,7 +135,7 @@ class TimeZoneMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if not isinstance(request.user, User):
             return self.get_response(request)
-        with timezone.override(time_zones.zone_of(request.user)):
+        with timezone.override(time_zones.zone_of(request.user.time_zone)):
             return self.get_response(request)
 
 

@@ -2,7 +2,7 @@
 
 from django import template
 
-from accounts.services.credentials import time_zones
+from accounts.lib import time_zones
 
 register = template.Library()
 register.filter("moment", time_zones.moment)

@@ -6,7 +6,8 @@ from ninja import Router, Status
 
 from accounts.http import AuthenticatedRequest, caller
 from accounts.models import User
-from accounts.services.account import email_addresses, users
+from accounts.services.account import email_addresses
+from accounts.services.profile import profiles
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
@@ -54,7 +55,7 @@ def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> dict[s
 def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> dict[str, Any]:
     """Change username, names, gender, language or time zone."""
     tags = {tag.strip() for tag in request.META.get("HTTP_IF_MATCH", "*").split(",")}
-    user = users.update_profile(
+    user = profiles.update(
         user=request.user,
         changes=payload.model_dump(exclude_unset=True),
         versions=None if "*" in tags else {tag.strip('"') for tag in tags if not tag.startswith("W/")},

@@ -5,7 +5,7 @@ from django.utils.translation import gettext as _
 from ninja import Router, Status
 
 from accounts.http import caller
-from accounts.services.account import email_addresses, users
+from accounts.services.account import email_addresses, email_recovery, signup
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
 
@@ -22,7 +22,7 @@ def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
     else owns it, the answer does not tell. 202 where the address must be proved first: tokens then come with
     `confirmEmail`."""
     fields = payload.model_dump(exclude={"device"})
-    found = users.sign_up_app(caller=caller(request, schemas.device(payload.device)), **fields)
+    found = signup.sign_up_app(caller=caller(request, schemas.device(payload.device)), **fields)
     if found is None:
         return Status(202, {"detail": _("Type the code from the mail we sent you.")})
     return Status(201, schemas.signed_in(found))
@@ -46,7 +46,7 @@ def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> dict
 def undo_email_change(request: HttpRequest, payload: schemas.KeyIn) -> dict[str, Any]:
     """Take a change of address back, with the link that went to the earlier one: the address is restored, every
     session ends and the password opens nothing any more. Ask for a new one at once (`resetPassword`)."""
-    found = email_addresses.undo_change(key=payload.key, caller=caller(request))
+    found = email_recovery.undo(key=payload.key, caller=caller(request))
     return {"username": found.user.username, "reset_key": found.reset_key}
 
 

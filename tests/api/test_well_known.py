@@ -51,7 +51,7 @@ def test_a_key_that_another_process_made_is_found(
     api: Api, tokens: Tokens, phone: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert api.get("/me", token=tokens.access_token).status_code == 200
-    before = signing_keys._notify
+    before = signing_keys._ring
     signing_keys.make()
     signing_keys.forget()
     newer = sessions.tokens(phone).access_token

@@ -8,7 +8,7 @@ from django.utils.timezone import now
 from accounts.caller import Caller, Device
 from accounts.errors import AccountDisabled, InvalidCode, InvalidCredentials, InvalidCursor
 from accounts.models import Budget, Event, Session, User
-from accounts.services.account import email_requests, passwords, sign_in_codes, users
+from accounts.services.account import email_requests, password_resets, sign_in_codes, signup, users
 from accounts.services.authentication import sign_in
 from accounts.services.security import audit, cursors
 from accounts.services.sessions import sessions
@@ -64,7 +64,7 @@ def test_a_pause_and_a_refused_right_password_stand_in_the_log(alice: User, call
 def test_a_wrong_code_stands_in_the_log_of_its_owner_and_for_nobody_as_well(alice: User, caller: Caller) -> None:
     for name in ("alice", "nobody-has-this"):
         with pytest.raises(InvalidCode):
-            passwords.reset_by_code(login=name, code="00000000", new_password="x", caller=caller)
+            password_resets.reset_by_code(login=name, code="00000000", new_password="x", caller=caller)
     assert kinds(alice) == kinds(None) == ["code.failed"]
 
 
@@ -75,12 +75,12 @@ def test_who_only_claims_an_address_does_not_learn_from_the_own_log_whom_it_mean
     mallory = make_user("mallory", verified=False)
     User.objects.filter(id=mallory.id).update(email=alice.email)
     for email in (carol.email, alice.email):
-        passwords.request_reset(login=email, caller=caller)
+        password_resets.request_reset(login=email, caller=caller)
         email_requests.answer()
         sign_in_codes.request(login=email, caller=caller)
         email_requests.answer()
         with pytest.raises(InvalidCode):
-            passwords.reset_by_code(login=email, code="0", new_password="x", caller=caller)
+            password_resets.reset_by_code(login=email, code="0", new_password="x", caller=caller)
         with pytest.raises(InvalidCode):
             sign_in_codes.check(login=email, code="0", caller=caller)
         with pytest.raises(InvalidCredentials):
@@ -94,7 +94,7 @@ def test_ending_the_others_is_one_line_and_an_owner_sees_who_claims_their_addres
     begin(alice, "Tablet")
     sessions.end_others(user=alice, keep=None, caller=caller)
     sessions.end_others(user=alice, keep=None, caller=caller)
-    users.sign_up(username="mallory", email=alice.email, password=PASSWORD, caller=caller)
+    signup.sign_up(username="mallory", email=alice.email, password=PASSWORD, caller=caller)
     assert kinds(alice)[2:] == ["session.others_ended", "email.claimed_elsewhere"]
 
 

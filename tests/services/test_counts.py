@@ -14,7 +14,8 @@ from django.utils.timezone import now
 
 from accounts.caller import NOBODY, Caller
 from accounts.models import Event, Gender, User, UserCount
-from accounts.services.account import deletion, email_addresses, users
+from accounts.services.account import deletion, email_addresses, signup, users
+from accounts.services.profile import profiles
 from accounts.services.security import audit
 from accounts.services.staff import counts, imports
 from tests.conftest import PASSWORD, Mailbox, make_user
@@ -34,11 +35,11 @@ def total() -> int:
 
 
 def sign_up(caller: Caller) -> None:
-    users.sign_up(username="dora", email="dora@example.com", password=PASSWORD, gender="female", caller=caller)
+    signup.sign_up(username="dora", email="dora@example.com", password=PASSWORD, gender="female", caller=caller)
 
 
 def change_gender(caller: Caller) -> None:
-    users.update_profile(user=User.objects.get(username="bob"), changes={"gender": "unspecified"}, caller=caller)
+    profiles.update(user=User.objects.get(username="bob"), changes={"gender": "unspecified"}, caller=caller)
 
 
 def switch_off(caller: Caller) -> None:

@@ -31,11 +31,20 @@ from accounts.errors import (
 from accounts.lib import sealing
 from accounts.models import Challenge, Event, MailOwner, ReservedUsername, Session, Tombstone, User
 from accounts.services import mail
-from accounts.services.account import deletion, email_addresses, email_requests, passwords, users
+from accounts.services.account import (
+    deletion,
+    email_addresses,
+    email_recovery,
+    email_requests,
+    lifecycle,
+    password_resets,
+    passwords,
+    signup,
+)
 from accounts.services.authentication import sign_in
-from accounts.services.credentials import challenges, hashing, identifiers
+from accounts.services.credentials import challenges, hashing, identifiers, reserved_usernames
 from accounts.services.mail import delivery
-from accounts.services.profile import export, pictures
+from accounts.services.profile import export, pictures, profiles
 from accounts.services.security import audit
 from accounts.services.sessions import access_tokens, sessions
 from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
@@ -196,9 +205,9 @@ def test_everything_works_as_before_and_signing_in_takes_nothing_back(
 
 
 def test_a_new_password_takes_nothing_back(planned: User, caller: Caller, mailbox: Mailbox) -> None:
-    passwords.request_reset(login="bob", caller=caller)
+    password_resets.request_reset(login="bob", caller=caller)
     email_requests.answer()
-    passwords.reset_by_code(login="bob", code=mailbox.code(planned.email), new_password=NEW, caller=caller)
+    password_resets.reset_by_code(login="bob", code=mailbox.code(planned.email), new_password=NEW, caller=caller)
     assert sign_in.check(login="bob", password=NEW, caller=caller).deletes_at == deletes_at(planned) is not None
 
 
@@ -269,7 +278,7 @@ def test_a_forged_key_is_refused(forged: str, caller: Caller, db: None) -> None:
 
 
 def test_the_key_of_a_reset_keeps_nothing(planned: User, caller: Caller, mailbox: Mailbox) -> None:
-    passwords.request_reset(login="bob", caller=caller)
+    password_resets.request_reset(login="bob", caller=caller)
     email_requests.answer()
     with pytest.raises(InvalidKey):
         deletion.cancel_by_key(key=mailbox.key(planned.email), caller=caller)
@@ -300,7 +309,7 @@ def test_the_owner_of_the_earlier_address_takes_a_planned_deletion_back_too(
     key = mailbox.key("bob@example.com")
     where = sessions.begin(user=bob, kind=Session.Kind.APP, caller=caller)
     deletion.request(user=bob, session=where, password="", caller=caller)
-    email_addresses.undo_change(key=key, caller=caller)
+    email_recovery.undo(key=key, caller=caller)
     assert deletes_at(bob) is None
     assert "stays" in mailbox.last("bob@example.com").subject
 
@@ -311,9 +320,9 @@ def test_what_a_squatter_planned_and_copied_is_not_the_owners(carol: User, calle
     export.request(user=carol, caller=caller)
     export.make_queued()
     deletion.request(user=carol, session=session, password=PASSWORD, caller=caller)
-    passwords.request_reset(login="carol@example.com", caller=caller)
+    password_resets.request_reset(login="carol@example.com", caller=caller)
     email_requests.answer()
-    passwords.reset_by_code(login="carol", code=mailbox.code(carol.email), new_password=NEW, caller=caller)
+    password_resets.reset_by_code(login="carol", code=mailbox.code(carol.email), new_password=NEW, caller=caller)
     assert deletes_at(carol) is None
     assert export.latest(carol) is None
 
@@ -370,7 +379,7 @@ def test_a_link_that_is_pressed_while_its_account_is_erased_opens_nothing(due: U
 def test_a_request_that_a_worker_answers_at_that_moment_and_the_erasure_do_not_wait_for_each_other(
     due: User, caller: Caller
 ) -> None:
-    passwords.request_reset(login="bob", caller=caller)
+    password_resets.request_reset(login="bob", caller=caller)
     taken, going = threading.Event(), threading.Event()
 
     def answer(request: Challenge) -> None:
@@ -482,7 +491,7 @@ def test_links_of_others_to_an_address_that_it_had_before_stay_good(
     """Alice gave the address up, Bob proved it: her way back is hers."""
     secrets = challenges.issue(Challenge.Kind.UNDO_EMAIL, user=alice, email=due.email, caller=caller)
     deletion.erase_due()
-    assert email_addresses.match_undo_key(secrets.key).user == alice
+    assert email_recovery.match_key(secrets.key).user == alice
 
 
 def test_who_keeps_the_account_while_others_are_erased_is_spared(due: User, caller: Caller) -> None:
@@ -504,14 +513,14 @@ def test_one_that_cannot_be_erased_holds_up_no_other(
     due: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_user("dora", deletes_at=now() - timedelta(days=1))
-    forget = deletion._forget
+    erase = lifecycle.erase
 
     def fail(user: User) -> None:
-        forget(user)
+        erase(user)
         if user.username == "dora":
             raise RuntimeError("something that nobody foresaw")
 
-    monkeypatch.setattr(deletion, "_forget", fail)
+    monkeypatch.setattr(lifecycle, "erase", fail)
     assert deletion.erase_due() == 1
     assert User.objects.get().username == "dora"
     assert "could not be erased" in caplog.text
@@ -537,7 +546,7 @@ django.setup()
 from django.conf import settings
 settings.DATABASES["default"]["NAME"] = sys.argv[1]
 from accounts.models import Tombstone
-from accounts.services import deletion
+from accounts.services.account import deletion
 def stop(**_):
     print("there", flush=True)
     time.sleep(30)
@@ -589,7 +598,7 @@ def test_who_signs_in_or_keeps_the_account_at_that_moment_gets_one_answer(due: U
 
 
 def sign_up(username: str, caller: Caller) -> User:
-    return users.sign_up(username=username, email=f"{username}@example.net", password=PASSWORD, caller=caller)
+    return signup.sign_up(username=username, email=f"{username}@example.net", password=PASSWORD, caller=caller)
 
 
 def test_nobody_passes_for_whoever_was_erased(due: User, alice: User, caller: Caller, settings: Settings) -> None:
@@ -598,7 +607,7 @@ def test_nobody_passes_for_whoever_was_erased(due: User, alice: User, caller: Ca
         with pytest.raises(UsernameTaken):
             sign_up(name, caller)
         with pytest.raises(UsernameTaken):
-            users.update_profile(user=alice, changes={"username": name}, caller=caller)
+            profiles.update(user=alice, changes={"username": name}, caller=caller)
     # A SECRET_KEY that was changed since understands what the earlier one wrote.
     settings.SECRET_KEY_FALLBACKS, settings.SECRET_KEY = [settings.SECRET_KEY], "n" * 60
     with pytest.raises(UsernameTaken):
@@ -611,14 +620,14 @@ def test_after_ninety_days_the_name_is_free(due: User, caller: Caller) -> None:
     rest = ReservedUsername.objects.get()
     assert abs(rest.until - now() - timedelta(days=90)) < timedelta(seconds=10)
     assert bytes(rest.mac) == sealing.mac("resting username", identifiers.skeleton("bob").encode())
-    assert deletion.prune() == 0
+    assert reserved_usernames.prune() == 0
     ReservedUsername.objects.update(until=now())
     assert sign_up("bob", caller).username == "bob"
-    assert deletion.prune() == 1
+    assert reserved_usernames.prune() == 1
 
 
 def test_the_address_is_free_at_once(due: User, alice: User, caller: Caller, mailbox: Mailbox) -> None:
     deletion.erase_due()
-    user = users.sign_up(username="robert", email="bob@example.com", password=PASSWORD, caller=caller)
+    user = signup.sign_up(username="robert", email="bob@example.com", password=PASSWORD, caller=caller)
     email_addresses.confirm_mine(user=user, code=mailbox.code("bob@example.com"), caller=caller)
     assert User.objects.get(email="bob@example.com", email_verified=True) == user

@@ -334,7 +334,7 @@ import sys, time, django
 django.setup()
 from django.conf import settings
 settings.DATABASES["default"]["NAME"] = sys.argv[1]
-from accounts.services import export
+from accounts.services.profile import export
 def stop(row):
     print("there", flush=True)
     time.sleep(30)

@@ -22,7 +22,7 @@ from pytest_django import Settings
 
 from accounts.caller import NOBODY
 from accounts.models import User
-from accounts.services.credentials import hashing
+from accounts.services.credentials import hashing, imported_hashes
 from accounts.services.staff import imports
 from tests.conftest import PASSWORD
 from tests.services.test_imported_hashes import FIREBASE, FIREBASE_KEY, better_auth
@@ -64,6 +64,19 @@ def written(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, export: st
 
 def test_every_service_of_the_page_is_tried_here() -> None:
     assert set(BLOCKS) == {"django", "supabase", "better-auth", "kratos", "firebase", "keycloak"}
+
+
+def test_the_page_and_the_code_name_one_limit_for_each_hash() -> None:
+    page, mib = " ".join(PAGE.split()), 2**20
+    for said in (
+        f"more than {imported_hashes.MAX_MEMORY // mib} MiB",
+        f"N·r·p·128 over {imported_hashes.MAX_SCRYPT_WORK // mib} MiB",
+        f"r over {imported_hashes.MAX_SCRYPT_BLOCK} or p over {imported_hashes.MAX_SCRYPT_LANES}",
+        f"m·t over {imported_hashes.MAX_ARGON2_WORK // 2**30} GiB",
+        f"bcrypt over cost {imported_hashes.MAX_BCRYPT_COST}",
+        f"PBKDF2 over {imported_hashes.MAX_PBKDF2_ITERATIONS:,} rounds",
+    ):
+        assert said in page
 
 
 def test_django(tmp_path: Path) -> None:

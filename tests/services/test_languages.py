@@ -11,8 +11,9 @@ from accounts.caller import Caller
 from accounts.errors import InvalidInput
 from accounts.models import Challenge, User
 from accounts.services import mail
-from accounts.services.account import email_requests, passwords, users
+from accounts.services.account import email_requests, password_resets, signup
 from accounts.services.mail import Message
+from accounts.services.profile import profiles
 from tests.conftest import PASSWORD, Mailbox
 
 IN_GERMAN = "Passwort wurde geändert"
@@ -26,7 +27,7 @@ def spoken(user: User, caller: Caller, mailbox: Mailbox) -> str:
 
 
 def test_who_signs_up_is_written_to_in_the_language_of_the_page(db: None, caller: Caller, mailbox: Mailbox) -> None:
-    user = users.sign_up(
+    user = signup.sign_up(
         username="ada", email="ada@example.com", password=PASSWORD, caller=replace(caller, language="de")
     )
     assert User.objects.get(id=user.id).language == "de"
@@ -34,7 +35,7 @@ def test_who_signs_up_is_written_to_in_the_language_of_the_page(db: None, caller
 
 
 def test_who_signs_up_in_a_language_that_nobody_speaks_here_has_none(db: None, caller: Caller) -> None:
-    user = users.sign_up(
+    user = signup.sign_up(
         username="ada", email="ada@example.com", password=PASSWORD, caller=replace(caller, language="xx")
     )
     assert user.language == ""
@@ -58,7 +59,7 @@ def test_without_one_the_mail_speaks_that_of_the_request_and_else_the_service_s(
 
 
 def test_what_the_worker_writes_speaks_the_language_of_who_asked(alice: User, caller: Caller, mailbox: Mailbox) -> None:
-    passwords.request_reset(login="alice", caller=replace(caller, language="ar"))
+    password_resets.request_reset(login="alice", caller=replace(caller, language="ar"))
     assert Challenge.objects.get().language == "ar"
     with translation.override(None):
         assert email_requests.answer() == 1
@@ -91,6 +92,6 @@ def test_times_are_written_as_the_language_writes_them(
 
 def test_a_language_that_nobody_speaks_here_is_refused(bob: User, caller: Caller) -> None:
     with pytest.raises(InvalidInput) as refused:
-        users.update_profile(user=bob, changes={"language": "xx"}, caller=caller)
+        profiles.update(user=bob, changes={"language": "xx"}, caller=caller)
     assert [(error.field, error.code) for error in refused.value.errors] == [("language", "language_unknown")]
-    assert users.update_profile(user=bob, changes={"language": "es"}, caller=caller).language == "es"
+    assert profiles.update(user=bob, changes={"language": "es"}, caller=caller).language == "es"

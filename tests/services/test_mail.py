@@ -32,7 +32,7 @@ from accounts.caller import Caller, Device
 from accounts.lib import jobs, leases
 from accounts.models import User
 from accounts.services import mail
-from accounts.services.account import email_requests, passwords
+from accounts.services.account import email_requests, password_resets
 from accounts.services.mail import Message, delivery, messages, server, status
 from accounts.services.mail.queue import add
 from project.devstack.servers import Mail, Valkey, free_ports, received
@@ -717,7 +717,7 @@ def test_a_crowd_of_codes_that_waits_is_told_and_notices_are_not(db: None, clock
 
 def test_a_request_that_no_worker_answers_is_told_for_any_name(alice: User, caller: Caller, clock: Clock) -> None:
     for login in ("alice", "nobody.here"):
-        passwords.request_reset(login=login, caller=caller)
+        password_resets.request_reset(login=login, caller=caller)
         clock.forward(minutes=2)
         assert mail.delay() == timedelta(minutes=2)
         clock.by = timedelta()

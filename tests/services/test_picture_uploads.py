@@ -380,7 +380,7 @@ STEPS = {
     "before the first size": "bucket.put = after(0, bucket.put)",
     "after the first size": "bucket.put = after(1, bucket.put)",
     "after the second size": "bucket.put = after(2, bucket.put)",
-    "before it is shown": "pictures.show = die",
+    "before it is shown": "pictures.publish = die",
     "before the transaction ends": "audit.record = die",
     "after the transaction": "picture_uploads._discard = die",
 }
@@ -388,7 +388,9 @@ _DIE = """
 import os, signal
 import django
 django.setup()
-from accounts.services import audit, bucket, picture_uploads, pictures
+from accounts.lib.storage import bucket
+from accounts.services.profile import picture_uploads, pictures
+from accounts.services.security import audit
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)

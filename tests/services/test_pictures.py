@@ -41,8 +41,8 @@ from accounts.errors import (
 from accounts.lib.images import decoding
 from accounts.lib.storage import bucket
 from accounts.models import DiscardedPicture, Event, Session, User
-from accounts.services.account import deletion, passwords, users
-from accounts.services.profile import pictures
+from accounts.services.account import deletion, lifecycle, signup, users
+from accounts.services.profile import pictures, profiles
 from accounts.services.security import rate_limits
 from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, make_user, picture, random_ip
@@ -1025,7 +1025,7 @@ ENDS: dict[str, Callable[[User, Session, Caller], object]] = {
     "signed out": lambda user, session, caller: sessions.end(user=user, session_id=session.id, caller=caller),
     "switched off": lambda user, _, caller: users.set_active(user=user, active=False, caller=caller),
     "switched off and on": switch_off_and_on,
-    "handed over": lambda user, _, caller: passwords._hand_over(user, caller),
+    "handed over": lambda user, _, caller: lifecycle.hand_over(user, caller=caller),
     "erased": lambda user, *_: deletion.remove(user),
 }
 
@@ -1047,7 +1047,7 @@ def test_a_picture_that_was_on_its_way_when_the_device_lost_its_right_is_not_sho
     file = io.BytesIO(picture())
     work: dict[str, Callable[[], User]] = {
         "picture": lambda: pictures.replace(user=bob, file=file, caller=caller, session=session),
-        "profile": lambda: users.update_profile(
+        "profile": lambda: profiles.update(
             user=bob, changes={"first_name": "Late"}, caller=caller, session=session, picture=file
         ),
     }
@@ -1066,7 +1066,7 @@ def test_without_a_device_the_account_must_be_there_still(bob: User, caller: Cal
     with pytest.raises(SessionRevoked):
         replace(stale, caller)
     with pytest.raises(SessionRevoked):
-        users.update_profile(user=stale, changes={"first_name": "Late"}, caller=caller)
+        profiles.update(user=stale, changes={"first_name": "Late"}, caller=caller)
 
 
 # --- When something fails -----------------------------------------------------------------------------------
@@ -1097,7 +1097,7 @@ def test_a_mute_storage_holds_nobody_up_for_long() -> None:
 
 def test_at_sign_up_a_storage_that_is_down_costs_only_the_picture(db: None, caller: Caller, settings: Settings) -> None:
     down(settings)
-    user = users.sign_up(
+    user = signup.sign_up(
         username="dora", email="dora@example.com", password=PASSWORD, caller=caller, picture=io.BytesIO(picture())
     )
     assert User.objects.get().username == user.username == "dora"
@@ -1111,7 +1111,7 @@ def test_what_a_crash_between_upload_and_commit_left_is_cleared_away_later(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pictures, "show", crash)
+        patch.setattr(pictures, "publish", crash)
         with pytest.raises(KeyboardInterrupt):
             replace(alice, caller)
     key = DiscardedPicture.objects.get().key
@@ -1130,7 +1130,7 @@ def test_after_a_crash_the_same_picture_can_be_sent_again_and_stays(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pictures, "show", crash)
+        patch.setattr(pictures, "publish", crash)
         with pytest.raises(KeyboardInterrupt):
             replace(alice, caller)
     due_now()

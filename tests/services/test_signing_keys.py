@@ -29,8 +29,8 @@ pytestmark = pytest.mark.django_db
 
 def age(by: float) -> None:
     """As if the keys had been read longer ago."""
-    assert signing_keys._notify is not None
-    signing_keys._notify = replace(signing_keys._notify, read_at=time.monotonic() - by)
+    assert signing_keys._ring is not None
+    signing_keys._ring = replace(signing_keys._ring, read_at=time.monotonic() - by)
 
 
 def test_the_first_key_is_made_when_it_is_needed_and_only_then() -> None:

@@ -9,11 +9,12 @@ from pytest_django import Settings
 
 from accounts.caller import Caller
 from accounts.errors import InvalidInput
+from accounts.lib import time_zones
 from accounts.models import Event, User
 from accounts.services import mail
-from accounts.services.account import email_requests, passwords, users
-from accounts.services.credentials import time_zones
+from accounts.services.account import email_requests, password_resets, signup
 from accounts.services.mail import Message
+from accounts.services.profile import profiles
 from project import env
 from tests.conftest import PASSWORD, Mailbox
 
@@ -34,16 +35,16 @@ def test_cities_stand_in_their_regions() -> None:
 
 
 def test_a_zone_is_kept_and_noted_and_can_be_given_up(bob: User, caller: Caller) -> None:
-    user = users.update_profile(user=bob, changes={"time_zone": "Asia/Tokyo"}, caller=caller)
+    user = profiles.update(user=bob, changes={"time_zone": "Asia/Tokyo"}, caller=caller)
     assert User.objects.get(id=bob.id).time_zone == user.time_zone == "Asia/Tokyo"
     assert Event.objects.get(user=bob, kind="profile.changed").data == {"fields": ["time_zone"]}
-    assert users.update_profile(user=bob, changes={"time_zone": ""}, caller=caller).time_zone == ""
+    assert profiles.update(user=bob, changes={"time_zone": ""}, caller=caller).time_zone == ""
 
 
 @pytest.mark.parametrize("name", ["Europe/Nowhere", "localtime", "+02:00", "x" * 100])
 def test_refuses_a_zone_that_nobody_knows(bob: User, caller: Caller, name: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        users.update_profile(user=bob, changes={"time_zone": name}, caller=caller)
+        profiles.update(user=bob, changes={"time_zone": name}, caller=caller)
     assert [(error.field, error.code) for error in refused.value.errors] == [("time_zone", "time_zone_unknown")]
     assert User.objects.get(id=bob.id).time_zone == ""
 
@@ -52,7 +53,7 @@ def test_refuses_a_zone_that_nobody_knows(bob: User, caller: Caller, name: str) 
 def test_a_sign_up_takes_the_zone_of_the_device_and_never_fails_for_it(
     db: None, caller: Caller, said: str, kept: str
 ) -> None:
-    users.sign_up(username="dora", email="dora@example.com", password=PASSWORD, time_zone=said, caller=caller)
+    signup.sign_up(username="dora", email="dora@example.com", password=PASSWORD, time_zone=said, caller=caller)
     assert User.objects.get().time_zone == kept
 
 
@@ -89,7 +90,7 @@ def test_the_zone_of_one_reader_is_not_that_of_the_next(alice: User, bob: User, 
 
 def test_the_services_own_zone_is_the_operators(alice: User, settings: Settings) -> None:
     settings.TIME_ZONE = "Africa/Nairobi"
-    assert str(time_zones.zone_of(alice)) == "Africa/Nairobi"
+    assert str(time_zones.zone_of(alice.time_zone)) == "Africa/Nairobi"
 
 
 def test_an_operator_s_zone_that_nobody_knows_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,9 +107,11 @@ def test_a_moment_is_written_as_the_language_writes_it() -> None:
 def test_who_gets_an_account_by_its_address_does_not_get_the_zone_of_a_squatter(
     carol: User, caller: Caller, mailbox: Mailbox
 ) -> None:
-    users.update_profile(user=carol, changes={"time_zone": "Asia/Tokyo"}, caller=caller)
-    passwords.request_reset(login="carol@example.com", caller=caller)
+    profiles.update(user=carol, changes={"time_zone": "Asia/Tokyo"}, caller=caller)
+    password_resets.request_reset(login="carol@example.com", caller=caller)
     email_requests.answer()
     code = mailbox.code("carol@example.com")
-    passwords.reset_by_code(login="carol@example.com", code=code, new_password="another lagoon tractor", caller=caller)
+    password_resets.reset_by_code(
+        login="carol@example.com", code=code, new_password="another lagoon tractor", caller=caller
+    )
     assert User.objects.get(id=carol.id).time_zone == ""

@@ -10,17 +10,18 @@ from pytest_django import Settings
 from accounts.caller import Caller
 from accounts.errors import RateLimited, UsernameChangeLimited, UsernameTaken
 from accounts.models import Budget, Event, ReservedUsername, User
-from accounts.services.account import deletion, email_requests, passwords, users
+from accounts.services.account import deletion, email_requests, password_resets, signup, users
+from accounts.services.profile import profiles
 from tests.conftest import PASSWORD, Mailbox
 from tests.threads import each_at_once
 
 
 def rename(user: User, username: str, caller: Caller) -> User:
-    return users.update_profile(user=user, changes={"username": username}, caller=caller)
+    return profiles.update(user=user, changes={"username": username}, caller=caller)
 
 
 def sign_up(username: str, caller: Caller) -> User:
-    return users.sign_up(username=username, email=f"{username}@example.net", password=PASSWORD, caller=caller)
+    return signup.sign_up(username=username, email=f"{username}@example.net", password=PASSWORD, caller=caller)
 
 
 # --- How often ----------------------------------------------------------------------------------------------
@@ -42,7 +43,7 @@ def test_a_third_change_within_thirty_days_is_refused_and_says_when(bob: User, c
 
 
 def test_when_is_told_in_the_zone_of_who_asks(bob: User, caller: Caller) -> None:
-    users.update_profile(user=bob, changes={"time_zone": "Asia/Tokyo"}, caller=caller)
+    profiles.update(user=bob, changes={"time_zone": "Asia/Tokyo"}, caller=caller)
     for name in ("robert", "rob"):
         rename(bob, name, caller)
     bob.refresh_from_db()
@@ -64,7 +65,7 @@ def test_a_change_that_was_refused_or_changed_nothing_does_not_count(bob: User, 
         with pytest.raises(UsernameTaken):
             rename(bob, "alice", caller)
         rename(bob, "bob", caller)
-        users.update_profile(user=bob, changes={"first_name": "Bob"}, caller=caller)
+        profiles.update(user=bob, changes={"first_name": "Bob"}, caller=caller)
     assert rename(bob, "robert", caller).username == "robert"
 
 
@@ -88,10 +89,10 @@ def test_who_gets_an_account_by_its_address_may_change_the_name_that_a_squatter_
 ) -> None:
     for name in ("carola", "stinker"):
         rename(carol, name, caller)
-    passwords.request_reset(login="carol@example.com", caller=caller)
+    password_resets.request_reset(login="carol@example.com", caller=caller)
     email_requests.answer()
     code = mailbox.code("carol@example.com")
-    passwords.reset_by_code(login="carol@example.com", code=code, new_password="another lagoon", caller=caller)
+    password_resets.reset_by_code(login="carol@example.com", code=code, new_password="another lagoon", caller=caller)
     assert rename(carol, "carol", caller).username == "carol"
 
 

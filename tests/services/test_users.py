@@ -23,9 +23,10 @@ from accounts.errors import (
     UsernameTaken,
 )
 from accounts.models import Budget, Challenge, DiscardedPicture, Event, Session, User
-from accounts.services.account import email_addresses, users
+from accounts.services.account import email_addresses, signup, users
 from accounts.services.authentication import sign_in
 from accounts.services.credentials import hashing
+from accounts.services.profile import profiles
 from accounts.services.security import rate_limits
 from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox, make_user, picture, random_ip
@@ -33,7 +34,7 @@ from tests.threads import each_at_once
 
 
 def sign_up(caller: Caller, username: str = "dora", **fields: Any) -> User:
-    return users.sign_up(
+    return signup.sign_up(
         **{"username": username, "email": "dora@example.com", "password": PASSWORD, "caller": caller, **fields}
     )
 
@@ -132,7 +133,7 @@ def test_refuses_a_bad_password(db: None, caller: Caller, password: str, code: s
 def test_refuses_a_name(alice: User, caller: Caller, name: str, value: str, code: str) -> None:
     works: list[Callable[[], User]] = [
         lambda: sign_up(caller, **{name: value}),
-        lambda: users.update_profile(user=alice, changes={name: value}, caller=caller),
+        lambda: profiles.update(user=alice, changes={name: value}, caller=caller),
     ]
     for work in works:
         with pytest.raises(InvalidInput) as refusal:
@@ -153,7 +154,7 @@ def test_takes_a_name(db: None, caller: Caller, value: str) -> None:
 def test_refuses_a_gender_that_is_not_on_the_list(alice: User, caller: Caller, gender: str) -> None:
     works: list[Callable[[], User]] = [
         lambda: sign_up(caller, gender=gender),
-        lambda: users.update_profile(user=alice, changes={"gender": gender}, caller=caller),
+        lambda: profiles.update(user=alice, changes={"gender": gender}, caller=caller),
     ]
     for work in works:
         with pytest.raises(InvalidInput) as refusal:
@@ -275,7 +276,7 @@ def test_eight_sign_ups_with_one_address_are_eight_claims_and_the_first_proof_ho
 @pytest.mark.django_db(transaction=True)
 def test_two_who_take_one_name_at_once_by_changing_theirs(alice: User, bob: User) -> None:
     def rename(user: User) -> Callable[[], User]:
-        return lambda: users.update_profile(user=user, changes={"username": "winner"}, caller=Caller(ip=None))
+        return lambda: profiles.update(user=user, changes={"username": "winner"}, caller=Caller(ip=None))
 
     found = each_at_once([rename(alice), rename(bob)])
     assert sorted(type(one).__name__ for one in found) == ["User", "UsernameTaken"]
@@ -285,7 +286,7 @@ def test_two_who_take_one_name_at_once_by_changing_theirs(alice: User, bob: User
 
 
 def test_an_app_is_signed_in_with_its_sign_up(db: None, caller: Caller) -> None:
-    signed_in = users.sign_up_app(caller=caller, username="dora", email="dora@example.com", password=PASSWORD)
+    signed_in = signup.sign_up_app(caller=caller, username="dora", email="dora@example.com", password=PASSWORD)
     assert signed_in is not None
     (session,) = sessions.list_for(signed_in.user)
     assert session.id == signed_in.tokens.session_id
@@ -295,7 +296,7 @@ def test_an_app_is_not_signed_in_before_the_proof_where_that_is_mandatory(
     db: None, caller: Caller, settings: Settings
 ) -> None:
     settings.EMAIL_VERIFICATION = "mandatory"
-    made = users.sign_up_app(caller=caller, username="dora", email="dora@example.com", password=PASSWORD)
+    made = signup.sign_up_app(caller=caller, username="dora", email="dora@example.com", password=PASSWORD)
     assert made is None
     assert User.objects.get().username == "dora"
     assert not Session.objects.exists()
@@ -307,7 +308,7 @@ def test_an_app_is_not_signed_in_before_the_proof_where_that_is_mandatory(
 def test_a_change_is_kept_noted_and_gives_a_new_version(alice: User, caller: Caller) -> None:
     before = alice.version
     changes = {"first_name": " Al  ice ", "last_name": "B", "gender": "unspecified", "username": " Alicia "}
-    user = users.update_profile(user=alice, changes=changes, caller=caller, versions=[before])
+    user = profiles.update(user=alice, changes=changes, caller=caller, versions=[before])
     assert (user.first_name, user.last_name, user.gender, user.username) == ("Al ice", "B", "unspecified", "alicia")
     fresh = User.objects.get(id=alice.id)
     assert fresh.username_skeleton == "alicia"
@@ -319,19 +320,19 @@ def test_a_change_is_kept_noted_and_gives_a_new_version(alice: User, caller: Cal
 
 
 def test_a_change_to_the_same_changes_nothing(alice: User, caller: Caller) -> None:
-    user = users.update_profile(user=alice, changes={"first_name": "Alice", "username": "ALICE"}, caller=caller)
+    user = profiles.update(user=alice, changes={"first_name": "Alice", "username": "ALICE"}, caller=caller)
     assert user.version == User.objects.get(id=alice.id).version == alice.version
     assert not Event.objects.filter(kind="profile.changed").exists()
-    assert users.update_profile(user=alice, changes={}, caller=caller).version == alice.version
+    assert profiles.update(user=alice, changes={}, caller=caller).version == alice.version
 
 
 def test_refuses_a_change_to_a_profile_that_was_changed_meanwhile(alice: User, caller: Caller) -> None:
     stale = alice.version
-    users.update_profile(user=alice, changes={"first_name": "One"}, caller=caller, versions=[stale])
+    profiles.update(user=alice, changes={"first_name": "One"}, caller=caller, versions=[stale])
     with pytest.raises(ProfileChanged):
-        users.update_profile(user=alice, changes={"last_name": "Two"}, caller=caller, versions=[stale])
+        profiles.update(user=alice, changes={"last_name": "Two"}, caller=caller, versions=[stale])
     with pytest.raises(ProfileChanged):
-        users.update_profile(user=alice, changes={"last_name": "Two"}, caller=caller, versions=[])
+        profiles.update(user=alice, changes={"last_name": "Two"}, caller=caller, versions=[])
     fresh = User.objects.get(id=alice.id)
     assert (fresh.first_name, fresh.last_name) == ("One", "")
 
@@ -339,7 +340,7 @@ def test_refuses_a_change_to_a_profile_that_was_changed_meanwhile(alice: User, c
 @pytest.mark.django_db(transaction=True)
 def test_of_eight_changes_at_once_of_one_version_one_gets_through(alice: User) -> None:
     def change(number: int) -> Callable[[], User]:
-        return lambda: users.update_profile(
+        return lambda: profiles.update(
             user=alice, changes={"first_name": f"N{number}"}, caller=Caller(ip=None), versions=[alice.version]
         )
 
@@ -351,7 +352,7 @@ def test_of_eight_changes_at_once_of_one_version_one_gets_through(alice: User) -
 @pytest.mark.parametrize("name", ["bob", "BOB", "b0b", "ｂｏｂ"])
 def test_refuses_alice_the_name_of_bob(alice: User, bob: User, caller: Caller, name: str) -> None:
     with pytest.raises(UsernameTaken):
-        users.update_profile(user=alice, changes={"username": name, "first_name": "Bob"}, caller=caller)
+        profiles.update(user=alice, changes={"username": name, "first_name": "Bob"}, caller=caller)
     alice.refresh_from_db()
     assert (alice.username, alice.first_name) == ("alice", "Alice")
 
@@ -359,22 +360,22 @@ def test_refuses_alice_the_name_of_bob(alice: User, bob: User, caller: Caller, n
 @pytest.mark.parametrize("name", ["", "ab", "a@b.com", "admin", "a" * 31])
 def test_refuses_a_new_username_that_is_none(alice: User, caller: Caller, name: str) -> None:
     with pytest.raises(InvalidInput):
-        users.update_profile(user=alice, changes={"username": name}, caller=caller)
+        profiles.update(user=alice, changes={"username": name}, caller=caller)
 
 
 def test_a_name_that_the_rules_would_no_longer_give_can_stay(db: None, caller: Caller) -> None:
     user = make_user("admin")
-    changed = users.update_profile(user=user, changes={"username": "admin", "first_name": "Ada"}, caller=caller)
+    changed = profiles.update(user=user, changes={"username": "admin", "first_name": "Ada"}, caller=caller)
     assert changed.first_name == "Ada"
 
 
 def test_a_look_alike_of_ones_own_name_may_be_taken(alice: User, caller: Caller) -> None:
-    assert users.update_profile(user=alice, changes={"username": "a1ice"}, caller=caller).username == "a1ice"
+    assert profiles.update(user=alice, changes={"username": "a1ice"}, caller=caller).username == "a1ice"
 
 
 def test_a_change_of_alice_leaves_bob_alone(alice: User, bob: User, caller: Caller) -> None:
     before = bob.version
-    users.update_profile(user=alice, changes={"first_name": "X", "gender": "male"}, caller=caller)
+    profiles.update(user=alice, changes={"first_name": "X", "gender": "male"}, caller=caller)
     bob.refresh_from_db()
     assert (bob.version, bob.first_name) == (before, "")
 

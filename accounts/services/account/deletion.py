@@ -11,20 +11,17 @@ from uuid import UUID
 
 from celery import shared_task
 from django.conf import settings
-from django.contrib.admin.models import LogEntry
-from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session as BrowserSession
 from django.db import transaction
 from django.utils.timezone import now
 
 from accounts.caller import NOBODY, Caller
 from accounts.errors import InvalidKey, LastSuperuser, RecentSignInNeeded, SessionRevoked
-from accounts.lib import sealing
-from accounts.models import Challenge, ReservedUsername, Session, Tombstone, User
+from accounts.models import Challenge, Session, Tombstone, User
 from accounts.services import mail
+from accounts.services.account import lifecycle
 from accounts.services.authentication import reauthentication
-from accounts.services.credentials import challenges, identifiers
-from accounts.services.profile import export, picture_uploads, pictures
+from accounts.services.credentials import challenges, identifiers, reserved_usernames
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import locks
 
@@ -152,9 +149,9 @@ def _erase(user_id: UUID) -> bool:
         user = due.first()
         if user is None:
             return False
-        _forget(user)
+        lifecycle.erase(user)
         _forget_browsers(user)
-        reserve_name(user.username_skeleton, owner=None)
+        reserved_usernames.reserve(user.username_skeleton, owner=None)
         # Its row loses its owner here, and goes when it is sent (mail.py).
         mail.send(mail.Message.ACCOUNT_ERASED, user=user, caller=NOBODY, expires_at=now() + LAST_MAIL)
         user.delete()
@@ -165,22 +162,9 @@ def _erase(user_id: UUID) -> bool:
 def remove(user: User) -> None:
     """Erase an account that nobody has used for so long that its browsers' sessions have run out, in the caller's
     transaction that holds its row: no tombstone, no mail, and the name is free at once."""
-    _forget(user)
+    lifecycle.erase(user)
     user.reserved_usernames.all().delete()
     user.delete()
-
-
-def _forget(user: User) -> None:
-    """Whatever is about this user and would not go with the row."""
-    export.forget(user)
-    picture_uploads.forget(user)
-    if user.picture:
-        pictures.discard(user.picture)
-    audit.make_anonymous(user)
-    challenges.forget(user)
-    mail.forget(user)
-    rate_limits.forget(user.id, user.username, user.email)
-    LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(User), object_id=str(user.id)).delete()
 
 
 def _forget_browsers(user: User) -> None:
@@ -198,33 +182,3 @@ def _texts(value: object) -> Iterator[str]:
     elif isinstance(value, dict):
         for inner in value.values():
             yield from _texts(inner)
-
-
-# --- Names that somebody had --------------------------------------------------------------------------------
-
-
-def reserve_name(skeleton: str, *, owner: User | None) -> None:
-    """Nobody may pass for whoever had this name; `owner`, who took another, may take it back."""
-    mac = sealing.mac("resting username", skeleton.encode())
-    rest = {"until": now() + settings.USERNAME_REST, "user": owner}
-    ReservedUsername.objects.update_or_create(mac=mac, defaults=rest)
-
-
-def is_reserved(skeleton: str, *, asker: User) -> bool:
-    """Whether this name was another account's not long ago."""
-    found = ReservedUsername.objects.filter(mac__in=_macs(skeleton), until__gt=now())
-    return found.exclude(user=asker).exists()
-
-
-def release_name(skeleton: str) -> None:
-    """Its owner has it again, and nobody else can as long as that is so."""
-    ReservedUsername.objects.filter(mac__in=_macs(skeleton)).delete()
-
-
-def _macs(skeleton: str) -> list[bytes]:
-    return sealing.macs("resting username", skeleton.encode())
-
-
-def prune() -> int:
-    count, _ = ReservedUsername.objects.filter(until__lte=now()).delete()
-    return count

@@ -5,11 +5,11 @@ The request itself is one small write, the same for any name (challenges.ask).""
 from celery import shared_task
 
 from accounts.models import Challenge
-from accounts.services.account import email_addresses, passwords, sign_in_codes
+from accounts.services.account import email_addresses, password_resets, sign_in_codes
 from accounts.services.credentials import challenges
 
 _ANSWERS = {
-    Challenge.Kind.RESET_PASSWORD: passwords.answer,
+    Challenge.Kind.RESET_PASSWORD: password_resets.answer,
     Challenge.Kind.SIGN_IN: sign_in_codes.answer,
     Challenge.Kind.CONFIRM_EMAIL: email_addresses.answer,
 }

@@ -7,7 +7,7 @@ from accounts.caller import Caller
 from accounts.errors import AccountError, CodeSignInClosed
 from accounts.models import Challenge, User
 from accounts.services import mail
-from accounts.services.account import passwords
+from accounts.services.account import password_resets
 from accounts.services.authentication import email_codes, sign_in
 from accounts.services.credentials import challenges, identifiers
 from accounts.services.security import audit, rate_limits
@@ -32,12 +32,12 @@ def _open() -> None:
 
 def answer(asked: Challenge) -> None:
     """In the worker: email a code to the person whom this request means, if anybody."""
-    user, caller = sign_in.find(asked.login), challenges.caller_of(asked)
+    user, caller = identifiers.find(asked.login), challenges.caller_of(asked)
     if user is None or not user.is_active or not user.email:
         return
     if not user.email_verified:
         # Who reads this mail box takes the account over whole, and for that chooses a new password.
-        passwords.answer(asked)
+        password_resets.answer(asked)
         return
     secrets = challenges.issue(Challenge.Kind.SIGN_IN, user=user, email=user.email, caller=caller)
     audit.record(audit.Kind.LOGIN_CODE_REQUESTED, user=user, caller=caller)

@@ -8,7 +8,7 @@ import base64
 import json
 import secrets
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -260,3 +260,18 @@ def remove(*, user: User, session: Session, passkey_id: UUID, caller: Caller) ->
         if not (held.has_usable_password() or held.email_verified or held.passkeys.count() > 1):
             raise LastWayIn
         totp.remove_passkey(passkey, caller, session)
+
+
+def forget(user: User, *, since: datetime | None = None) -> None:
+    """Remove all of them, or those that are newer than `since`. The caller's transaction has locked the user."""
+    found = user.passkeys.all()
+    (found.filter(created_at__gte=since) if since else found).delete()
+
+
+def revoke(user: User, *, since: datetime | None, taken_over: bool, caller: Caller) -> None:
+    """Remove those that were added after `since` (lifecycle.Revocation), in the caller's transaction."""
+    if since and taken_over:
+        forget(user, since=since)
+    elif since:
+        for passkey in Passkey.objects.filter(user=user, created_at__gte=since).select_related("user"):
+            totp.remove_passkey(passkey, caller)

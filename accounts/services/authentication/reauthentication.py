@@ -6,11 +6,7 @@ from datetime import timedelta
 from django.utils.timezone import now
 
 from accounts.caller import Caller
-from accounts.errors import (
-    Overloaded,
-    RecentSignInNeeded,
-    WrongPassword,
-)
+from accounts.errors import Overloaded, RecentSignInNeeded, WrongPassword
 from accounts.models import Session, TotpAuthenticator, User
 from accounts.services.authentication.sign_in import BY_PASSWORD
 from accounts.services.credentials import hashing

@@ -136,14 +136,6 @@ def _weaken(user: User) -> None:
         Session.objects.open().filter(user=user).update(authenticated_by=without)
 
 
-def remove_newer(*, user: User, than: datetime, caller: Caller) -> None:
-    """What was set up since, in the caller's transaction, which holds the user."""
-    for passkey in Passkey.objects.filter(user=user, created_at__gte=than).select_related("user"):
-        remove_passkey(passkey, caller)
-    if TotpAuthenticator.objects.filter(user=user, created_at__gte=than).exists():
-        _remove_step(user, caller)
-
-
 def remove_all(*, user: User, caller: Caller) -> int:
     """By an operator, for somebody who has lost them and is who they say. The number of those that were removed."""
     with transaction.atomic():
@@ -192,13 +184,21 @@ def overview(user: User) -> Factors:
 
 
 def forget(user: User, *, since: datetime | None = None) -> None:
-    """Take away every second factor and passkey, or those that are newer than that; in the caller's transaction, which
-    holds the user. Recovery codes that were made anew since void the step with them: somebody may have them."""
-    own, keys = TotpAuthenticator.objects.filter(user=user), Passkey.objects.filter(user=user)
-    if since:
-        own, keys = own.filter(recovery_made_at__gte=since), keys.filter(created_at__gte=since)
-    own.delete()
-    keys.delete()
+    """Remove the authenticator, or leave it if its recovery codes are older than `since`: whoever made new ones may
+    still have them. The caller's transaction has locked the user."""
+    found = TotpAuthenticator.objects.filter(user=user)
+    (found.filter(recovery_made_at__gte=since) if since else found).delete()
+
+
+def revoke(user: User, *, since: datetime | None, taken_over: bool, caller: Caller) -> None:
+    """Remove an authenticator that was set up after `since` (lifecycle.Revocation), in the caller's transaction.
+
+    The tries at its codes are given back: a stranger who knew the earlier password may have spent them."""
+    mfa.clear_tries(user)
+    if since and taken_over:
+        forget(user, since=since)
+    elif since and TotpAuthenticator.objects.filter(user=user, created_at__gte=since).exists():
+        _remove_step(user, caller)
 
 
 def seal_anew() -> int:

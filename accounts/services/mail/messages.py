@@ -13,9 +13,8 @@ from django.utils.timezone import now
 from post_office.models import PRIORITY, Email
 
 from accounts.caller import Caller
-from accounts.lib import brand
+from accounts.lib import brand, time_zones
 from accounts.models import MailOwner, User
-from accounts.services.credentials import time_zones
 from accounts.services.mail import queue
 
 
@@ -88,7 +87,7 @@ def render(message: Message, *, user: User, caller: Caller, to: str, context: di
     }
     if "other" in words:
         words["other"] = _unlinked(words["other"])
-    with timezone.override(time_zones.zone_of(user)):
+    with timezone.override(time_zones.zone_of(user.time_zone)):
         return (
             " ".join(render_to_string(f"mail/{message}.subject.txt", words).split()),
             render_to_string(f"mail/{message}.txt", words).strip() + "\n",

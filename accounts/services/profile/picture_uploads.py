@@ -230,6 +230,13 @@ def _discard(upload: PictureUpload) -> None:
 # --- Removing -----------------------------------------------------------------------------------------------
 
 
+def forget_all(user: User) -> None:
+    """The picture of an account that is erased or handed over, and every upload."""
+    if user.picture:
+        pictures.discard(user.picture)
+    forget(user)
+
+
 def forget(user: User) -> None:
     """The uploads of an account that is erased or handed over: the objects go once the transaction is committed."""
     if user.picture_uploads.update(user=None, ip=None, device="", remove_at=now()):

@@ -1,9 +1,6 @@
 """Lock an account until the transaction ends, and refuse if it changed since it was checked."""
 
-from accounts.errors import (
-    SessionRevoked,
-    WrongPassword,
-)
+from accounts.errors import SessionRevoked, WrongPassword
 from accounts.models import Session, User
 
 

@@ -67,25 +67,25 @@ class Ring:
 
 
 _lock = threading.Lock()
-_notify: Ring | None = None
+_ring: Ring | None = None
 
 
 def ring(*, fresh: bool = False) -> Ring:
     """The keys as last read; `fresh` reads them again (at most once a second), for signing, for publishing and for a
     kid that is not known."""
-    global _notify  # noqa: PLW0603 - one for the process
+    global _ring  # noqa: PLW0603 - one for the process
     oldest = time.monotonic() - (FRESH if fresh else REREAD_AFTER)
-    if _notify is None or _notify.read_at < oldest:
+    if _ring is None or _ring.read_at < oldest:
         with _lock:
-            if _notify is None or _notify.read_at < oldest:  # unless another thread has just done so
-                _notify = _read()
-    return _notify
+            if _ring is None or _ring.read_at < oldest:  # unless another thread has just done so
+                _ring = _read()
+    return _ring
 
 
 def forget() -> None:
     """For tests, and for a process that was told of new keys."""
-    global _notify  # noqa: PLW0603 - one for the process
-    _notify = None
+    global _ring  # noqa: PLW0603 - one for the process
+    _ring = None
 
 
 def _read() -> Ring:

@@ -23,9 +23,10 @@ from accounts.caller import Caller
 from accounts.errors import FieldError, InvalidInput, UsernameTaken, Words
 from accounts.lib import sealing
 from accounts.models import Gender, User
-from accounts.services.account import email_addresses, users
+from accounts.services.account import email_addresses
 from accounts.services.credentials import challenges, identifiers, imported_hashes
 from accounts.services.credentials.imported_hashes import UnusableHash
+from accounts.services.profile import profiles
 from accounts.services.security import audit
 
 BATCH = 1000
@@ -97,12 +98,12 @@ def read(line: bytes) -> User:
     given = _object(line)
     username = identifiers.fold_username(given.get("username", ""))
     email = identifiers.fold_email(given.get("email", ""))
-    names = {name: users.clean_name(given.get(name, "")) for name in ("first_name", "last_name")}
+    names = {name: profiles.clean_name(given.get(name, "")) for name in ("first_name", "last_name")}
     names["gender"] = given.get("gender", Gender.UNSPECIFIED)
     problems = [
         identifiers.username_problem(username) if username else None,
         identifiers.email_problem(email) if email else LineError("email", "required"),
-        *users.profile_problems(names),
+        *profiles.field_problems(names),
     ]
     password = _noting(problems, _password, given.get("password_hash"))
     created_at = _noting(problems, _created_at, given.get("created_at"))

@@ -9,8 +9,6 @@ from django.conf import settings
 from django.utils.formats import date_format
 from django.utils.timezone import get_current_timezone, localtime
 
-from accounts.models import User
-
 NAME_MAX_LENGTH = 64
 # Files beside the zones that are none.
 _NO_ZONES = frozenset({"Factory", "localtime", "posixrules"})
@@ -36,9 +34,9 @@ def known_or_none(name: str) -> str:
     return name if name in names() else ""
 
 
-def zone_of(user: User) -> ZoneInfo:
+def zone_of(name: str) -> ZoneInfo:
     # A name may leave the machine's list with its next update.
-    return ZoneInfo(known_or_none(user.time_zone) or settings.TIME_ZONE)
+    return ZoneInfo(known_or_none(name) or settings.TIME_ZONE)
 
 
 def moment(at: datetime) -> str:

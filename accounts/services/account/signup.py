@@ -1,0 +1,81 @@
+"""A new account. Its address is a claim until it is verified."""
+
+from typing import Any, BinaryIO
+
+from django.conf import settings
+
+from accounts.caller import Caller
+from accounts.errors import InvalidInput, SignUpClosed, UsernameTaken
+from accounts.lib import time_zones
+from accounts.models import Gender, User
+from accounts.services.account import email_addresses
+from accounts.services.authentication import sign_in
+from accounts.services.credentials import hashing, identifiers, password_policy
+from accounts.services.profile import pictures, profiles
+from accounts.services.security import audit, rate_limits
+from accounts.services.sessions.sessions import SignedIn
+
+
+def sign_up(
+    *,
+    username: str,
+    email: str,
+    password: str,
+    caller: Caller,
+    first_name: str = "",
+    last_name: str = "",
+    gender: str = Gender.UNSPECIFIED,
+    time_zone: str = "",
+    picture: BinaryIO | None = None,
+) -> User:
+    """A new account, whose address is a claim; whether somebody else owns that address, nobody can tell. `time_zone`
+    is what the device says of itself; one that is not known is none.
+
+    Raises SignUpClosed, RateLimited, InvalidInput (naming every field that is wrong), UsernameTaken,
+    InvalidPicture, PictureTooLarge, Overloaded. A storage that is down costs only the picture."""
+    if not settings.SIGNUP_OPEN:
+        raise SignUpClosed
+    rate_limits.count_address("signup_per_ip", caller=caller)
+    username, email = identifiers.fold_username(username), identifiers.fold_email(email)
+    names = {
+        "first_name": profiles.clean_name(first_name),
+        "last_name": profiles.clean_name(last_name),
+        "gender": gender,
+    }
+    problems = [
+        identifiers.username_problem(username),
+        identifiers.email_problem(email),
+        password_policy.problem(password, username=username, email=email),
+        *profiles.field_problems(names),
+    ]
+    if found := [problem for problem in problems if problem]:
+        raise InvalidInput(found)
+    skeleton = identifiers.skeleton(username)
+    if User.objects.filter(username_skeleton=skeleton).exists():
+        raise UsernameTaken  # before the costly hash; the constraint decides between several at once
+    encoded = pictures.encode(picture) if picture else None
+    password_hash = hashing.hashed(password)
+    with profiles.one_of_each_username():
+        user = User.objects.create(
+            username=username,
+            username_skeleton=skeleton,
+            email=email,
+            password=password_hash,
+            language=caller.language if caller.language in dict(settings.LANGUAGES) else "",
+            time_zone=time_zones.known_or_none(time_zone),
+            **names,
+        )
+        profiles.refuse_reserved(user)
+        audit.record(audit.Kind.USER_SIGNED_UP, user=user, caller=caller)
+        email_addresses.send_confirmation(user, email, caller=caller)
+    if encoded:
+        pictures.publish_first(user, encoded, caller)
+    return user
+
+
+def sign_up_app(*, caller: Caller, **fields: Any) -> SignedIn | None:
+    """The same for an app, which is signed in with it, or None where the address must be proved first."""
+    user = sign_up(caller=caller, **fields)
+    if settings.EMAIL_VERIFICATION == "mandatory":
+        return None
+    return sign_in.begin_app(user, caller)

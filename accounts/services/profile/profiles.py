@@ -1,0 +1,134 @@
+"""What people say of themselves: username, names, gender, language and time zone."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import BinaryIO
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.timezone import now
+
+from accounts.caller import Caller
+from accounts.errors import FieldError, InvalidInput, ProfileChanged, UsernameChangeLimited, UsernameTaken
+from accounts.lib import time_zones
+from accounts.models import Gender, Session, User
+from accounts.services.credentials import identifiers, reserved_usernames
+from accounts.services.profile import pictures
+from accounts.services.security import audit, rate_limits
+from accounts.services.sessions import locks
+
+NAME_MAX_LENGTH = 80
+
+
+def refuse_reserved(user: User) -> None:
+    """Looked at with the name in hand: whoever lets it go at this moment, the constraint has waited for."""
+    if reserved_usernames.is_reserved(user.username_skeleton, asker=user):
+        raise UsernameTaken("it was another account's")
+
+
+@contextmanager
+def one_of_each_username() -> Iterator[None]:
+    """A transaction in which the constraint decides who of several gets a name; the others meet UsernameTaken."""
+    try:
+        with transaction.atomic():
+            yield
+    except IntegrityError as error:
+        if "username" in str(error):
+            raise UsernameTaken("the constraint") from None
+        raise
+
+
+def clean_name(name: str) -> str:
+    return " ".join(name.split())
+
+
+def field_problems(values: dict[str, str]) -> list[FieldError]:
+    found = []
+    for field in ("first_name", "last_name"):
+        name = values.get(field, "")
+        if len(name) > NAME_MAX_LENGTH:
+            found.append(FieldError(field, "name_too_long"))
+        elif any(character in "<>" or not character.isprintable() for character in name):
+            found.append(FieldError(field, "name_characters"))
+    if "gender" in values and values["gender"] not in Gender.values:
+        found.append(FieldError("gender", "gender_invalid"))
+    if values.get("language", "") not in {"", *dict(settings.LANGUAGES)}:
+        found.append(FieldError("language", "language_unknown"))
+    if values.get("time_zone", "") not in {"", *time_zones.names()}:
+        found.append(FieldError("time_zone", "time_zone_unknown"))
+    return found
+
+
+def update(
+    *,
+    user: User,
+    changes: dict[str, str],
+    caller: Caller,
+    session: Session | None = None,
+    versions: Collection[str] | None = None,
+    picture: BinaryIO | None = None,
+    remove_picture: bool = False,
+) -> User:
+    """Change username, names, gender, language or time zone, and with them the picture: all of it or nothing.
+    `versions` are those of the profile that the caller will change; where it has another by now, ProfileChanged.
+    Raises InvalidInput, UsernameTaken, UsernameChangeLimited, SessionRevoked, and for a picture what `pictures.prepare`
+    raises."""
+    changes = dict(changes)
+    for field in ("first_name", "last_name"):
+        if field in changes:
+            changes[field] = clean_name(changes[field])
+    problems: list[FieldError | None] = [*field_problems(changes)]
+    if "username" in changes:
+        changes["username"] = identifiers.fold_username(changes["username"])
+        if changes["username"] != user.username:
+            rate_limits.count_address("signup_per_ip", caller=caller)  # who asks for names learns which are taken
+            problems.append(identifiers.username_problem(changes["username"]))
+    if found := [problem for problem in problems if problem]:
+        raise InvalidInput(found)
+    prepared = pictures.prepare(user, picture) if picture else None
+    with one_of_each_username():
+        changed = _apply(locks.lock_active(user, session), changes, versions, caller)
+        if prepared:
+            return pictures.publish(changed, prepared, caller)
+        return pictures.withdraw(changed, caller) if remove_picture else changed
+
+
+def _apply(user: User, changes: dict[str, str], versions: Collection[str] | None, caller: Caller) -> User:
+    if versions is not None and user.version not in versions:
+        raise ProfileChanged
+    changed = [field for field, value in changes.items() if getattr(user, field) != value]
+    if not changed:
+        return user
+    if "username" in changed:
+        _rename(user, changes["username"])
+        audit.record(audit.Kind.USERNAME_CHANGED, user=user, caller=caller)
+    if others := sorted(set(changed) - {"username"}):
+        for field in others:
+            setattr(user, field, changes[field])
+        user.save_profile(*others)
+        audit.record(audit.Kind.PROFILE_CHANGED, user=user, caller=caller, fields=others)
+    return user
+
+
+def _rename(user: User, username: str) -> None:
+    """The name before rests: whoever knows it must not meet somebody else under it at once."""
+    _spend_change(user)
+    old = user.username_skeleton
+    user.username, user.username_skeleton = username, identifiers.skeleton(username)
+    user.save_profile("username", "username_skeleton")
+    if user.username_skeleton != old:
+        refuse_reserved(user)
+        reserved_usernames.release(user.username_skeleton)
+        if user.email_verified:  # else throw-away accounts could keep names from everybody
+            reserved_usernames.reserve(old, owner=user)
+
+
+def _spend_change(user: User) -> None:
+    name = "username_change_per_account"
+    spent = rate_limits.spend(name, user.id)
+    if not spent.allowed:
+        with timezone.override(time_zones.zone_of(user.time_zone)):
+            until = time_zones.moment(now() + timedelta(seconds=spent.retry_after))
+        raise UsernameChangeLimited(spent.retry_after, name, until=until)
