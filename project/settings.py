@@ -163,7 +163,7 @@ if _replica:
         "TEST": {"MIRROR": "default"},
     }
 
-# --- Valkey or Redis: the worker's bell, and coarse limits --------------------------------------------------
+# --- Valkey or Redis: the broker of the worker, and coarse limits ---------------------------------------------
 
 REDIS_URL = env.text("REDIS_URL", None, "redis://host:6379/0 (Valkey or Redis).", secret=True)
 CELERY_BROKER_URL = REDIS_URL
