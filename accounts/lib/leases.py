@@ -5,6 +5,7 @@ and the row is another's by then, `finish` and `retry_later` change nothing."""
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic, TypeVar
 
@@ -19,23 +20,18 @@ log = logging.getLogger(__name__)
 Row = TypeVar("Row", bound=Model)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Queue(Generic[Row]):
-    """The `rows` that are `waiting`. `until` is the column with the end of the lease, `not_before` the one
-    with the end of a pause (they may be one); `on_claim` and `returning` are SQL for the statement that claims."""
+    """The `rows` that are `waiting`. `until` is the column with the end of the lease, `not_before` the one with the end
+    of a pause (they may be one); `on_claim` and `returning` are SQL for the statement that claims."""
 
-    def __init__(
-        self,
-        rows: Manager[Row],
-        *,
-        waiting: Q,
-        until: str = "claimed_until",
-        not_before: str = "claimed_until",
-        order: tuple[str, ...] = ("id",),
-        on_claim: str = "tries = tries + 1",
-        returning: str = "",
-    ) -> None:
-        self.rows, self.waiting, self.until, self.not_before = rows, waiting, until, not_before
-        self.order, self.on_claim, self.returning = order, on_claim, returning
+    rows: Manager[Row]
+    waiting: Q
+    until: str = "claimed_until"
+    not_before: str = "claimed_until"
+    order: tuple[str, ...] = ("id",)
+    on_claim: str = "tries = tries + 1"
+    returning: str = ""
 
     def due(self, *also: Q) -> QuerySet[Row]:
         """Those that a worker may claim now."""

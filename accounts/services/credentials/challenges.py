@@ -37,7 +37,7 @@ class Secrets:
 
 # --- Requests for an email ----------------------------------------------------------------------------------
 
-_requests = Queue(Challenge.objects, waiting=Q(answered_at=None), on_claim="")
+_requests = Queue(rows=Challenge.objects, waiting=Q(answered_at=None), on_claim="")
 LEASE = timedelta(minutes=1)
 PAUSE = timedelta(minutes=1)  # after a try that failed
 GIVEN_UP_AFTER = timedelta(hours=1)

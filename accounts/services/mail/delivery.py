@@ -30,7 +30,7 @@ TURN = 3.0  # seconds
 
 # Served by an index of ours (migration 0006).
 _queue: Queue[Email] = Queue(
-    Email.objects,
+    rows=Email.objects,
     waiting=Q(status__in=[STATUS.queued, STATUS.requeued]),
     until="scheduled_time",
     not_before="scheduled_time",

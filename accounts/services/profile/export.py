@@ -41,7 +41,7 @@ LEASE = timedelta(minutes=10)
 PAUSE = timedelta(minutes=1)  # after a try that failed
 MAX_TRIES = 10
 
-_queue = Queue(Export.objects, waiting=Q(state=Export.State.QUEUED))
+_queue = Queue(rows=Export.objects, waiting=Q(state=Export.State.QUEUED))
 
 # --- Asking -------------------------------------------------------------------------------------------------
 

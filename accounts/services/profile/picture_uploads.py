@@ -51,7 +51,7 @@ MAX_TRIES = 10  # in three quarters of an hour
 
 # Those that failed stand behind the others, so that one on which workers die delays nobody for long.
 _queue = Queue(
-    PictureUpload.objects,
+    rows=PictureUpload.objects,
     waiting=Q(state=PictureUpload.State.QUEUED, user__isnull=False),
     not_before="not_before",
     order=("tries", "id"),
