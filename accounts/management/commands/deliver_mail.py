@@ -7,7 +7,7 @@ from accounts.services.account import email_requests
 
 
 class Command(BaseCommand):
-    help = "Sends every email that is due, without the broker or a worker (for cron, or while they are away)."
+    help = "Sends all emails that are due, without the broker or a worker (for cron, or while they are down)."
 
     def handle(self, **_: Any) -> None:
         email_requests.answer()

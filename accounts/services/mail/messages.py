@@ -1,5 +1,6 @@
 """Which emails there are, and how one is written: composed in the transaction of the change, then queued."""
 
+import unicodedata
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -22,6 +23,7 @@ class Message(StrEnum):
     """Every email. Each has three templates: templates/mail/<name>.{subject.txt,txt,html}."""
 
     CONFIRM_EMAIL = "confirm_email"
+    WELCOME = "welcome"
     RESET_PASSWORD = "reset_password"  # noqa: S105 - the name of an email
     ADDRESS_TAKEN = "address_taken"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
@@ -79,6 +81,7 @@ def render(message: Message, *, user: User, caller: Caller, to: str, context: di
         **frame(),
         "domain": urlsplit(settings.PUBLIC_URL).hostname,
         "username": _unlinked(user.username),
+        "name": _greeted(user),
         "to": to,
         "device": _plain(caller.label),
         "ip": caller.ip,
@@ -88,11 +91,11 @@ def render(message: Message, *, user: User, caller: Caller, to: str, context: di
     if "other" in words:
         words["other"] = _unlinked(words["other"])
     with timezone.override(time_zones.zone_of(user.time_zone)):
-        return (
-            " ".join(render_to_string(f"mail/{message}.subject.txt", words).split()),
-            render_to_string(f"mail/{message}.txt", words).strip() + "\n",
-            render_to_string(f"mail/{message}.html", words),
-        )
+        subject = " ".join(render_to_string(f"mail/{message}.subject.txt", words).split())
+        text = render_to_string(f"mail/{message}.txt", words).strip() + "\n"
+        # What the text part says after the greeting: the same in the HTML part, and the preview in an inbox's list.
+        words["sentence"] = text.split("\n\n")[1]
+        return subject, text, render_to_string(f"mail/{message}.html", words)
 
 
 def frame() -> dict[str, Any]:
@@ -117,8 +120,22 @@ def _unlinked(username: str) -> str:
     return username.replace(".", ".\N{WORD JOINER}")
 
 
+def _greeted(user: User) -> str:
+    """The first name, else the username. A stranger who enters somebody's address chooses the name: what is long or
+    has digits, such as a message with a telephone number, greets nobody."""
+    name = _plain(user.first_name)
+    if 0 < len(name) <= 40 and not any(character.isdigit() for character in name):
+        return name
+    return _unlinked(user.username)
+
+
 def _plain(label: str) -> str:
     """A device's name without what mail programs turn into links. A stranger who asks for somebody's reset email
     chooses it."""
-    kept = "".join(character if character.isalnum() or character in " '\u2019()-_" else " " for character in label)
+    kept = "".join(letter if _is_harmless(letter) else " " for letter in label)
     return " ".join(kept.split())[:60]
+
+
+def _is_harmless(letter: str) -> bool:
+    # With marks, such as the vowels of Hindi names.
+    return letter.isalnum() or letter in " '\u2019()-_" or unicodedata.category(letter).startswith("M")
