@@ -8,7 +8,7 @@ from anymail.signals import EventType, tracking
 from django.conf import settings
 from django.dispatch import receiver
 
-from accounts.services.mail import mail
+from accounts.services import mail
 
 _VIEWS = {
     "amazon_ses": "AmazonSESTrackingWebhookView",

@@ -22,9 +22,9 @@ from accounts.http import AuthenticatedRequest, caller, log_refusal
 from accounts.pages.allauth_adapter import SECOND_STEP
 from accounts.pages.forms import ConfirmCodeForm, MfaForm, PasskeyForm, RecoveryCodeForm, RequestSignInCodeForm
 from accounts.pages.refusals import RuleFormMixin, with_retry_after
+from accounts.services import mail
 from accounts.services.account import passwords, sign_in_codes
 from accounts.services.authentication import passkeys, sign_in
-from accounts.services.mail import mail
 from accounts.services.sessions import mfa, sessions
 
 RESET_KEY = "_password_reset_key"  # where allauth keeps the key of a reset link in Django's session

@@ -18,10 +18,10 @@ from django.utils.timezone import now
 from accounts.caller import NOBODY, Caller
 from accounts.errors import InvalidKey, LastSuperuser, RecentSignInNeeded, SessionRevoked
 from accounts.models import Challenge, Session, Tombstone, User
+from accounts.services import mail
 from accounts.services.account import lifecycle
 from accounts.services.authentication import reauthentication
 from accounts.services.credentials import challenges, identifiers, reserved_usernames
-from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import locks
 
@@ -128,10 +128,6 @@ def cancel_by_key(*, key: str, caller: Caller) -> User:
 
 
 @shared_task(name="accounts.erase_due_accounts")
-def erase_due_accounts() -> int:
-    return erase_due()
-
-
 def erase_due() -> int:
     """In the worker: erase the accounts whose grace period is over. Several workers share them; one account that fails
     does not block the others. Returns how many."""

@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from celery import shared_task
 from django.conf import settings
 from django.db import transaction
 
 from accounts.caller import Caller
 from accounts.errors import FieldError, InvalidCode, InvalidInput, InvalidKey
-from accounts.lib import jobs
 from accounts.models import Challenge, Session, User
+from accounts.services import mail
 from accounts.services.authentication import reauthentication, sign_in
 from accounts.services.credentials import challenges, identifiers
-from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import locks
 from accounts.services.sessions.sessions import SignedIn
@@ -68,7 +66,7 @@ def progress(user: User) -> Progress | None:
     )
     if found is None:
         return None
-    return Progress(found.email, mail.delivery(found.mail) if found.mail else None, found.created_at)
+    return Progress(found.email, mail.delivery_of(found.mail) if found.mail else None, found.created_at)
 
 
 def send_again(*, user: User, email: str, caller: Caller) -> None:
@@ -90,20 +88,10 @@ def resend(*, email: str, caller: Caller) -> None:
     rate_limits.count_address("mail_per_ip", caller=caller)
     with transaction.atomic():
         challenges.ask(Challenge.Kind.CONFIRM_EMAIL, login=identifiers.fold_email(email), caller=caller)
-        jobs.enqueue(answer_resend_requests)
 
 
-@shared_task(name="accounts.answer_resend_requests")
-def answer_resend_requests() -> int:
-    return answer_requests()
-
-
-def answer_requests() -> int:
-    """In the worker: mail to the claims on each address that was asked for. The number of requests."""
-    return challenges.answer_asked(Challenge.Kind.CONFIRM_EMAIL, _answer)
-
-
-def _answer(request: Challenge) -> None:
+def answer(request: Challenge) -> None:
+    """In the worker: email those who claim the address that was asked for."""
     for user in _waiting(request):
         send_confirmation(user, request.login, caller=challenges.caller_of(request))
 

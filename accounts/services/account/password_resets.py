@@ -1,19 +1,17 @@
 """A new password by the code or the link of an email."""
 
-from celery import shared_task
 from django.conf import settings
 from django.db import transaction
 from django.utils.timezone import now
 
 from accounts.caller import Caller
 from accounts.errors import InvalidCode, InvalidInput, InvalidKey, Overloaded
-from accounts.lib import jobs
 from accounts.models import Challenge, User
+from accounts.services import mail
 from accounts.services.account import email_addresses, lifecycle, passwords
 from accounts.services.account.lifecycle import Revocation
 from accounts.services.authentication import email_codes
 from accounts.services.credentials import challenges, identifiers, password_policy
-from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits
 
 
@@ -26,17 +24,6 @@ def request_reset(*, login: str, caller: Caller) -> None:
     rate_limits.spend_or_refuse("reset_mail_per_login", folded)
     with transaction.atomic():
         challenges.ask(Challenge.Kind.RESET_PASSWORD, login=folded, caller=caller)
-        jobs.enqueue(answer_reset_requests)
-
-
-@shared_task(name="accounts.answer_reset_requests")
-def answer_reset_requests() -> int:
-    return answer_requests()
-
-
-def answer_requests() -> int:
-    """In the worker: make a mail of each request that means somebody. The number of requests."""
-    return challenges.answer_asked(Challenge.Kind.RESET_PASSWORD, answer)
 
 
 def answer(request: Challenge) -> None:

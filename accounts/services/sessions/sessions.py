@@ -33,7 +33,7 @@ from accounts.errors import (
 )
 from accounts.lib import sealing
 from accounts.models import Session, User
-from accounts.services.mail import mail
+from accounts.services import mail
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import access_tokens, mfa
 from accounts.services.sessions.access_tokens import Claims

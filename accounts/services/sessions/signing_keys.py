@@ -232,10 +232,6 @@ def rotate(*, at_once: bool = False) -> SigningKey:
 
 
 @shared_task(name="accounts.keep_signing_keys")
-def keep_signing_keys() -> None:
-    maintain()
-
-
 def maintain() -> None:
     """Every hour: publish the next key in time, remove keys whose last token has expired, and re-seal what an earlier
     SECRET_KEY sealed."""
