@@ -29,7 +29,7 @@ from accounts.lib import brand, time_zones
 from accounts.models import PictureUpload, Session, User
 from accounts.pages.forms import ChangeEmailForm, ConfirmCodeForm, DeleteAccountForm, ProfileForm, ResetCodeForm
 from accounts.pages.refusals import form_page, status_of, with_retry_after
-from accounts.services.account import deletion, email_addresses, passwords
+from accounts.services.account import deletion, email_addresses, email_recovery, password_resets
 from accounts.services.authentication import reauthentication, totp
 from accounts.services.credentials import identifiers
 from accounts.services.mail import mail
@@ -103,7 +103,7 @@ def password_reset_done(request: HttpRequest) -> HttpResponse:
         return redirect("account_reset_password")
 
     def save(data: dict[str, Any]) -> HttpResponse:
-        passwords.reset_by_code(
+        password_resets.reset_by_code(
             login=login, code=data["code"], new_password=data["new_password"], caller=caller(request)
         )
         request.session.pop("resetting", None)
@@ -189,9 +189,9 @@ def email_undo(request: HttpRequest, key: str) -> HttpResponse:
     """The link that went to the earlier address: a page with a button, because scanners open every link."""
     template = "accounts/email_undo.html"
     try:
-        offer = email_addresses.match_undo_key(key)
+        offer = email_recovery.match_key(key)
         if request.method == "POST":
-            found = email_addresses.undo_change(key=key, caller=caller(request))
+            found = email_recovery.undo(key=key, caller=caller(request))
             uid, _dash, secret = found.reset_key.partition("-")
             return redirect("account_reset_password_from_key", uidb36=uid, key=secret)
     except AccountError as error:

@@ -16,7 +16,7 @@ from accounts.errors import AccountError, InvalidPasskey
 from accounts.http import caller
 from accounts.lib import time_zones
 from accounts.models import Gender, User
-from accounts.services.account import passwords, signup
+from accounts.services.account import password_resets, signup
 from accounts.services.credentials.identifiers import EMAIL_MAX_LENGTH
 from accounts.services.profile import pictures
 from accounts.services.security import rate_limits
@@ -176,7 +176,7 @@ class ForgotPasswordForm(forms.Form):
 
     def save(self, request: HttpRequest, **_: Any) -> str:
         login: str = self.cleaned_data["email"]
-        passwords.request_reset(login=login, caller=caller(request))
+        password_resets.request_reset(login=login, caller=caller(request))
         request.session["resetting"] = login
         return login
 
@@ -191,7 +191,7 @@ class ResetKeyForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or {}
         try:
-            self.reset_user = passwords.match_reset_key(f"{data.get('uidb36')}-{data.get('key')}").user
+            self.reset_user = password_resets.match_reset_key(f"{data.get('uidb36')}-{data.get('key')}").user
         except AccountError as error:
             raise forms.ValidationError(str(error.message), code=error.code) from None
         return data
@@ -205,7 +205,7 @@ class NewPasswordForm(forms.Form):
         self.user, self.temp_key = user, temp_key
 
     def save_with(self, *, key: str, request: HttpRequest) -> None:
-        passwords.reset_by_key(key=key, new_password=self.cleaned_data["new_password"], caller=caller(request))
+        password_resets.reset_by_key(key=key, new_password=self.cleaned_data["new_password"], caller=caller(request))
 
 
 class ResetCodeForm(forms.Form):

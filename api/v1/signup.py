@@ -5,7 +5,7 @@ from django.utils.translation import gettext as _
 from ninja import Router, Status
 
 from accounts.http import caller
-from accounts.services.account import email_addresses, signup
+from accounts.services.account import email_addresses, email_recovery, signup
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
 
@@ -46,7 +46,7 @@ def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> dict
 def undo_email_change(request: HttpRequest, payload: schemas.KeyIn) -> dict[str, Any]:
     """Take a change of address back, with the link that went to the earlier one: the address is restored, every
     session ends and the password opens nothing any more. Ask for a new one at once (`resetPassword`)."""
-    found = email_addresses.undo_change(key=payload.key, caller=caller(request))
+    found = email_recovery.undo(key=payload.key, caller=caller(request))
     return {"username": found.user.username, "reset_key": found.reset_key}
 
 

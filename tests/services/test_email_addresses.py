@@ -16,7 +16,7 @@ from accounts.errors import (
     WrongPassword,
 )
 from accounts.models import Budget, Challenge, Event, User
-from accounts.services.account import email_addresses, passwords, signup
+from accounts.services.account import email_addresses, password_resets, signup
 from accounts.services.mail.mail import Delivery
 from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
 from tests.threads import each_at_once
@@ -174,15 +174,15 @@ def test_who_asks_again_is_mailed_whatever_others_claimed_before_and_after(
 def test_what_was_mailed_to_an_address_that_was_changed_since_opens_nothing(
     alice: User, caller: Caller, mailbox: Mailbox
 ) -> None:
-    passwords.request_reset(login="alice", caller=caller)
-    passwords.answer_requests()
+    password_resets.request_reset(login="alice", caller=caller)
+    password_resets.answer_requests()
     key, code = mailbox.key(alice.email), mailbox.code(alice.email)
     change(alice, "new@example.com", caller)
     email_addresses.confirm_mine(user=alice, code=mailbox.code("new@example.com"), caller=caller)
     with pytest.raises(InvalidKey):
-        passwords.reset_by_key(key=key, new_password="another lagoon tractor", caller=caller)
+        password_resets.reset_by_key(key=key, new_password="another lagoon tractor", caller=caller)
     with pytest.raises(InvalidCode):
-        passwords.reset_by_code(login="alice", code=code, new_password="another lagoon tractor", caller=caller)
+        password_resets.reset_by_code(login="alice", code=code, new_password="another lagoon tractor", caller=caller)
 
 
 def test_resets_of_claims_do_not_flood_the_mail_box_that_they_claim(caller: Caller, mailbox: Mailbox, db: None) -> None:
@@ -191,8 +191,8 @@ def test_resets_of_claims_do_not_flood_the_mail_box_that_they_claim(caller: Call
     before = len(mailbox.all(SHARED))
     for letter in "abcdef":
         for _ in range(4):
-            passwords.request_reset(login=f"mallory.{letter}", caller=caller)
-    passwords.answer_requests()
+            password_resets.request_reset(login=f"mallory.{letter}", caller=caller)
+    password_resets.answer_requests()
     assert len(mailbox.all(SHARED)) - before == 10
 
 
@@ -400,13 +400,13 @@ def test_a_mail_that_is_asked_for_again_at_the_moment_of_a_new_password_opens_no
     for number in range(5):
         theirs = f"thief{number}@example.com"
         change(alice, theirs, caller)
-        passwords.request_reset(login="alice", caller=Caller(ip=random_ip()))
-        passwords.answer_requests()
+        password_resets.request_reset(login="alice", caller=Caller(ip=random_ip()))
+        password_resets.answer_requests()
         key = mailbox.key("alice@example.com")
         each_at_once(
             [
                 lambda: email_addresses.send_again(user=alice, email=theirs, caller=caller),
-                lambda: passwords.reset_by_key(key=key, new_password=PASSWORD, caller=caller),
+                lambda: password_resets.reset_by_key(key=key, new_password=PASSWORD, caller=caller),
                 lambda: email_addresses.send_again(user=alice, email=theirs, caller=caller),
             ]
         )

@@ -31,7 +31,7 @@ from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 from accounts.caller import Caller, Device
 from accounts.lib import jobs
 from accounts.models import User
-from accounts.services.account import passwords
+from accounts.services.account import password_resets
 from accounts.services.mail import mail
 from accounts.services.mail.mail import Message
 from project.devstack.servers import Mail, Valkey, free_ports, received
@@ -656,11 +656,11 @@ def test_a_crowd_of_codes_that_waits_is_told_and_notices_are_not(db: None, clock
 
 def test_a_request_that_no_worker_answers_is_told_for_any_name(alice: User, caller: Caller, clock: Clock) -> None:
     for login in ("alice", "nobody.here"):
-        passwords.request_reset(login=login, caller=caller)
+        password_resets.request_reset(login=login, caller=caller)
         clock.forward(minutes=2)
         assert mail.delay() == timedelta(minutes=2)
         clock.by = timedelta()
-        passwords.answer_requests()
+        password_resets.answer_requests()
         Email.objects.all().delete()
         clock.forward(minutes=2)
         assert mail.delay() == timedelta()

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from accounts.caller import Caller
 from accounts.errors import InvalidInput
 from accounts.services.account import passwords
-from accounts.services.authentication import sign_in
+from accounts.services.credentials import identifiers
 
 
 class Command(BaseCommand):
@@ -20,7 +20,7 @@ class Command(BaseCommand):
         parser.add_argument("username")
 
     def handle(self, *, username: str, **_: Any) -> None:
-        user = sign_in.find(username)
+        user = identifiers.find(username)
         if user is None:
             raise CommandError("There is no such account.")
         new_password = os.environ.get("DJANGO_SUPERUSER_PASSWORD") or getpass("New password: ")

@@ -6,7 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts.caller import Caller
-from accounts.services.authentication import sign_in, totp
+from accounts.services.authentication import totp
+from accounts.services.credentials import identifiers
 
 
 class Command(BaseCommand):
@@ -16,7 +17,7 @@ class Command(BaseCommand):
         parser.add_argument("username")
 
     def handle(self, *, username: str, **_: Any) -> None:
-        user = sign_in.find(username)
+        user = identifiers.find(username)
         if user is None:
             raise CommandError("There is no such account.")
         count = totp.remove_all(user=user, caller=Caller(ip=None, known_as="an operator's terminal"))
