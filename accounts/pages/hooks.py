@@ -70,7 +70,8 @@ def _text(value: object) -> str:
 
 def view() -> Any:
     theirs = getattr(import_module(f"anymail.webhooks.{settings.ANYMAIL_ESP}"), _VIEWS[settings.ANYMAIL_ESP])
-    return type(theirs.__name__, (_Hook, theirs), {}).as_view()
+    ours: Any = type(theirs.__name__, (_Hook, theirs), {})
+    return ours.as_view()
 
 
 @receiver(tracking)

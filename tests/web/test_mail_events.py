@@ -147,17 +147,14 @@ def test_what_cannot_be_read_is_refused_with_one_line(
     def sns(**changes: Any) -> Any:
         return amazon_ses(sent.message_id) | changes
 
-    bodies = [
-        *((esp, body) for esp in ("postmark", "mailgun", "amazon_ses") for body in (
-            [], None, 7, "x", [[]], b"", b"{", b"\xff", b"[" * 60_000, {"signature": None}, {"signature": []},
-        )),
-        *(("postmark", odd(Metadata=metadata)) for metadata in ([], "x", 7, None, {"message_id": ["x"]},
-                                                               {"message_id": {}})),
-        ("postmark", odd(Email=["x"])), ("postmark", odd(Email=7)), ("postmark", odd(BouncedAt=[])),
-        ("postmark", odd(RecordType=[])), ("postmark", odd(Type={})),
-        ("amazon_ses", sns(Message="[]")), ("amazon_ses", sns(Message="null")), ("amazon_ses", sns(Message=None)),
-        ("amazon_ses", sns(Message='{"eventType": "Bounce"}')), ("amazon_ses", sns(Message='{"mail": []}')),
-    ]  # fmt: skip
+    anything: list[Any] = [[], None, 7, "x", [[]], b"", b"{", b"\xff", b"[" * 60_000, {"signature": None}, {"Type": []}]
+    metadata: list[Any] = [[], "x", 7, None, {"message_id": ["x"]}, {"message_id": {}}]
+    bodies: list[tuple[str, Any]] = [
+        *((esp, body) for esp in ("postmark", "mailgun", "amazon_ses") for body in anything),
+        *(("postmark", odd(Metadata=one)) for one in metadata),
+        *(("postmark", odd(**{name: []})) for name in ("Email", "BouncedAt", "RecordType", "Type")),
+        *(("amazon_ses", sns(Message=one)) for one in ("[]", "null", None, '{"eventType": "Bounce"}', '{"mail": []}')),
+    ]
     wrong = []
     for esp, body in bodies:
         caplog.clear()
