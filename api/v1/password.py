@@ -20,7 +20,7 @@ router = Router(tags=["password"])
 def request_password_reset(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
     """Mail a code and a link to the address of this account, if there is one."""
     password_resets.request_reset(login=payload.login, caller=caller(request))
-    words = _("If there is such an account, a mail with a code is on its way.")
+    words = _("If that account exists, an email with a code is on its way.")
     return Status(202, {"detail": words, "mail_delay": int(mail.delay().total_seconds())})
 
 

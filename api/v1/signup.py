@@ -24,7 +24,7 @@ def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
     fields = payload.model_dump(exclude={"device"})
     found = signup.sign_up_app(caller=caller(request, schemas.device(payload.device)), **fields)
     if found is None:
-        return Status(202, {"detail": _("Type the code from the mail we sent you.")})
+        return Status(202, {"detail": _("Enter the code we emailed you.")})
     return Status(201, schemas.signed_in(found))
 
 
@@ -56,4 +56,4 @@ def undo_email_change(request: HttpRequest, payload: schemas.KeyIn) -> dict[str,
 def resend_confirmation(request: HttpRequest, payload: schemas.EmailIn) -> Status[Any]:
     """Mail the code once more, if anybody waits for it."""
     email_addresses.resend(email=payload.email, caller=caller(request))
-    return Status(202, {"detail": _("If that address waits for its proof, a new mail is on its way.")})
+    return Status(202, {"detail": _("If that address still needs confirming, a new email is on its way.")})

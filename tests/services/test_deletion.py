@@ -217,7 +217,7 @@ def test_cancel_keeps_the_account_and_tells_its_owner(planned: User, caller: Cal
     deletion.cancel(user=planned, caller=caller)
     assert deletes_at(planned) is planned.deletes_at is None
     assert Event.objects.filter(user=planned, kind="user.deletion_cancelled").count() == 1
-    assert "stays" in mailbox.last(planned.email).subject
+    assert "kept your" in mailbox.last(planned.email).subject
     with pytest.raises(InvalidKey):
         deletion.cancel_by_key(key=key, caller=caller)
 
@@ -309,7 +309,7 @@ def test_the_owner_of_the_earlier_address_takes_a_planned_deletion_back_too(
     deletion.request(user=bob, session=where, password="", caller=caller)
     email_recovery.undo(key=key, caller=caller)
     assert deletes_at(bob) is None
-    assert "stays" in mailbox.last("bob@example.com").subject
+    assert "kept your" in mailbox.last("bob@example.com").subject
 
 
 def test_what_a_squatter_planned_and_copied_is_not_the_owners(carol: User, caller: Caller, mailbox: Mailbox) -> None:

@@ -44,6 +44,41 @@ def test_the_code_proves_the_claim(caller: Caller, mailbox: Mailbox, db: None) -
     assert Event.objects.filter(user=user, kind="email.confirmed").count() == 1
 
 
+def welcomes(mailbox: Mailbox) -> list[str]:
+    return [mail.to[0] for mail in mailbox.all() if mail.subject.startswith("Welcome")]
+
+
+def test_a_newcomer_is_welcomed_once(caller: Caller, mailbox: Mailbox, db: None) -> None:
+    user = sign_up("ada")
+    assert welcomes(mailbox) == []
+    email_addresses.confirm_mine(user=user, code=mailbox.code(SHARED), caller=caller)
+    assert welcomes(mailbox) == [SHARED]
+    email_addresses.request_change(user=user, email="ada.new@example.com", password=PASSWORD, caller=caller)
+    email_addresses.confirm_mine(user=user, code=mailbox.code("ada.new@example.com"), caller=caller)
+    assert User.objects.get(id=user.id).email == "ada.new@example.com"
+    assert welcomes(mailbox) == [SHARED]
+
+
+def test_who_corrects_the_address_before_the_first_proof_is_welcomed_at_the_right_one(
+    caller: Caller, mailbox: Mailbox, db: None
+) -> None:
+    user = sign_up("ada")
+    email_addresses.request_change(user=user, email="ada@example.com", password=PASSWORD, caller=caller)
+    email_addresses.confirm_mine(user=user, code=mailbox.code("ada@example.com"), caller=caller)
+    assert welcomes(mailbox) == ["ada@example.com"]
+
+
+def test_who_takes_a_squatters_account_over_is_not_welcomed(caller: Caller, mailbox: Mailbox, db: None) -> None:
+    user = sign_up("ada")
+    password_resets.request_reset(login=SHARED, caller=caller)
+    password_resets.answer_requests()
+    password_resets.reset_by_code(
+        login=SHARED, code=mailbox.code(SHARED), new_password="lagoon tractor violet", caller=caller
+    )
+    assert User.objects.get(id=user.id).email_verified
+    assert welcomes(mailbox) == []
+
+
 def test_the_link_proves_it_after_any_number_of_looks_and_once(caller: Caller, mailbox: Mailbox, db: None) -> None:
     user = sign_up("ada")
     key, code = mailbox.key(SHARED), mailbox.code(SHARED)

@@ -359,21 +359,21 @@ def command(tmp_path: Path, *lines: bytes, **options: Any) -> str:
 
 def test_the_command_only_looks_unless_it_is_told_to_apply(tmp_path: Path) -> None:
     out = command(tmp_path, *PEOPLE)
-    assert "4 lines: 4 could be imported, 0 there already, 0 refused." in out
+    assert "4 lines: 4 could be imported, 0 already there, 0 refused." in out
     assert "--apply" in out
     assert not User.objects.exists()
     out = command(tmp_path, *PEOPLE, apply=True)
-    assert "4 lines: 4 imported, 0 there already, 0 refused." in out
+    assert "4 lines: 4 imported, 0 already there, 0 refused." in out
     assert User.objects.count() == 4
 
 
 def test_the_command_names_refused_lines_and_shows_nothing_of_them(tmp_path: Path) -> None:
     secret = "$2b$31$" + "x" * 53
     out = command(tmp_path, line(), line(username="d", email="e@example", password_hash=secret), apply=True)
-    assert "line 2: username: username_length (A username has 3 to 30 characters.)" in out
+    assert "line 2: username: username_length (Use 3 to 30 characters for your username.)" in out
     assert "line 2: email: email_invalid" in out
     assert "line 2: password_hash: hash_too_costly" in out
-    assert "2 lines: 1 imported, 0 there already, 1 refused." in out
+    assert "2 lines: 1 imported, 0 already there, 1 refused." in out
     assert "CommandError" in out
     for private in ("e@example", "xxxx", "dora"):
         assert private not in out.replace("name@example.com", "")

@@ -144,7 +144,7 @@ def test_a_wrong_code_keeps_the_ticket_and_is_in_the_log(app: App, alice: User, 
 
 
 def tried(mailbox: Mailbox) -> int:
-    return sum("is trying codes" in mail.subject for mail in mailbox.all("alice@example.com"))
+    return sum("is trying to sign in" in mail.subject for mail in mailbox.all("alice@example.com"))
 
 
 def test_ten_wrong_codes_pause_it_and_the_owner_is_told_at_the_third(

@@ -179,7 +179,7 @@ def test_a_new_password_is_forced_by_a_mail_and_the_old_one_is_as_wrong_as_any(
     with pytest.raises(AccountError):
         password_resets.reset_by_key(key=earlier, new_password="third lagoon tractor", caller=caller)
     mail = mailbox.last("bob@example.com")
-    assert "The people who run" in mail.message
+    assert "asks you to choose a new password" in mail.message
     code = mailbox.code("bob@example.com")
     password_resets.reset_by_code(login="bob", code=code, new_password="third lagoon tractor", caller=caller)
     assert sign_in.check(login="bob", password="third lagoon tractor", caller=caller) == bob
@@ -229,7 +229,7 @@ def test_a_deletion_is_called_off_and_the_owner_is_told(
         actions.call_off_deletion(staff=alice, user=bob, caller=caller)
     assert User.objects.get(id=bob.id).deletes_at is None
     assert kinds(bob)[-2:] == ["user.deletion_planned", "user.deletion_cancelled"]
-    assert "is not deleted" in mailbox.last("bob@example.com").message
+    assert "be deleted, and nothing was lost" in mailbox.last("bob@example.com").message
 
 
 def test_lost_second_factors_are_removed_and_the_owner_is_told_of_each(

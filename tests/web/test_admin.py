@@ -248,7 +248,7 @@ def test_several_accounts_at_once_and_a_refusal_of_one_holds_up_no_other(
     assert answer.headers["Location"] == LIST
     html = words(alices_page.get(LIST))
     assert "done for 2 accounts" in html
-    assert "to your own account: it would lock you out. (alice)" in html
+    assert "to your own account, because it would lock you out. (alice)" in html
     assert list(User.objects.filter(is_active=True)) == [alice]
 
 
@@ -257,7 +257,7 @@ def test_no_press_acts_on_a_crowd(alices_page: Client, alice: User) -> None:
     User.objects.bulk_create(crowd)
     answer = press(alices_page, "disable", alice, confirmed="1", select_across="1")
     assert answer.status_code == 302
-    assert f"Choose at most {AT_ONCE} accounts" in words(alices_page.get(LIST))
+    assert f"Choose up to {AT_ONCE} accounts" in words(alices_page.get(LIST))
     assert not User.objects.filter(is_active=False).exists()
 
 

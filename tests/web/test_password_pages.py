@@ -185,7 +185,7 @@ def test_a_change_keeps_this_browser_and_ends_the_others(
     other = another_browser(alice)
     answer = change(alices_page)
     assert answer.status_code == 302
-    assert "Your password is changed" in sound(alices_page.get(answer.headers["Location"]))
+    assert "Your password has been changed" in sound(alices_page.get(answer.headers["Location"]))
     assert signed_in(alices_page)
     assert not signed_in(other)
     assert Session.objects.filter(ended_at=None).count() == 1

@@ -7,7 +7,7 @@ from accounts.services.mail import mail
 
 
 class Command(BaseCommand):
-    help = "Sends whatever mail is due, without the broker or a worker (for cron, or while they are away)."
+    help = "Sends all emails that are due, without the broker or a worker (for cron, or while they are down)."
 
     def handle(self, **_: Any) -> None:
         password_resets.answer_requests()

@@ -11,7 +11,7 @@ from accounts.services.credentials import identifiers
 
 
 class Command(BaseCommand):
-    help = "Takes somebody's passkeys and two-step verification away; they get a mail."
+    help = "Removes an account's passkeys and two-step verification, and emails its owner."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")
@@ -19,6 +19,6 @@ class Command(BaseCommand):
     def handle(self, *, username: str, **_: Any) -> None:
         user = identifiers.find(username)
         if user is None:
-            raise CommandError("There is no such account.")
+            raise CommandError("Account not found.")
         count = totp.remove_all(user=user, caller=Caller(ip=None, known_as="an operator's terminal"))
         self.stdout.write(f"{user.username}: {count} removed.")

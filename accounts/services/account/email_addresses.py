@@ -172,13 +172,15 @@ def _use(challenge: Challenge, caller: Caller) -> User:
     with transaction.atomic():
         challenges.lock_with_users(challenge.email, user.id)
         challenges.close(challenge)
-        verify(user, challenge.email, caller=caller)
+        if verify(user, challenge.email, caller=caller):
+            mail.send(mail.Message.WELCOME, user=user, caller=caller)
     return user
 
 
-def verify(user: User, email: str, *, caller: Caller) -> None:
+def verify(user: User, email: str, *, caller: Caller) -> bool:
     """The user has shown to read this address's mail: it is theirs, other claims on it lapse. In a transaction that
-    holds both (challenges.hold_with_users). Raises InvalidCode where somebody else has proved it first."""
+    holds both (challenges.hold_with_users). Whether it is the first that the account has proved. Raises InvalidCode
+    where somebody else has proved it first."""
     if is_verified_by_another(user, email):
         raise InvalidCode("somebody else proved the address first")
     user.refresh_from_db()
@@ -190,6 +192,7 @@ def verify(user: User, email: str, *, caller: Caller) -> None:
     audit.record(audit.Kind.EMAIL_CHANGED if changed else audit.Kind.EMAIL_CONFIRMED, user=user, caller=caller)
     if changed and was_verified:
         _offer_undo(user, before, caller)
+    return not was_verified
 
 
 def is_verified_by_another(user: User, email: str) -> bool:
