@@ -69,6 +69,7 @@ def test_every_url_is_imported_and_pages_come_out() -> None:
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "project.settings",
         "DATABASE_URL": found,
+        "DEBUG": "1",  # without it, pages want what collectstatic writes
         "ANYMAIL_ESP": "postmark",
         "ANYMAIL_WEBHOOK_SECRET": "hook:secret",
     }
