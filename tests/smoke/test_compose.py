@@ -479,7 +479,7 @@ def test_the_first_staff_account_is_made_without_a_terminal(machine: Machine) ->
     assert line is not None
     made = machine.run("web", line[1].split(), DJANGO_SUPERUSER_PASSWORD=PASSWORD)
     assert made.returncode == 0, made.stderr
-    assert "may sign in at /admin/" in made.stdout
+    assert "can sign in at /admin/" in made.stdout
 
 
 @pytest.mark.skipif(not PGBOUNCER, reason="no pgbouncer here")
