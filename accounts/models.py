@@ -497,6 +497,15 @@ class ApiUse(models.Model):
 
 # --- Counts -------------------------------------------------------------------------------------------------
 
+# Every trigger there is. Migration 0010 makes them and their functions; tests/services/test_counts.py compares.
+TRIGGERS = {
+    "accounts_users_come": "AFTER INSERT ON accounts_user REFERENCING NEW TABLE AS come",
+    "accounts_users_change": "AFTER UPDATE ON accounts_user REFERENCING OLD TABLE AS gone NEW TABLE AS come",
+    "accounts_users_go": "AFTER DELETE ON accounts_user REFERENCING OLD TABLE AS gone",
+    "accounts_users_all_go": "AFTER TRUNCATE ON accounts_user",
+    "accounts_events_come": "AFTER INSERT ON accounts_event REFERENCING NEW TABLE AS come",
+}
+
 
 class UserCount(models.Model):
     """How many users there are of each kind, in pieces: the number is the sum over the rows of that kind. Written by

@@ -150,6 +150,12 @@ def test_the_bucket_refuses_a_form_that_is_too_old(
     assert objects("") == set()
 
 
+def test_all_threads_sign_with_one_client() -> None:
+    """Making one takes up to a second of CPU, and there are many threads."""
+    first = bucket._client("public")[0]
+    assert at_once(2, lambda: bucket._client("public")[0]) == [first, first]
+
+
 def test_nobody_reads_a_file_that_waits_whatever_else_the_form_asks_for(alice: User) -> None:
     _, form = begin(alice)
     post(form, acl="public-read")  # Amazon refuses fields that the policy does not name, SeaweedFS takes no notice

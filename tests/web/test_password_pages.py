@@ -202,6 +202,15 @@ def test_a_change_gives_this_browser_another_cookie(alices_page: Client) -> None
     assert not signed_in(copy)
 
 
+def test_who_has_no_password_is_led_to_the_reset(alices_page: Client, alice: User) -> None:
+    """After staff have revoked it, say: the form of the change would ask for a password that there is not."""
+    alice.set_unusable_password()
+    alice.save()
+    answer = alices_page.get("/account/password/change/", follow=True)
+    assert answer.redirect_chain[-1][0] == "/account/password/reset/"
+    sound(answer)
+
+
 def test_a_change_asks_for_the_current_password(alices_page: Client) -> None:
     html = refused(change(alices_page, "mistaken ferry"), "current_password")
     assert "mistaken" not in html

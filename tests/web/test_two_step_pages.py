@@ -76,6 +76,17 @@ def test_a_code_by_mail_is_followed_by_it_too(page: Client, app: App, alice: Use
     assert not signed_in(page)
 
 
+def test_whoever_waits_for_the_step_may_sign_in_as_somebody_else(page: Client, app: App, bob: User) -> None:
+    password(page)
+    sound(page.get("/account/login/"))
+    assert password(page, login="bob").headers["Location"] == "/account/"
+    assert Session.objects.get(kind="browser").user == bob
+    page.post("/account/logout/")
+    answer = page.post("/account/login/second-step/", {"code": app.code()})
+    assert answer.headers["Location"] == "/account/login/"
+    assert not signed_in(page)
+
+
 def test_a_step_that_took_too_long_begins_anew(page: Client, app: App) -> None:
     password(page)
     User.objects.update(password="changed meanwhile")

@@ -32,9 +32,9 @@ def _sent_as(message_id: str) -> Email | None:
     of the time and none of the Message-ID."""
     try:
         made = UUID(message_id.strip("<>").partition("@")[0])
-    except ValueError:
+        at, apart = datetime.fromtimestamp((made.int >> 80) / 1000, UTC), timedelta(minutes=1)
+    except ValueError:  # not a UUID, or of a year that does not exist
         return None
-    at, apart = datetime.fromtimestamp((made.int >> 80) / 1000, UTC), timedelta(minutes=1)
     around = Email.objects.filter(created__gte=at - apart, created__lte=at + apart)
     return around.filter(message_id=f"<{message_id.strip('<>')}>").first()
 
