@@ -237,7 +237,7 @@ def test_it_speaks_the_language_of_the_user_s_mails(alice: User, phone: Session)
     User.objects.filter(id=alice.id).update(language="de", time_zone="Europe/Berlin")
     alice.refresh_from_db()
     found = copy_of(alice)
-    assert found["README.txt"].decode().startswith("Was Crew (")
+    assert found["README.txt"].decode().startswith("Alles, was Crew (")
     assert json.loads(found["events.json"])[0]["what"] == "Angemeldet"
     profile = json.loads(found["profile.json"])
     assert (profile["language"], profile["time_zone"]) == ("de", "Europe/Berlin")
