@@ -205,14 +205,15 @@ def test_run_brings_up_everything_and_keeps_its_data(tmp_path: Path) -> None:
             assert any("Sign in as alice" in line for line in said)
             for address in summary.values():
                 assert requests.get(address, timeout=MINUTES).ok
-            second = subprocess.run(
-                [sys.executable, "-m", "project.devstack", "run"],
-                env=alone() | {"EMBEDDED_DATA": str(data)},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert (second.returncode, second.stderr.count("already at work")) == (1, 1)
+            if not secret_keys:
+                second = subprocess.run(
+                    [sys.executable, "-m", "project.devstack", "run"],
+                    env=alone() | {"EMBEDDED_DATA": str(data)},
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                assert (second.returncode, second.stderr.count("already at work")) == (1, 1)
             starter.send_signal(signal.SIGINT)
             rest = starter.stdout.read()
             assert starter.wait(timeout=MINUTES) == 0, rest
