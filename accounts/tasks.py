@@ -3,10 +3,10 @@ gathered, with the two that the schedule (project/celery.py) calls for everybody
 
 from celery import shared_task
 
-from accounts.services.account import email_addresses, lifecycle, passwords, sign_in_codes, users
+from accounts.services.account import email_addresses, lifecycle, password_resets, sign_in_codes, users
 from accounts.services.account.deletion import erase_due_accounts
 from accounts.services.account.email_addresses import answer_resend_requests
-from accounts.services.account.passwords import answer_reset_requests
+from accounts.services.account.password_resets import answer_reset_requests
 from accounts.services.account.sign_in_codes import answer_sign_in_requests
 from accounts.services.authentication import totp
 from accounts.services.mail import mail
@@ -41,7 +41,7 @@ __all__ = [
 @shared_task(name="accounts.sweep")
 def sweep() -> None:
     """Every few seconds: whatever no bell announced, because the broker was away."""
-    passwords.answer_requests()
+    password_resets.answer_requests()
     sign_in_codes.answer_requests()
     email_addresses.answer_requests()
     mail.take_turn()

@@ -17,8 +17,8 @@ from accounts.errors import AccountError, MfaRequired
 from accounts.http import caller, client_ip, log_refusal
 from accounts.models import Session, User
 from accounts.pages.middleware import SESSION_ID
-from accounts.services.account import passwords
 from accounts.services.authentication import reauthentication, sign_in
+from accounts.services.credentials import password_policy
 from accounts.services.mail import mail
 from accounts.services.sessions import mfa, sessions
 
@@ -83,7 +83,7 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def clean_password(self, password: str, user: AbstractBaseUser | None = None) -> str:
         known = user if isinstance(user, User) else User()
-        problem = passwords.problem(password, username=known.username, email=known.email)
+        problem = password_policy.problem(password, username=known.username, email=known.email)
         if problem:
             raise forms.ValidationError(str(problem.message), code=problem.code)
         return password

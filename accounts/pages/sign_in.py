@@ -204,5 +204,5 @@ class ChangePasswordView(RuleFormMixin, allauth_views.PasswordChangeView):
             caller=caller(self.request),
         )
         self.request.session.cycle_key()  # whoever copied this browser's cookie is signed out too
-        messages.success(self.request, _("Your password is changed. Your other devices are signed out."))
+        messages.success(self.request, _("Your password has been changed, and your other devices are signed out."))
         return HttpResponseRedirect(self.get_success_url())

@@ -36,7 +36,7 @@ def sign_in_by_password(request: HttpRequest, payload: schemas.SignInIn) -> dict
 def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
     """Mail a code to sign in with to the address of this account, if there is one."""
     sign_in_codes.request(login=payload.login, caller=caller(request))
-    words = _("If there is such an account, a mail with a code is on its way.")
+    words = _("If that account exists, an email with a code is on its way.")
     return Status(202, {"detail": words, "mail_delay": int(mail.delay().total_seconds())})
 
 

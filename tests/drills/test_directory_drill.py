@@ -76,4 +76,4 @@ def test_two_hundred_sign_ups_at_once_are_counted_exactly_and_wait_for_nobody(se
         "male": 67,
         "unspecified": 66,
     }
-    assert service.manage("count_users").startswith("Right: ")
+    assert service.manage("count_users").startswith("Correct: ")

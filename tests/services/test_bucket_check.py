@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.core.files.storage import storages
@@ -110,6 +111,27 @@ def test_a_cdn_that_shows_nothing_is_told_of(our_pages: None, settings: Settings
 def test_a_public_address_that_is_another_is_told_of(our_pages: None, settings: Settings) -> None:
     settings.S3_PUBLIC_BUCKET_URL = "http://127.0.0.1:9/pictures"
     assert "a signed address works from here" in wrong()
+
+
+@pytest.fixture
+def in_a_container(settings: Settings) -> None:
+    """The storage is published as localhost:9 on the machine outside, and has another name inside."""
+    inner = urlsplit(settings.S3_ENDPOINT_URL)
+    settings.S3_ENDPOINT_URL = f"http://0.0.0.0:{inner.port}"
+    settings.S3_PUBLIC_BUCKET_URL = "http://localhost:9/pictures"
+    for name, url in (("default", settings.S3_ENDPOINT_URL), ("public", "http://localhost:9")):
+        options = {**settings.STORAGES[name]["OPTIONS"], "endpoint_url": url}
+        settings.STORAGES = {**settings.STORAGES, name: {**settings.STORAGES[name], "OPTIONS": options}}
+
+
+def test_a_container_asks_at_the_inner_address_under_the_public_name(our_pages: None, in_a_container: None) -> None:
+    assert urlsplit(bucket.address("pictures/a")).netloc == "localhost:9"
+    assert wrong() == []
+
+
+def test_a_container_still_sees_that_no_page_may_upload(in_a_container: None, settings: Settings) -> None:
+    settings.PUBLIC_URL = "https://elsewhere.example"
+    assert wrong() == ["pages of PUBLIC_URL may upload (CORS)"]
 
 
 def test_a_storage_that_is_down_is_said(settings: Settings) -> None:

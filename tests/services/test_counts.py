@@ -212,7 +212,7 @@ def command(**options: Any) -> str:
 
 
 def test_right_counts_are_said_to_be_right(alice: User, bob: User) -> None:
-    assert command() == "Right: 2 users.\n"
+    assert command() == "Correct: 2 users.\n"
 
 
 def test_broken_counts_are_told_and_mended(alice: User, bob: User, carol: User) -> None:
@@ -223,9 +223,9 @@ def test_broken_counts_are_told_and_mended(alice: User, bob: User, carol: User) 
         call_command("count_users", stdout=out)
     assert out.getvalue() == "female, active, confirmed: 1 too few\nmale, active, confirmed: 41 too many\n"
     assert counts.active_by_gender() == {"female": 0, "male": 42, "unspecified": 1}
-    assert command(mend=True).endswith("Mended: 3 users.\n")
+    assert command(mend=True).endswith("Corrected: 3 users.\n")
     assert counts.active_by_gender() == {"female": 1, "male": 1, "unspecified": 1}
-    assert command(mend=True) == "Right: 3 users.\n"
+    assert command(mend=True) == "Correct: 3 users.\n"
 
 
 @pytest.mark.django_db(transaction=True)

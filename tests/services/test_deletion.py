@@ -30,7 +30,15 @@ from accounts.errors import (
 )
 from accounts.lib import sealing
 from accounts.models import Challenge, Event, MailOwner, ReservedUsername, Session, Tombstone, User
-from accounts.services.account import deletion, email_addresses, lifecycle, passwords, signup
+from accounts.services.account import (
+    deletion,
+    email_addresses,
+    email_recovery,
+    lifecycle,
+    password_resets,
+    passwords,
+    signup,
+)
 from accounts.services.authentication import sign_in
 from accounts.services.credentials import challenges, hashing, identifiers, reserved_usernames
 from accounts.services.mail import mail
@@ -195,9 +203,9 @@ def test_everything_works_as_before_and_signing_in_takes_nothing_back(
 
 
 def test_a_new_password_takes_nothing_back(planned: User, caller: Caller, mailbox: Mailbox) -> None:
-    passwords.request_reset(login="bob", caller=caller)
-    passwords.answer_requests()
-    passwords.reset_by_code(login="bob", code=mailbox.code(planned.email), new_password=NEW, caller=caller)
+    password_resets.request_reset(login="bob", caller=caller)
+    password_resets.answer_requests()
+    password_resets.reset_by_code(login="bob", code=mailbox.code(planned.email), new_password=NEW, caller=caller)
     assert sign_in.check(login="bob", password=NEW, caller=caller).deletes_at == deletes_at(planned) is not None
 
 
@@ -209,7 +217,7 @@ def test_cancel_keeps_the_account_and_tells_its_owner(planned: User, caller: Cal
     deletion.cancel(user=planned, caller=caller)
     assert deletes_at(planned) is planned.deletes_at is None
     assert Event.objects.filter(user=planned, kind="user.deletion_cancelled").count() == 1
-    assert "stays" in mailbox.last(planned.email).subject
+    assert "kept your" in mailbox.last(planned.email).subject
     with pytest.raises(InvalidKey):
         deletion.cancel_by_key(key=key, caller=caller)
 
@@ -268,8 +276,8 @@ def test_a_forged_key_is_refused(forged: str, caller: Caller, db: None) -> None:
 
 
 def test_the_key_of_a_reset_keeps_nothing(planned: User, caller: Caller, mailbox: Mailbox) -> None:
-    passwords.request_reset(login="bob", caller=caller)
-    passwords.answer_requests()
+    password_resets.request_reset(login="bob", caller=caller)
+    password_resets.answer_requests()
     with pytest.raises(InvalidKey):
         deletion.cancel_by_key(key=mailbox.key(planned.email), caller=caller)
 
@@ -299,9 +307,9 @@ def test_the_owner_of_the_earlier_address_takes_a_planned_deletion_back_too(
     key = mailbox.key("bob@example.com")
     where = sessions.begin(user=bob, kind=Session.Kind.APP, caller=caller)
     deletion.request(user=bob, session=where, password="", caller=caller)
-    email_addresses.undo_change(key=key, caller=caller)
+    email_recovery.undo(key=key, caller=caller)
     assert deletes_at(bob) is None
-    assert "stays" in mailbox.last("bob@example.com").subject
+    assert "kept your" in mailbox.last("bob@example.com").subject
 
 
 def test_what_a_squatter_planned_and_copied_is_not_the_owners(carol: User, caller: Caller, mailbox: Mailbox) -> None:
@@ -310,9 +318,9 @@ def test_what_a_squatter_planned_and_copied_is_not_the_owners(carol: User, calle
     export.request(user=carol, caller=caller)
     export.make_queued()
     deletion.request(user=carol, session=session, password=PASSWORD, caller=caller)
-    passwords.request_reset(login="carol@example.com", caller=caller)
-    passwords.answer_requests()
-    passwords.reset_by_code(login="carol", code=mailbox.code(carol.email), new_password=NEW, caller=caller)
+    password_resets.request_reset(login="carol@example.com", caller=caller)
+    password_resets.answer_requests()
+    password_resets.reset_by_code(login="carol", code=mailbox.code(carol.email), new_password=NEW, caller=caller)
     assert deletes_at(carol) is None
     assert export.latest(carol) is None
 
@@ -369,7 +377,7 @@ def test_a_link_that_is_pressed_while_its_account_is_erased_opens_nothing(due: U
 def test_a_request_that_a_worker_answers_at_that_moment_and_the_erasure_do_not_wait_for_each_other(
     due: User, caller: Caller
 ) -> None:
-    passwords.request_reset(login="bob", caller=caller)
+    password_resets.request_reset(login="bob", caller=caller)
     taken, going = threading.Event(), threading.Event()
 
     def answer(request: Challenge) -> None:
@@ -481,7 +489,7 @@ def test_links_of_others_to_an_address_that_it_had_before_stay_good(
     """Alice gave the address up, Bob proved it: her way back is hers."""
     secrets = challenges.issue(Challenge.Kind.UNDO_EMAIL, user=alice, email=due.email, caller=caller)
     deletion.erase_due()
-    assert email_addresses.match_undo_key(secrets.key).user == alice
+    assert email_recovery.match_key(secrets.key).user == alice
 
 
 def test_who_keeps_the_account_while_others_are_erased_is_spared(due: User, caller: Caller) -> None:

@@ -1,5 +1,6 @@
 """Mails: queued with the change, delivered once, kept when a server is away, never read as a template."""
 
+import html
 import json
 import logging
 import os
@@ -31,7 +32,7 @@ from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 from accounts.caller import Caller, Device
 from accounts.lib import jobs
 from accounts.models import User
-from accounts.services.account import passwords
+from accounts.services.account import password_resets
 from accounts.services.mail import mail
 from accounts.services.mail.mail import Message
 from project.devstack.servers import Mail, Valkey, free_ports, received
@@ -339,6 +340,43 @@ def test_what_people_typed_arrives_as_they_typed_it_and_is_no_template(
     assert "<b>Söhne" not in page
     if "'" not in typed and "\n" not in typed:
         assert typed in page
+
+
+@pytest.mark.parametrize(
+    ("first_name", "greeted"),
+    [
+        ("Ada", "Ada"),
+        ("Jean-Luc O'Neil", "Jean-Luc O'Neil"),
+        ("अनिल", "अनिल"),
+        ("一郎", "一郎"),
+        ("", "alice"),
+        ("...", "alice"),
+        ("https://evil.example", "https evil example"),
+        ("evil.example", "evil example"),
+        ("Call 0800 123456", "alice"),
+        ("a" * 41, "alice"),
+    ],
+)
+def test_a_mail_greets_by_first_name_unless_that_is_a_strangers_message(
+    first_name: str, greeted: str, alice: User, caller: Caller
+) -> None:
+    alice.first_name = first_name
+    row = mail.send(Message.CONFIRM_EMAIL, user=alice, caller=caller, context=CONTEXT[Message.CONFIRM_EMAIL])
+    assert row is not None
+    assert row.message.startswith(f"Hi {greeted},\n\n")
+    assert f">Hi {greeted}," in html.unescape(row.html_message)
+
+
+@pytest.mark.parametrize("message", Message)
+def test_the_sentence_of_a_mail_stands_in_both_parts_and_is_what_an_inbox_shows_first(
+    message: Message, alice: User, caller: Caller
+) -> None:
+    row = mail.send(message, user=alice, caller=caller, to="to@example.com", context=CONTEXT.get(message))
+    assert row is not None
+    sentence = row.message.split("\n\n")[1]
+    page = html.unescape(row.html_message.partition("<body")[2])
+    assert re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page.partition(">")[2])).strip().startswith(sentence)
+    assert page.count(sentence) == 2
 
 
 @pytest.mark.parametrize("local", ["{{a|b}}", "{%x%}", "{{user.password}}", "o'brien", "#{x}", "%s"])
@@ -656,11 +694,11 @@ def test_a_crowd_of_codes_that_waits_is_told_and_notices_are_not(db: None, clock
 
 def test_a_request_that_no_worker_answers_is_told_for_any_name(alice: User, caller: Caller, clock: Clock) -> None:
     for login in ("alice", "nobody.here"):
-        passwords.request_reset(login=login, caller=caller)
+        password_resets.request_reset(login=login, caller=caller)
         clock.forward(minutes=2)
         assert mail.delay() == timedelta(minutes=2)
         clock.by = timedelta()
-        passwords.answer_requests()
+        password_resets.answer_requests()
         Email.objects.all().delete()
         clock.forward(minutes=2)
         assert mail.delay() == timedelta()

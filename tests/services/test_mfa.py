@@ -25,7 +25,7 @@ from accounts.errors import (
     RecentSignInNeeded,
 )
 from accounts.models import Budget, Event, Passkey, Session, SpentTicket, TotpAuthenticator, User
-from accounts.services.account import deletion, email_addresses, passwords, sign_in_codes, users
+from accounts.services.account import deletion, email_addresses, password_resets, passwords, sign_in_codes, users
 from accounts.services.authentication import passkeys, reauthentication, sign_in, totp
 from accounts.services.security import tickets
 from accounts.services.sessions import mfa, sessions
@@ -95,9 +95,11 @@ def test_a_new_password_does_not_take_an_older_second_step_away(
     app: App, alice: User, caller: Caller, mailbox: Mailbox
 ) -> None:
     TotpAuthenticator.objects.update(created_at=now() - timedelta(days=8))
-    passwords.request_reset(login="alice", caller=caller)
-    passwords.answer_requests()
-    passwords.reset_by_code(login="alice", code=mailbox.code(), new_password="another lagoon tractor", caller=caller)
+    password_resets.request_reset(login="alice", caller=caller)
+    password_resets.answer_requests()
+    password_resets.reset_by_code(
+        login="alice", code=mailbox.code(), new_password="another lagoon tractor", caller=caller
+    )
     found = sign_in.finish(ticket=ticket(caller, "another lagoon tractor"), code=app.code(), caller=caller)
     assert found.user == alice
 
@@ -142,7 +144,7 @@ def test_a_wrong_code_keeps_the_ticket_and_is_in_the_log(app: App, alice: User, 
 
 
 def tried(mailbox: Mailbox) -> int:
-    return sum("is trying codes" in mail.subject for mail in mailbox.all("alice@example.com"))
+    return sum("is trying to sign in" in mail.subject for mail in mailbox.all("alice@example.com"))
 
 
 def test_ten_wrong_codes_pause_it_and_the_owner_is_told_at_the_third(
@@ -270,9 +272,11 @@ def test_a_claim_that_lapsed_meanwhile_sets_nothing_up(alice: User, phone: Sessi
 
 
 def reset(caller: Caller, mailbox: Mailbox) -> None:
-    passwords.request_reset(login="alice", caller=caller)
-    passwords.answer_requests()
-    passwords.reset_by_code(login="alice", code=mailbox.code(), new_password="another lagoon tractor", caller=caller)
+    password_resets.request_reset(login="alice", caller=caller)
+    password_resets.answer_requests()
+    password_resets.reset_by_code(
+        login="alice", code=mailbox.code(), new_password="another lagoon tractor", caller=caller
+    )
 
 
 def test_who_only_knew_the_password_neither_stays_nor_keeps_the_owner_out(

@@ -14,7 +14,7 @@ from post_office.models import Email
 from accounts.caller import Caller, Device
 from accounts.models import Event, Session, User, uuid7
 from accounts.pages.staff.admin import AT_ONCE, DEEDS
-from accounts.services.account import passwords
+from accounts.services.account import password_resets
 from accounts.services.sessions import sessions
 from tests.conftest import make_user, picture
 from tests.web.conftest import signed_in, sound, upload, words
@@ -52,8 +52,8 @@ def test_the_page_of_a_user_has_what_belongs_to_them_in_parts(
 ) -> None:
     form = {"username": "bob", "gender": "male", "picture": upload(picture((80, 80)))}
     assert bobs_page.post("/account/profile/", form).status_code == 302
-    passwords.request_reset(login="bob", caller=Caller(ip=None))
-    passwords.answer_requests()
+    password_resets.request_reset(login="bob", caller=Caller(ip=None))
+    password_resets.answer_requests()
     html = sound(alices_page.get(page_of(bob)))
     for anchor in re.findall(r'<a href="#([^"]+)"', html[html.index('class="tabs"') :]):
         assert f'id="{anchor}"' in html
@@ -64,8 +64,8 @@ def test_the_page_of_a_user_has_what_belongs_to_them_in_parts(
 
 
 def test_no_secret_of_a_mail_is_shown_and_nothing_can_be_written(alices_page: Client, bob: User) -> None:
-    passwords.request_reset(login="bob", caller=Caller(ip=None))
-    passwords.answer_requests()
+    password_resets.request_reset(login="bob", caller=Caller(ip=None))
+    password_resets.answer_requests()
     mail = Email.objects.get()
     code = re.search(r"#(\d{8})", mail.message)
     assert code
@@ -132,8 +132,8 @@ def test_a_user_is_found_by_id_and_by_the_beginning_of_name_or_address(alices_pa
 def test_rows_of_the_other_lists_are_found_by_whom_they_are_about(
     alices_page: Client, bob: User, bobs_phone: Session
 ) -> None:
-    passwords.request_reset(login="bob", caller=Caller(ip=None))
-    passwords.answer_requests()
+    password_resets.request_reset(login="bob", caller=Caller(ip=None))
+    password_resets.answer_requests()
     for path, shown in (
         ("accounts/session", "Bob&#x27;s phone"),
         ("accounts/event", "password.reset_requested"),
@@ -223,7 +223,7 @@ def test_several_accounts_at_once_and_a_refusal_of_one_holds_up_no_other(
     assert answer.headers["Location"] == LIST
     html = words(alices_page.get(LIST))
     assert "done for 2 accounts" in html
-    assert "to your own account: it would lock you out. (alice)" in html
+    assert "to your own account, because it would lock you out. (alice)" in html
     assert list(User.objects.filter(is_active=True)) == [alice]
 
 
@@ -232,7 +232,7 @@ def test_no_press_acts_on_a_crowd(alices_page: Client, alice: User) -> None:
     User.objects.bulk_create(crowd)
     answer = press(alices_page, "disable", alice, confirmed="1", select_across="1")
     assert answer.status_code == 302
-    assert f"Choose at most {AT_ONCE} accounts" in words(alices_page.get(LIST))
+    assert f"Choose up to {AT_ONCE} accounts" in words(alices_page.get(LIST))
     assert not User.objects.filter(is_active=False).exists()
 
 

@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 
 from accounts.models import Challenge, Session, User
-from accounts.services.account import passwords
+from accounts.services.account import password_resets
 from tests.conftest import PASSWORD, Mailbox
 from tests.web.conftest import NEW, refused, signed_in, sound
 
@@ -23,7 +23,7 @@ def ask(page: Client, alice: User, mailbox: Mailbox) -> Callable[[], tuple[str, 
         answer = page.post("/account/password/reset/", {"email": "alice"})
         assert answer.status_code == 302
         assert answer.headers["Location"] == CHECK
-        passwords.answer_requests()
+        password_resets.answer_requests()
         return mailbox.code(alice.email), mailbox.link(alice.email)
 
     return forget
@@ -52,7 +52,7 @@ def test_nothing_typed_is_said_beside_the_field(page: Client) -> None:
 def test_strange_names_are_no_error_of_ours(page: Client, login: str) -> None:
     answer = page.post("/account/password/reset/", {"email": login})
     assert answer.status_code in {200, 302}
-    passwords.answer_requests()
+    password_resets.answer_requests()
 
 
 def test_too_many_mails_say_when_to_come_back(page: Client, alice: User) -> None:
@@ -185,7 +185,7 @@ def test_a_change_keeps_this_browser_and_ends_the_others(
     other = another_browser(alice)
     answer = change(alices_page)
     assert answer.status_code == 302
-    assert "Your password is changed" in sound(alices_page.get(answer.headers["Location"]))
+    assert "Your password has been changed" in sound(alices_page.get(answer.headers["Location"]))
     assert signed_in(alices_page)
     assert not signed_in(other)
     assert Session.objects.filter(ended_at=None).count() == 1

@@ -53,7 +53,9 @@ def test_what_is_wrong_is_said_beside_each_field_and_what_was_typed_stays(page: 
 
 
 def test_what_is_missing_is_said_beside_each_field(page: Client) -> None:
-    refused(page.post("/account/signup/", {}), "username", "email", "password")
+    html = refused(page.post("/account/signup/", {}), "username", "email", "password")
+    for name in ("Username", "Email", "Password"):  # so that no two lines of the summary are alike
+        assert f">{name} is required.<" in html
 
 
 def test_a_taken_username_is_said_beside_it(page: Client, alice: User) -> None:

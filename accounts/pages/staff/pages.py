@@ -34,7 +34,7 @@ def _either(label: Any, yes: Words, no: Words) -> forms.TypedChoiceField:
 
 class SearchForm(forms.Form):
     q = forms.CharField(
-        label=_("Name, username, address or id"),
+        label=_("Name, username, email or ID"),
         max_length=254,
         required=False,
         widget=forms.TextInput(attrs={"type": "search", "autocomplete": "off"}),

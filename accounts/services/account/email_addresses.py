@@ -11,11 +11,9 @@ from django.conf import settings
 from django.db import transaction
 
 from accounts.caller import Caller
-from accounts.errors import EmailInUse, FieldError, InvalidCode, InvalidInput, InvalidKey
+from accounts.errors import FieldError, InvalidCode, InvalidInput, InvalidKey
 from accounts.lib import jobs
 from accounts.models import Challenge, Session, User
-from accounts.services.account import deletion, lifecycle
-from accounts.services.account.lifecycle import Revocation
 from accounts.services.authentication import reauthentication, sign_in
 from accounts.services.credentials import challenges, identifiers
 from accounts.services.mail import mail
@@ -174,31 +172,34 @@ def _use(challenge: Challenge, caller: Caller) -> User:
     with transaction.atomic():
         challenges.lock_with_users(challenge.email, user.id)
         challenges.close(challenge)
-        verify(user, challenge.email, caller=caller)
+        if verify(user, challenge.email, caller=caller):
+            mail.send(mail.Message.WELCOME, user=user, caller=caller)
     return user
 
 
-def verify(user: User, email: str, *, caller: Caller) -> None:
+def verify(user: User, email: str, *, caller: Caller) -> bool:
     """The user has shown to read this address's mail: it is theirs, other claims on it lapse. In a transaction that
-    holds both (challenges.hold_with_users). Raises InvalidCode where somebody else has proved it first."""
-    if _is_verified_by_another(user, email):
+    holds both (challenges.hold_with_users). Whether it is the first that the account has proved. Raises InvalidCode
+    where somebody else has proved it first."""
+    if is_verified_by_another(user, email):
         raise InvalidCode("somebody else proved the address first")
     user.refresh_from_db()
     before, was_verified = user.email, user.email_verified
-    _give(user, email, caller)
+    give(user, email, caller)
     # What was mailed to an address that the account no longer has opens nothing.
     Challenge.objects.open().proofs().filter(user=user).exclude(email=email).close()
     changed = before != email
     audit.record(audit.Kind.EMAIL_CHANGED if changed else audit.Kind.EMAIL_CONFIRMED, user=user, caller=caller)
     if changed and was_verified:
         _offer_undo(user, before, caller)
+    return not was_verified
 
 
-def _is_verified_by_another(user: User, email: str) -> bool:
+def is_verified_by_another(user: User, email: str) -> bool:
     return User.objects.filter(email=email, email_verified=True).exclude(id=user.id).exists()
 
 
-def _give(user: User, email: str, caller: Caller) -> None:
+def give(user: User, email: str, caller: Caller) -> None:
     """The address is this user's from now on; other claims on it lapse."""
     lapse_other_claims(email, owner_id=user.id, caller=caller)
     user.email, user.email_verified = email, True
@@ -258,47 +259,3 @@ def _offer_undo(user: User, before: str, caller: Caller) -> None:
         },
         expires_at=secrets.challenge.link_expires_at,
     )
-
-
-@dataclass(frozen=True)
-class Undone:
-    """`reset_key` sets the new password, as the key of a reset link does."""
-
-    user: User
-    reset_key: str
-
-
-def match_undo_key(key: str) -> Challenge:
-    """The open offer that a link belongs to. Changes nothing. Raises InvalidKey."""
-    return challenges.match_key(Challenge.Kind.UNDO_EMAIL, key)
-
-
-def undo_change(*, key: str, caller: Caller) -> Undone:
-    """The owner of the earlier address takes the account back, whatever was changed since: the address is restored,
-    every session ends, the password opens nothing any more, every later link and code is void, a deletion that is
-    planned is off, and passkeys and two-step verification that were set up in the week before the change or since
-    are gone.
-
-    Raises InvalidKey, EmailInUse (somebody else has proved the address since; the link stays good), RateLimited."""
-    rate_limits.count_address("code_per_ip", caller=caller)
-    offer = match_undo_key(key)
-    assert offer.user_id is not None
-    with transaction.atomic():
-        challenges.lock_with_users(offer.email, offer.user_id)
-        match_undo_key(key)  # of several presses at once, one counts
-        user = User.objects.get(id=offer.user_id)
-        challenges.close(offer)
-        if _is_verified_by_another(user, offer.email):
-            raise EmailInUse
-        _give(user, offer.email, caller)
-        user.set_unusable_password()
-        user.save(update_fields=["password"])
-        # Whoever takes an account over sets up a way back in first; what is older is the owner's.
-        since = offer.created_at - settings.UNDO_LIFETIME
-        lifecycle.revoke(user, Revocation(caller, since=since, taken_over=True))
-        # Those who changed the address again since have offers of their own; the offers before this one stay.
-        Challenge.objects.open().filter(user=user, kind=Challenge.Kind.UNDO_EMAIL, id__gt=offer.id).close()
-        deletion.cancel_locked(user, caller=caller)
-        audit.record(audit.Kind.EMAIL_CHANGE_UNDONE, user=user, caller=caller)
-        secrets = challenges.issue(Challenge.Kind.RESET_PASSWORD, user=user, email=offer.email, caller=caller)
-    return Undone(user, secrets.key)

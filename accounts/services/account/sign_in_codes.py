@@ -8,7 +8,7 @@ from accounts.caller import Caller
 from accounts.errors import AccountError, CodeSignInClosed
 from accounts.lib import jobs
 from accounts.models import Challenge, User
-from accounts.services.account import passwords
+from accounts.services.account import password_resets
 from accounts.services.authentication import email_codes, sign_in
 from accounts.services.credentials import challenges, identifiers
 from accounts.services.mail import mail
@@ -44,12 +44,12 @@ def answer_requests() -> int:
 
 
 def _answer(asked: Challenge) -> None:
-    user, caller = sign_in.find(asked.login), challenges.caller_of(asked)
+    user, caller = identifiers.find(asked.login), challenges.caller_of(asked)
     if user is None or not user.is_active or not user.email:
         return
     if not user.email_verified:
         # Who reads this mail box takes the account over whole, and for that chooses a new password.
-        passwords.answer(asked)
+        password_resets.answer(asked)
         return
     secrets = challenges.issue(Challenge.Kind.SIGN_IN, user=user, email=user.email, caller=caller)
     audit.record(audit.Kind.LOGIN_CODE_REQUESTED, user=user, caller=caller)

@@ -3,7 +3,6 @@ proof of its address is decided here too, for both faces."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 from django.conf import settings
 
@@ -19,27 +18,6 @@ from accounts.services.sessions.sessions import SignedIn
 # How a first factor was proved, in the words of RFC 8176.
 BY_PASSWORD = ("pwd",)
 BY_MAIL = ("otp",)  # a one-time password
-
-
-def find(login: str) -> User | None:
-    """Whom a username or an address means: the account that proved the address, else its oldest claim. One look-up."""
-    folded = identifiers.fold_login(login)
-    if "@" in folded:
-        return User.objects.claiming(folded).first()
-    return User.objects.filter(username=folded).first()
-
-
-def candidates(login: str) -> Sequence[User | None]:
-    """Whose password may be meant: with a username one place, with an address two, filled or not.
-
-    The second place is the newest other claim on the address. Without it, whoever signs up with a stranger's address
-    and then signs in by it would learn whether the stranger has an account: they would get in only if not."""
-    first = find(login)
-    folded = identifiers.fold_login(login)
-    if "@" not in folded:
-        return (first,)
-    others = User.objects.filter(email=folded).exclude(id=first.id if first else UUID(int=0))
-    return (first, others.order_by("-created_at", "-id").first())
 
 
 @dataclass
@@ -76,7 +54,10 @@ def check(*, login: str, password: str, caller: Caller) -> User:
     rate_limits.count_address("login_per_ip", caller=caller)
     folded = identifiers.fold_login(login)
     rate_limits.spend_or_refuse("wrong_password_per_login", folded)
-    tries = [_Try(user, str(user.id) if user else f"{folded} {place}") for place, user in enumerate(candidates(folded))]
+    tries = [
+        _Try(user, str(user.id) if user else f"{folded} {place}")
+        for place, user in enumerate(identifiers.candidates(folded))
+    ]
     try:
         user = next((one.user for one in tries if one.is_right(password)), None)
     except Overloaded:  # what was not compared is not spent

@@ -3,13 +3,16 @@ when two usernames look alike."""
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
+from uuid import UUID
 
 from confusable_homoglyphs import categories, confusables
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from accounts.errors import FieldError
+from accounts.models import User
 
 MIN_LENGTH = 3
 MAX_LENGTH = 30
@@ -137,3 +140,24 @@ def email_problem(email: str) -> FieldError | None:
 def fold_login(login: str) -> str:
     """A username or an address: only an address has an @."""
     return fold_email(login) if "@" in login else fold_username(login)
+
+
+def find(login: str) -> User | None:
+    """Whom a username or an address means: the account that proved the address, else its oldest claim. One look-up."""
+    folded = fold_login(login)
+    if "@" in folded:
+        return User.objects.claiming(folded).first()
+    return User.objects.filter(username=folded).first()
+
+
+def candidates(login: str) -> Sequence[User | None]:
+    """Whose password may be meant: with a username one place, with an address two, filled or not.
+
+    The second place is the newest other claim on the address. Without it, whoever signs up with a stranger's address
+    and then signs in by it would learn whether the stranger has an account: they would get in only if not."""
+    first = find(login)
+    folded = fold_login(login)
+    if "@" not in folded:
+        return (first,)
+    others = User.objects.filter(email=folded).exclude(id=first.id if first else UUID(int=0))
+    return (first, others.order_by("-created_at", "-id").first())

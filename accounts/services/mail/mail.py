@@ -13,6 +13,7 @@ import random
 import smtplib
 import threading
 import time
+import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate, parseaddr
@@ -44,6 +45,7 @@ class Message(StrEnum):
     """Every mail. Each has three templates: templates/mail/<name>.{subject.txt,txt,html}."""
 
     CONFIRM_EMAIL = "confirm_email"
+    WELCOME = "welcome"
     RESET_PASSWORD = "reset_password"  # noqa: S105 - the name of a mail
     ADDRESS_TAKEN = "address_taken"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105
@@ -102,6 +104,7 @@ def render(message: Message, *, user: User, caller: Caller, to: str, context: di
         **frame(),
         "domain": urlsplit(settings.PUBLIC_URL).hostname,
         "username": _unlinked(user.username),
+        "name": _greeted(user),
         "to": to,
         "device": _plain(caller.label),
         "ip": caller.ip,
@@ -111,11 +114,11 @@ def render(message: Message, *, user: User, caller: Caller, to: str, context: di
     if "other" in words:
         words["other"] = _unlinked(words["other"])
     with timezone.override(time_zones.zone_of(user.time_zone)):
-        return (
-            " ".join(render_to_string(f"mail/{message}.subject.txt", words).split()),
-            render_to_string(f"mail/{message}.txt", words).strip() + "\n",
-            render_to_string(f"mail/{message}.html", words),
-        )
+        subject = " ".join(render_to_string(f"mail/{message}.subject.txt", words).split())
+        text = render_to_string(f"mail/{message}.txt", words).strip() + "\n"
+        # What the text part says after the greeting: the same in the HTML part, and the preview in an inbox's list.
+        words["sentence"] = text.split("\n\n")[1]
+        return subject, text, render_to_string(f"mail/{message}.html", words)
 
 
 def frame() -> dict[str, Any]:
@@ -140,11 +143,25 @@ def _unlinked(username: str) -> str:
     return username.replace(".", ".\N{WORD JOINER}")
 
 
+def _greeted(user: User) -> str:
+    """The first name, else the username. A stranger who enters somebody's address chooses the name: what is long or
+    has digits, such as a message with a telephone number, greets nobody."""
+    name = _plain(user.first_name)
+    if 0 < len(name) <= 40 and not any(character.isdigit() for character in name):
+        return name
+    return _unlinked(user.username)
+
+
 def _plain(label: str) -> str:
     """A device's name without what mail programs make links of: a stranger who asks for somebody's reset mail
     chooses it."""
-    kept = "".join(character if character.isalnum() or character in " '\u2019()-_" else " " for character in label)
+    kept = "".join(letter if _is_harmless(letter) else " " for letter in label)
     return " ".join(kept.split())[:60]
+
+
+def _is_harmless(letter: str) -> bool:
+    # With marks, such as the vowels of Hindi names.
+    return letter.isalnum() or letter in " '\u2019()-_" or unicodedata.category(letter).startswith("M")
 
 
 class QueueBackend(BaseEmailBackend):

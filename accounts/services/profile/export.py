@@ -186,17 +186,17 @@ def _make(row: Export, user: User) -> int:
 # --- What stands in it --------------------------------------------------------------------------------------
 
 README = _(
-    """What {site} ({url}) keeps about the account {username}, on {day} (UTC).
+    """Everything {site} ({url}) stores about your account, {username}, on {day} (UTC).
 
-profile.json   the account
+profile.json   your account
 devices.json   browsers and apps that are or were signed in
 two_step.json  two-step verification and passkeys, without their secrets
-events.json    the security log
-mails.json     which mails were sent about the account, and when; not their text
-picture.webp   the profile picture, where there is one
-uploads.json   pictures that were uploaded just now, and what became of them
+events.json    your account's activity
+mails.json     which emails we sent you, and when, but not their text
+picture.webp   your profile picture, if you have one
+uploads.json   recent picture uploads, and what happened to them
 
-Passwords, codes and keys are kept only as hashes or sealed, so that nobody can read them: they are not here."""
+Passwords, codes and keys aren't included. We only store them hashed or encrypted, so nobody can read them."""
 )
 
 

@@ -14,7 +14,7 @@ from django.db import transaction
 from accounts.caller import Caller
 from accounts.errors import NotAllowed, OwnAccount
 from accounts.models import User
-from accounts.services.account import deletion, email_addresses, passwords, users
+from accounts.services.account import deletion, email_addresses, password_resets, users
 from accounts.services.authentication import totp
 from accounts.services.security import audit
 from accounts.services.sessions import sessions
@@ -75,7 +75,7 @@ def revoke_password(*, staff: User, user: User, caller: Caller) -> None:
     every device is signed out. Raises NotAllowed, OwnAccount."""
     _refuse_oneself(staff, user)
     with _acting("revoke password", staff=staff, user=user, caller=caller) as (target, ours):
-        passwords.revoke(target, caller=ours)
+        password_resets.revoke(target, caller=ours)
 
 
 def end_sessions(*, staff: User, user: User, caller: Caller) -> None:

@@ -65,7 +65,7 @@ _made_of_others = {"ALLOWED_HOSTS": "", "EMAIL_FROM": "", "STATIC_ROOT": ""}
 def _env_example() -> str:
     lines = [
         "# Every setting. " + _WRITTEN.format("project/settings.py"),
-        "# A secret may also stand in a file: NAME_FILE=/path.\n",
+        "# A blank value counts as not set. A secret may also stand in a file: NAME_FILE=/path.\n",
     ]
     for setting in env.asked.values():
         lines.append(f"\n# {setting.help}\n")
