@@ -186,7 +186,7 @@ MANY = 25
 @pytest.mark.django_db(transaction=True)
 def test_nobody_waits_for_anybody() -> None:
     """All of them have made their user before the first one commits: one who waited would break the barrier."""
-    barrier = threading.Barrier(MANY, timeout=20)
+    barrier = threading.Barrier(MANY, timeout=300)
     numbers = iter(range(1000))
 
     def sign_up() -> None:
@@ -209,7 +209,7 @@ def test_nobody_waits_for_anybody() -> None:
 def test_two_that_count_in_opposite_order_do_not_lock_each_other_out() -> None:
     for gender in Gender.values:
         make_user(f"first-{gender}", gender=gender)  # so that there is one piece of each
-    barrier = threading.Barrier(2, timeout=20)
+    barrier = threading.Barrier(2, timeout=300)
 
     def make(*genders: Gender) -> Callable[[], None]:
         def work() -> None:
