@@ -18,9 +18,9 @@ from accounts.errors import AccountError, MfaRequired
 from accounts.http import caller, client_ip, log_refusal
 from accounts.models import Session, User
 from accounts.pages.middleware import SESSION_ID
+from accounts.services import mail
 from accounts.services.authentication import reauthentication, sign_in
 from accounts.services.credentials import password_policy
-from accounts.services.mail import mail
 from accounts.services.sessions import mfa, sessions
 
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 
-from accounts.services.mail import mail
+from accounts.services import mail
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from accounts.http import AuthenticatedRequest, caller, log_refusal
 from accounts.pages.allauth_adapter import MfaStage
 from accounts.pages.forms import ConfirmCodeForm, MfaForm, PasskeyForm, RecoveryCodeForm, RequestSignInCodeForm
 from accounts.pages.refusals import RuleFormMixin, with_retry_after
+from accounts.services import mail
 from accounts.services.account import password_resets, sign_in_codes
 from accounts.services.authentication import passkeys, sign_in
-from accounts.services.mail import mail
 from accounts.services.sessions import mfa, sessions
 
 

@@ -29,7 +29,8 @@ class Defect:
 
 def read(text: str) -> Iterator[Defect]:
     """`== area: tests`, then blocks of three lines: `@ file`, `- right`, `+ wrong`. Both are parts of one line."""
-    area, tests, file, right = "", (), "", ""
+    tests: tuple[str, ...] = ()
+    area = file = right = ""
     for line in text.splitlines():
         mark, _, rest = line.partition(" ")
         match mark:

@@ -378,10 +378,10 @@ def test_export_refuses_bob_and_staff_who_may_only_look(bob: User, caller: Calle
 @pytest.fixture
 def with_replica() -> Iterator[None]:
     connections.databases["replica"] = connections.databases["default"]
-    replica._away_until = 0.0
+    replica.breaker.worked()
     yield
     del connections.databases["replica"]
-    replica._away_until = 0.0
+    replica.breaker.worked()
 
 
 def test_a_replica_is_asked_where_there_is_one(with_replica: None) -> None:
@@ -394,7 +394,7 @@ def test_without_a_replica_the_primary_is_asked() -> None:
 
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError, ProgrammingError])
 def test_while_the_replica_is_away_or_behind_the_primary_answers(
-    with_replica: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+    with_replica: None, caplog: pytest.LogCaptureFixture, error: type[Exception]
 ) -> None:
     asked: list[str] = []
 
@@ -410,7 +410,7 @@ def test_while_the_replica_is_away_or_behind_the_primary_answers(
     assert [record.getMessage() for record in caplog.records] == [
         f"the replica does not answer ({error.__name__}); the primary does"
     ]
-    monkeypatch.setattr(replica, "_away_until", 0.0)
+    replica.breaker.worked()
     assert replica.read(lambda using: using) == "replica"
 
 

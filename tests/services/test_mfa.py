@@ -25,7 +25,15 @@ from accounts.errors import (
     RecentSignInNeeded,
 )
 from accounts.models import Budget, Event, Passkey, Session, SpentTicket, TotpAuthenticator, User
-from accounts.services.account import deletion, email_addresses, password_resets, passwords, sign_in_codes, users
+from accounts.services.account import (
+    deletion,
+    email_addresses,
+    email_requests,
+    password_resets,
+    passwords,
+    sign_in_codes,
+    users,
+)
 from accounts.services.authentication import passkeys, reauthentication, sign_in, totp
 from accounts.services.security import tickets
 from accounts.services.sessions import mfa, sessions
@@ -77,7 +85,7 @@ def test_a_code_is_taken_however_it_is_typed(typed: str, app: App, caller: Calle
 
 def test_a_code_by_mail_is_one_factor_only(app: App, alice: User, caller: Caller, mailbox: Mailbox) -> None:
     sign_in_codes.request(login="alice", caller=caller)
-    sign_in_codes.answer_requests()
+    email_requests.answer()
     with pytest.raises(MfaRequired) as refused:
         sign_in_codes.sign_in_app(login="alice", code=mailbox.code(), caller=caller)
     found = sign_in.finish(ticket=refused.value.ticket, code=app.code(), caller=caller)
@@ -96,7 +104,7 @@ def test_a_new_password_does_not_take_an_older_second_step_away(
 ) -> None:
     TotpAuthenticator.objects.update(created_at=now() - timedelta(days=8))
     password_resets.request_reset(login="alice", caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     password_resets.reset_by_code(
         login="alice", code=mailbox.code(), new_password="another lagoon tractor", caller=caller
     )
@@ -273,7 +281,7 @@ def test_a_claim_that_lapsed_meanwhile_sets_nothing_up(alice: User, phone: Sessi
 
 def reset(caller: Caller, mailbox: Mailbox) -> None:
     password_resets.request_reset(login="alice", caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     password_resets.reset_by_code(
         login="alice", code=mailbox.code(), new_password="another lagoon tractor", caller=caller
     )

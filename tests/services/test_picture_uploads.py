@@ -310,6 +310,26 @@ def test_after_many_tries_it_is_given_up_with_its_reason(alice: User, settings: 
     assert state(upload) == (State.REFUSED, StorageUnavailable.code)
 
 
+@pytest.mark.parametrize("was", ["queued", "claimed by a worker that ended", "pausing after a try that failed"])
+def test_an_upload_that_an_earlier_version_queued_is_published(alice: User, was: str) -> None:
+    """As SQL, in the columns that version 1.2 wrote."""
+    upload, form = begin(alice)
+    assert post(form) == 204
+    values = {
+        "queued": (0, None, None),
+        "claimed by a worker that ended": (1, now(), None),
+        "pausing after a try that failed": (1, None, now()),
+    }[was]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE accounts_pictureupload SET state = 'queued', tries = %s, claimed_until = %s, not_before = %s",
+            values,
+        )
+    assert picture_uploads.publish_next()
+    assert state(upload) == (State.DONE, "")
+    assert (upload.tries, upload.claimed_until) == (values[0] + 1, None)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_only_one_is_at_work_at_a_time_so_that_a_worker_process_is_left_for_mails() -> None:
     first, second = (uploaded(make_user(name)) for name in ("alice", "bob"))

@@ -920,7 +920,7 @@ def test_the_objects_of_a_replaced_picture_are_removed(alice: User, bob: User, c
     old = replace(alice, caller).picture
     new = replace(alice, caller, picture((60, 50))).picture
     assert stored(old) == [64, 256, 1024]
-    assert pictures.remove_discarded_pictures() == 1
+    assert pictures.remove_discarded() == 1
     assert stored(old) == []
     assert stored(new) == stored(bobs) == [64, 256, 1024]
     assert not DiscardedPicture.objects.exists()

@@ -14,7 +14,7 @@ from post_office.models import Email
 from accounts.caller import Caller, Device
 from accounts.models import Event, Session, User, uuid7
 from accounts.pages.staff.admin import AT_ONCE, DEEDS
-from accounts.services.account import password_resets
+from accounts.services.account import email_requests, password_resets
 from accounts.services.sessions import sessions
 from tests.conftest import make_user, picture
 from tests.web.conftest import signed_in, sound, upload, words
@@ -53,7 +53,7 @@ def test_the_page_of_a_user_has_what_belongs_to_them_in_parts(
     form = {"username": "bob", "gender": "male", "picture": upload(picture((80, 80)))}
     assert bobs_page.post("/account/profile/", form).status_code == 302
     password_resets.request_reset(login="bob", caller=Caller(ip=None))
-    password_resets.answer_requests()
+    email_requests.answer()
     html = sound(alices_page.get(page_of(bob)))
     for anchor in re.findall(r'<a href="#([^"]+)"', html[html.index('class="tabs"') :]):
         assert f'id="{anchor}"' in html
@@ -65,7 +65,7 @@ def test_the_page_of_a_user_has_what_belongs_to_them_in_parts(
 
 def test_no_secret_of_a_mail_is_shown_and_nothing_can_be_written(alices_page: Client, bob: User) -> None:
     password_resets.request_reset(login="bob", caller=Caller(ip=None))
-    password_resets.answer_requests()
+    email_requests.answer()
     mail = Email.objects.get()
     code = re.search(r"#(\d{8})", mail.message)
     assert code
@@ -158,7 +158,7 @@ def test_rows_of_the_other_lists_are_found_by_whom_they_are_about(
     alices_page: Client, bob: User, bobs_phone: Session
 ) -> None:
     password_resets.request_reset(login="bob", caller=Caller(ip=None))
-    password_resets.answer_requests()
+    email_requests.answer()
     for path, shown in (
         ("accounts/session", "Bob&#x27;s phone"),
         ("accounts/event", "password.reset_requested"),

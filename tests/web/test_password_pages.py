@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 
 from accounts.models import Challenge, Session, User
-from accounts.services.account import password_resets
+from accounts.services.account import email_requests
 from tests.conftest import PASSWORD, Mailbox
 from tests.web.conftest import NEW, refused, signed_in, sound
 
@@ -23,7 +23,7 @@ def ask(page: Client, alice: User, mailbox: Mailbox) -> Callable[[], tuple[str, 
         answer = page.post("/account/password/reset/", {"email": "alice"})
         assert answer.status_code == 302
         assert answer.headers["Location"] == CHECK
-        password_resets.answer_requests()
+        email_requests.answer()
         return mailbox.code(alice.email), mailbox.link(alice.email)
 
     return forget
@@ -52,7 +52,7 @@ def test_nothing_typed_is_said_beside_the_field(page: Client) -> None:
 def test_strange_names_are_no_error_of_ours(page: Client, login: str) -> None:
     answer = page.post("/account/password/reset/", {"email": login})
     assert answer.status_code in {200, 302}
-    password_resets.answer_requests()
+    email_requests.answer()
 
 
 def test_too_many_mails_say_when_to_come_back(page: Client, alice: User) -> None:
