@@ -30,6 +30,7 @@ from tests.e2e.conftest import Service, eventually
 
 SESSIONS = int(os.environ.get("DRILL_SESSIONS", "24"))
 THREADS = 20
+REST = 0.05 if SESSIONS >= 100 else 0.25  # seconds of a thread between two jobs
 PAUSE = (SESSIONS / 100) ** 2  # seconds after each restart: in the long run everybody is to meet what is then
 LIFETIME = 3 + SESSIONS // 40  # seconds of an access token
 log = logging.getLogger(__name__)
@@ -184,7 +185,7 @@ class Load:
             thread.join()
 
     def _work(self) -> None:
-        while not self._stop.wait(0.05):
+        while not self._stop.wait(REST):
             with self._lock:
                 job = next(self._jobs)
             try:
