@@ -34,6 +34,9 @@ from api.v1 import api as v1
 from project.wsgi import application
 from tests.conftest import PASSWORD
 
+# Not for every run of pytest: it takes seconds to import.
+pytest_plugins = ["schemathesis.pytest.plugin"]
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
