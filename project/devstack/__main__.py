@@ -30,7 +30,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from project.devstack.running import run
 from project.devstack.servers import BASE, DATA, Refused, say
@@ -104,24 +104,25 @@ def closing_words(reports: Mapping[str, Path], codes: Mapping[str, int], seconds
         if not report.exists():
             lines.append(f"{name}: ended with {codes[name]} before its report")
             continue
-        suite = ElementTree.parse(report).getroot()[0]  # noqa: S314 - our own pytest has just written it
+        suite = ET.parse(report).getroot()[0]  # noqa: S314 - our own pytest has just written it
         found = list(suite.iter("testcase"))
         cases += found
-        lines.append(f"{name}: {_counts(found)} in {float(suite.attrib['time']):.0f} s, exit code {codes[name]}")
-    slowest = sorted(cases, key=lambda case: float(case.attrib["time"]), reverse=True)[:10]
+        lines.append(f"{name}: {_counts(found)} in {_seconds(suite):.0f} s, exit code {codes[name]}")
+    slowest = sorted(cases, key=_seconds, reverse=True)[:10]
     return [
         "\nThe ten slowest tests:",
-        *(
-            f"{float(case.attrib['time']):7.1f} s  {case.attrib['classname']}::{case.attrib['name']}"
-            for case in slowest
-        ),
+        *(f"{_seconds(case):7.1f} s  {case.attrib['classname']}::{case.attrib['name']}" for case in slowest),
         "",
         *lines,
         f"=== {_counts(cases)} in {seconds:.2f}s ===",
     ]
 
 
-def _counts(cases: list[ElementTree.Element]) -> str:
+def _seconds(part: ET.Element) -> float:
+    return float(part.attrib["time"])
+
+
+def _counts(cases: list[ET.Element]) -> str:
     outcomes = {"failure": "failed", "error": "errors", "skipped": "skipped"}
     found = Counter(outcomes.get(case[0].tag, "passed") if len(case) else "passed" for case in cases)
     return ", ".join(f"{found[word]} {word}" for word in ("failed", "passed", "skipped", "errors") if found[word])

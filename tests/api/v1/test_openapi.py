@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,19 @@ PUBLIC = {
 FROZEN = Path(__file__).parents[3] / "api" / "v1" / "openapi.json"
 
 
-@pytest.fixture
-def served(api: Api) -> Contract:
-    answer = api.get("/openapi.json")
+@lru_cache
+def document() -> dict[str, Any]:
+    """Asked for once: putting it together takes a second."""
+    answer = Api().get("/openapi.json")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("application/json")
-    return Contract(answer.json())
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+@pytest.fixture
+def served(db: None) -> Contract:
+    return Contract(document())
 
 
 def each(value: Any) -> Iterator[dict[str, Any]]:
