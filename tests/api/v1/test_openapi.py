@@ -113,13 +113,6 @@ def test_the_operations_are_those_that_were_promised(served: Contract) -> None:
     assert found == OPERATIONS
 
 
-def test_the_document_is_a_valid_one(served: Contract) -> None:
-    import schemathesis
-
-    assert served.document["openapi"].startswith("3.1")
-    schemathesis.openapi.from_dict(served.document).validate()
-
-
 def test_the_document_is_the_frozen_one(served: Contract) -> None:
     if not FROZEN.exists():
         pytest.skip("not frozen yet")
