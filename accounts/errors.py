@@ -15,35 +15,35 @@ Words = str | Promise
 # What can be wrong with a field: each code, stable for ever, with its sentence.
 FIELD_ERRORS: dict[str, Words] = {
     "required": _("This field is required."),
-    "username_length": _("A username has 3 to 30 characters."),
-    "username_characters": _("A username is made of letters, digits, dots, hyphens and underscores."),
-    "username_ends": _("A username begins and ends with a letter or a digit."),
-    "username_script": _("A username uses one alphabet only."),
-    "username_reserved": _("That username is kept for the service itself. Choose another."),
+    "username_length": _("Use 3 to 30 characters for your username."),
+    "username_characters": _("Use only letters, digits, dots, hyphens and underscores in your username."),
+    "username_ends": _("Start and end your username with a letter or a digit."),
+    "username_script": _("Use letters from only one alphabet in your username."),
+    "username_reserved": _("That username is reserved. Choose another one."),
     "email_invalid": _("Enter an email address, such as name@example.com."),
-    "email_unchanged": _("That is already your confirmed address."),
-    "name_too_long": _("Use at most 80 characters."),
-    "name_characters": _("A name has no angle brackets or control characters."),
-    "passkey_name_too_long": _("Use at most %(n)d characters."),
+    "email_unchanged": _("That's already your confirmed address."),
+    "name_too_long": _("Use 80 characters or fewer."),
+    "name_characters": _("Names can't contain angle brackets or control characters."),
+    "passkey_name_too_long": _("Use %(n)d characters or fewer."),
     "gender_invalid": _("Choose female, male or unspecified."),
-    "language_unknown": _("This service does not speak that language."),
-    "time_zone_unknown": _("This service does not know that time zone."),
+    "language_unknown": _("That language isn't available here."),
+    "time_zone_unknown": _("That time zone isn't available here."),
     "password_too_short": _("Use at least %(n)d characters."),
-    "password_too_long": _("Use at most %(n)d characters."),
-    "password_too_similar": _("That is too much like your username or address."),
-    "password_too_common": _("That password is on the lists that attackers try first."),
-    "password_breached": _("That password was found in data stolen from other sites."),
+    "password_too_long": _("Use %(n)d characters or fewer."),
+    "password_too_similar": _("That's too similar to your username or email address."),
+    "password_too_common": _("That password is too common. Attackers try it first."),
+    "password_breached": _("That password has appeared in data stolen from other sites."),
     # What only a program gets wrong.
-    "unknown_field": _("There is no such field."),
+    "unknown_field": _("This field doesn't exist."),
     "not_a_string": _("This must be a string."),
     "too_short": _("This is too short."),
     "too_long": _("This is too long."),
-    "invalid_characters": _("This has characters that can't be stored."),
+    "invalid_characters": _("This contains characters that can't be saved."),
     "not_a_uuid": _("This must be a UUID."),
     "not_a_number": _("This must be a whole number."),
     "out_of_range": _("This number is too small or too large."),
-    "unknown_choice": _("This is not one of the choices."),
-    "invalid": _("This is not valid."),
+    "unknown_choice": _("Choose one of the available options."),
+    "invalid": _("This isn't valid."),
 }
 
 
@@ -79,7 +79,7 @@ class InvalidInput(AccountError):
     """One or more fields are wrong; all of them are named at once."""
 
     code = "invalid_input"
-    message = _("Some of what you entered is not right.")
+    message = _("Please check the highlighted fields.")
 
     def __init__(self, errors: Sequence[FieldError], reason: str = "") -> None:
         super().__init__(reason or ",".join(f"{error.field}:{error.code}" for error in errors))
@@ -88,20 +88,20 @@ class InvalidInput(AccountError):
 
 class UsernameTaken(AccountError):
     code = "username_taken"
-    message = _("That username is taken, or looks too much like one that is. Choose another.")
+    message = _("That username is taken, or too similar to one that is. Choose another one.")
     field = "username"
 
 
 class SignUpClosed(AccountError):
     code = "signup_closed"
-    message = _("New accounts can't be made at present.")
+    message = _("Sign-up is closed.")
 
 
 class InvalidCredentials(AccountError):
     code = "invalid_credentials"
     message = _(
-        "That username or email and password don't match. After several wrong tries sign-in pauses for "
-        "15 minutes; you can choose a new password at any time."
+        "The username or email and password don't match. After several wrong tries, sign-in pauses for "
+        "15 minutes. You can choose a new password at any time."
     )
 
 
@@ -109,7 +109,7 @@ class MfaRequired(AccountError):
     """Who signs in has proved the first factor: `ticket` stands for that until the second one follows."""
 
     code = "mfa_required"
-    message = _("Type the code of your authenticator app to finish signing in. An old app has to be updated first.")
+    message = _("Enter the code from your authenticator app to finish signing in. If you can't, update this app first.")
 
     def __init__(self, ticket: str) -> None:
         super().__init__("second step")
@@ -118,27 +118,27 @@ class MfaRequired(AccountError):
 
 class InvalidTicket(AccountError):
     code = "invalid_ticket"
-    message = _("That took too long, or was done already. Start again.")
+    message = _("That took too long, or was already done. Start again.")
 
 
 class InvalidPasskey(AccountError):
     code = "invalid_passkey"
-    message = _("That passkey was not accepted. It may have been removed from the account: sign in another way.")
+    message = _("That passkey wasn't accepted. It may have been removed from the account, so sign in another way.")
 
 
 class PasskeyNotFound(AccountError):
     code = "passkey_not_found"
-    message = _("There is no such passkey.")
+    message = _("We couldn't find that passkey.")
 
 
 class TooManyPasskeys(AccountError):
     code = "too_many_passkeys"
-    message = _("This account has as many passkeys as it can have. Remove one first.")
+    message = _("You've reached the limit for passkeys. Remove one first.")
 
 
 class MfaIsOn(AccountError):
     code = "two_step_is_on"
-    message = _("Two-step verification is on already. Turn it off first to set it up anew.")
+    message = _("Two-step verification is already on. To set it up again, turn it off first.")
 
 
 class MfaIsOff(AccountError):
@@ -153,73 +153,73 @@ class LastWayIn(AccountError):
 
 class WrongPassword(AccountError):
     code = "wrong_password"
-    message = _("That is not your current password. After several wrong tries this pauses for 15 minutes.")
+    message = _("That's not your current password. After several wrong tries, you'll have to wait 15 minutes.")
     field = "password"
 
 
 class RecentSignInNeeded(AccountError):
     code = "recent_sign_in_needed"
-    message = _("Enter your password. Without one, sign in again and come back within 10 minutes.")
+    message = _("Enter your password. If you don't have one, sign in again and come back within 10 minutes.")
     field = "password"
 
 
 class LastSuperuser(AccountError):
     code = "last_superuser"
-    message = _("Nobody else has every right on this service. Give another account these rights first.")
+    message = _("This is the only account with full rights. Give another account full rights first.")
 
 
 class NotAllowed(AccountError):
     code = "not_allowed"
-    message = _("You may not do that to this account.")
+    message = _("You don't have permission to do that to this account.")
 
 
 class OwnAccount(AccountError):
     code = "own_account"
-    message = _("You can't do that to your own account: it would lock you out.")
+    message = _("You can't do that to your own account, because it would lock you out.")
 
 
 class EmailNotVerified(AccountError):
     code = "email_not_verified"
-    message = _("Confirm your email address first: type the code from the mail we sent you.")
+    message = _("Confirm your email address first. Enter the code we emailed you.")
 
 
 class AccountDisabled(AccountError):
     code = "account_disabled"
-    message = _("This account is switched off. Write to the people who run this service.")
+    message = _("This account is switched off. Contact support.")
 
 
 class InvalidCode(AccountError):
     code = "invalid_code"
-    message = _("That code is wrong, too old or already used. Check the newest mail, or ask for a new one.")
+    message = _("That code is wrong, has expired or was already used. Check the latest email, or request a new one.")
     field = "code"
 
 
 class InvalidKey(AccountError):
     code = "invalid_key"
-    message = _("That link is too old or was already used. Ask for a new one.")
+    message = _("That link has expired or was already used. Request a new one.")
 
 
 class EmailInUse(AccountError):
     code = "email_in_use"
     message = _(
-        "Another account has confirmed this address since. Sign in to that one, give it another address, and use the "
-        "link again."
+        "Another account has confirmed this address since then. Sign in to that account, change its address, and "
+        "then use this link again."
     )
 
 
 class CodeSignInClosed(AccountError):
     code = "code_sign_in_closed"
-    message = _("Signing in by a mailed code is switched off here. Use your password.")
+    message = _("Sign-in codes by email are switched off here. Use your password.")
 
 
 class InvalidToken(AccountError):
     code = "invalid_token"
-    message = _("The access token is missing or not valid.")
+    message = _("The access token is missing or isn't valid.")
 
 
 class TokenExpired(AccountError):
     code = "token_expired"
-    message = _("The access token has run out.")
+    message = _("The access token has expired.")
 
 
 class SessionRevoked(AccountError):
@@ -229,22 +229,22 @@ class SessionRevoked(AccountError):
 
 class RefreshExpired(AccountError):
     code = "refresh_expired"
-    message = _("This device was not used for too long. Sign in again.")
+    message = _("This device wasn't used for too long. Sign in again.")
 
 
 class RefreshReused(AccountError):
     code = "refresh_reused"
-    message = _("An old token was used again, so this device was signed out for safety. Sign in again.")
+    message = _("An old token was used again, so we signed this device out to keep your account safe. Sign in again.")
 
 
 class SessionNotFound(AccountError):
     code = "session_not_found"
-    message = _("There is no such device.")
+    message = _("We couldn't find that device.")
 
 
 class ProfileChanged(AccountError):
     code = "profile_changed"
-    message = _("The profile was changed in the meantime. Read it again, then save your change.")
+    message = _("The profile was changed in the meantime. Reload it, then save your change again.")
 
 
 class DirectoryClosed(AccountError):
@@ -254,17 +254,17 @@ class DirectoryClosed(AccountError):
 
 class SearchTooBroad(AccountError):
     code = "search_too_broad"
-    message = _("That finds too many to be looked through. Type more letters, or leave a filter out.")
+    message = _("That matches too many users. Enter more letters, or remove a filter.")
 
 
 class InvalidCursor(AccountError):
     code = "invalid_cursor"
-    message = _("That cursor was not given out by this service.")
+    message = _("That cursor isn't valid. Start from the first page.")
 
 
 class InvalidPicture(AccountError):
     code = "invalid_picture"
-    message = _("That file is not a picture that can be used: send JPEG, PNG, WebP, HEIC or AVIF.")
+    message = _("We can't use that file. Choose a JPEG, PNG, WebP, HEIC or AVIF picture.")
     field = "picture"
 
 
@@ -276,19 +276,19 @@ class PictureTooLarge(AccountError):
 
 class UploadNotFound(AccountError):
     code = "upload_not_found"
-    message = _("There is no such upload any more. Begin a new one.")
+    message = _("That upload no longer exists. Start a new one.")
 
 
 class UploadMissing(AccountError):
     """Told in the state of an upload."""
 
     code = "upload_missing"
-    message = _("No file has arrived for this upload. Begin a new one.")
+    message = _("No file has arrived for this upload. Start a new one.")
 
 
 class StorageUnavailable(AccountError):
     code = "storage_unavailable"
-    message = _("The picture can't be saved just now; your old one stays. Try again in a minute.")
+    message = _("We can't save the picture right now, so your old one stays. Try again in a minute.")
     field = "picture"
     retry_after = 30
 
@@ -329,12 +329,12 @@ class UsernameChangeLimited(RateLimited):
 
     @property
     def message(self) -> str:  # type: ignore[override]
-        return _("You have changed your username often of late. You can change it again on %(until)s.") % {
+        return _("You've changed your username too often recently. You can change it again on %(until)s.") % {
             "until": self.until
         }
 
 
 class Overloaded(AccountError):
     code = "overloaded"
-    message = _("Too much is going on just now. Try again in a few seconds.")
+    message = _("We're very busy right now. Try again in a few seconds.")
     retry_after = 3

@@ -15,13 +15,13 @@ from api.errors import CASES, Action
 
 # What each action asks of an app.
 ACTIONS: dict[Action, Words] = {
-    Action.RETRY: _("Try again later: after `retry_after` seconds where that is given."),
-    Action.REFRESH: _("Refresh the tokens, then try once more."),
-    Action.SIGN_IN: _("Ask for a new sign-in."),
-    Action.REAUTHENTICATE: _("Ask for the password once more."),
+    Action.RETRY: _("Try again later, after `retry_after` seconds if given."),
+    Action.REFRESH: _("Refresh the tokens, then try again."),
+    Action.SIGN_IN: _("Ask the person to sign in again."),
+    Action.REAUTHENTICATE: _("Ask for the password again."),
     Action.FIX_INPUT: _("Let the person correct what they entered."),
-    Action.UPDATE_APP: _("Ask for a newer version of the app."),
-    Action.NONE: _("Say it; there is nothing else to do."),
+    Action.UPDATE_APP: _("Ask the person to update the app."),
+    Action.NONE: _("Show the message. There's nothing else to do."),
 }
 # Only these end what an app keeps of a session.
 SIGNED_OUT = ("refresh_expired", "refresh_reused", "session_revoked")

@@ -106,17 +106,17 @@ class BodyTooLarge(RequestError):
 
 class NotFound(RequestError):
     code = "not_found"
-    message = _("There is nothing at this address.")
+    message = _("There's nothing at this address.")
 
 
 class MethodNotAllowed(RequestError):
     code = "method_not_allowed"
-    message = _("This address does not take that method.")
+    message = _("This address doesn't accept that method.")
 
 
 class ServerError(RequestError):
     code = "server_error"
-    message = _("Something went wrong on our side. It has been noted; try again later.")
+    message = _("Something went wrong on our side. We've logged it. Try again later.")
 
 
 CASES |= {

@@ -76,5 +76,5 @@ def test_strings_of_modules_and_templates_are_found() -> None:
     found = {(texts(message.id)[0], message.context): message for message in messages.said() if message.id}
     assert found["This field is required.", None].locations == [("accounts/errors.py", 0)]
     assert ("templates/account/login.html", 0) in found["Sign in", None].locations
-    assert ("account", "the word after the site's name") in found
+    assert ('<span class="brand-name">%(site_name)s</span> account', "in the header of every page") in found
     assert found["%(n)s device signed in", None].pluralizable

@@ -29,10 +29,10 @@ from accounts.lib import brand, time_zones
 from accounts.models import PictureUpload, Session, User
 from accounts.pages.forms import ChangeEmailForm, ConfirmCodeForm, DeleteAccountForm, ProfileForm, ResetCodeForm
 from accounts.pages.refusals import form_page, status_of, with_retry_after
-from accounts.services.account import deletion, email_addresses, passwords
+from accounts.services import mail
+from accounts.services.account import deletion, email_addresses, email_recovery, password_resets
 from accounts.services.authentication import reauthentication, totp
 from accounts.services.credentials import identifiers
-from accounts.services.mail import mail
 from accounts.services.profile import export, picture_uploads, pictures, profiles
 from accounts.services.security import audit
 from accounts.services.sessions import sessions
@@ -79,9 +79,9 @@ def admin_login(request: HttpRequest, extra_context: dict[str, Any] | None = Non
     if factors.two_step_since:
         return redirect(f"{reverse('second_step')}?{back}")
     if factors.passkeys:
-        messages.error(request, _("Staff need more than a password here: use your passkey."))
+        messages.error(request, _("Staff need more than a password here. Use your passkey."))
         return redirect(f"{reverse('account_reauthenticate')}?{back}")
-    messages.error(request, _("Staff need more than a password: turn on two-step verification, or add a passkey."))
+    messages.error(request, _("Staff need more than a password here. Turn on two-step verification, or add a passkey."))
     return redirect("two_step")
 
 
@@ -97,13 +97,13 @@ def may_administer(request: HttpRequest) -> bool:
 @sensitive_post_parameters("code", "new_password")
 @require_http_methods(["GET", "HEAD", "POST"])
 def password_reset_done(request: HttpRequest) -> HttpResponse:
-    """ "Check your mail": the code can be typed here too."""
+    """ "Check your email": the code can be typed here too."""
     login = request.session.get("resetting")
     if not login:
         return redirect("account_reset_password")
 
     def save(data: dict[str, Any]) -> HttpResponse:
-        passwords.reset_by_code(
+        password_resets.reset_by_code(
             login=login, code=data["code"], new_password=data["new_password"], caller=caller(request)
         )
         request.session.pop("resetting", None)
@@ -151,7 +151,7 @@ def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
         if request.method == "POST":
             found = email_addresses.confirm_by_key(key=key, caller=caller(request))
             # Not "yours": somebody else may be signed in here.
-            messages.success(request, _("The address %(email)s is confirmed.") % {"email": found.email})
+            messages.success(request, _("%(email)s is confirmed.") % {"email": found.email})
             return redirect("overview" if request.user.is_authenticated else "account_login")
         challenge = email_addresses.match_key(key)
     except AccountError as error:
@@ -179,7 +179,7 @@ def email_resend(request: HttpRequest) -> HttpResponse:
         log_refusal(request, error)
         messages.error(request, str(error.message))
     else:
-        messages.success(request, _("If that address still waits for its proof, a new mail is on its way."))
+        messages.success(request, _("If that address still needs confirming, a new email is on its way."))
     return redirect("email_confirm")
 
 
@@ -189,9 +189,9 @@ def email_undo(request: HttpRequest, key: str) -> HttpResponse:
     """The link that went to the earlier address: a page with a button, because scanners open every link."""
     template = "accounts/email_undo.html"
     try:
-        offer = email_addresses.match_undo_key(key)
+        offer = email_recovery.match_key(key)
         if request.method == "POST":
-            found = email_addresses.undo_change(key=key, caller=caller(request))
+            found = email_recovery.undo(key=key, caller=caller(request))
             uid, _dash, secret = found.reset_key.partition("-")
             return redirect("account_reset_password_from_key", uidb36=uid, key=secret)
     except AccountError as error:
@@ -260,7 +260,7 @@ def profile(request: AuthenticatedRequest) -> HttpResponse:
             translation.activate(saved.language or settings.LANGUAGE_CODE)
             response = set_language(request)
             response["Location"] = reverse("profile")
-        messages.success(request, _("Your profile is saved."))
+        messages.success(request, _("Your profile has been saved."))
         return response
 
     return form_page(request, "accounts/profile.html", form, save, picture=pictures.addresses(user).get(256))
@@ -372,7 +372,7 @@ def session_end(request: AuthenticatedRequest, session_id: UUID) -> HttpResponse
         log_refusal(request, error)
         messages.error(request, str(error.message))
     else:
-        messages.success(request, _("That device is signed out."))
+        messages.success(request, _("That device has been signed out."))
     return redirect("session_list")
 
 
@@ -380,7 +380,7 @@ def session_end(request: AuthenticatedRequest, session_id: UUID) -> HttpResponse
 @require_POST
 def session_end_others(request: AuthenticatedRequest) -> HttpResponse:
     sessions.end_others(user=request.user, keep=request.user_session.id, caller=caller(request))
-    messages.success(request, _("All your other devices are signed out."))
+    messages.success(request, _("All your other devices have been signed out."))
     return redirect("session_list")
 
 
@@ -400,7 +400,7 @@ def export_request(request: AuthenticatedRequest) -> HttpResponse:
         log_refusal(request, error)
         messages.error(request, str(error.message))
     else:
-        messages.success(request, _("Your copy is being made. Look again in a minute."))
+        messages.success(request, _("We're preparing your copy. Check again in a minute."))
     return redirect("data")
 
 
@@ -410,7 +410,7 @@ def export_download(request: AuthenticatedRequest) -> HttpResponse:
     """To an address that is signed now: one in a page that stood open for long would no longer work."""
     address = export.address(export.latest(request.user))
     if address is None:
-        messages.error(request, _("There is no copy to download. Ask for a new one."))
+        messages.error(request, _("There's no copy to download. Request a new one."))
         return redirect("data")
     return HttpResponseRedirect(address)
 
@@ -438,5 +438,5 @@ def deletion_request(request: AuthenticatedRequest) -> HttpResponse:
 @require_POST
 def deletion_cancel(request: AuthenticatedRequest) -> HttpResponse:
     deletion.cancel(user=request.user, caller=caller(request))
-    messages.success(request, _("Your account stays. Nothing was deleted."))
+    messages.success(request, _("We've kept your account. Nothing was deleted."))
     return redirect("data")

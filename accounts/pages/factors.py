@@ -142,7 +142,7 @@ def _done(request: AuthenticatedRequest, change: Callable[[], object], words: st
 def passkey_add(request: AuthenticatedRequest) -> HttpResponse:
     def save(data: dict[str, Any]) -> HttpResponse:
         passkeys.add(user=request.user, session=request.user_session, caller=caller(request), **data)
-        messages.success(request, _("Your passkey is added. You can sign in with it from now on."))
+        messages.success(request, _("Your passkey has been added. You can now sign in with it."))
         return redirect("two_step")
 
     try:
@@ -165,7 +165,7 @@ def passkey(request: AuthenticatedRequest, passkey_id: UUID) -> HttpResponse:
 
     def save(data: dict[str, Any]) -> HttpResponse:
         passkeys.rename(user=request.user, passkey_id=passkey_id, name=data["name"], caller=caller(request))
-        messages.success(request, _("The name is saved."))
+        messages.success(request, _("The name has been saved."))
         return redirect("two_step")
 
     form = PasskeyNameForm(request.POST or None, initial={"name": found.name})
@@ -181,5 +181,5 @@ def passkey_remove(request: AuthenticatedRequest, passkey_id: UUID) -> HttpRespo
         lambda: passkeys.remove(
             user=request.user, session=request.user_session, passkey_id=passkey_id, caller=caller(request)
         ),
-        _("The passkey is removed. It signs nobody in any more."),
+        _("The passkey has been removed. It no longer works."),
     )

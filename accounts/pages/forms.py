@@ -13,10 +13,10 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from accounts.errors import AccountError, InvalidPasskey
-from accounts.http import caller
+from accounts.http import AuthenticatedRequest, caller
 from accounts.lib import time_zones
 from accounts.models import Gender, User
-from accounts.services.account import passwords, signup
+from accounts.services.account import password_resets, passwords, signup
 from accounts.services.credentials.identifiers import EMAIL_MAX_LENGTH
 from accounts.services.profile import pictures
 from accounts.services.security import rate_limits
@@ -26,6 +26,11 @@ PASSWORD_HELP = format_lazy(
     n=settings.PASSWORD_MIN_LENGTH,
 )
 PICTURE_HELP = format_lazy(_("JPEG, PNG, WebP, HEIC or AVIF, up to {mb} MB."), mb=settings.PICTURE_MAX_BYTES // 2**20)
+
+
+def _required(label: Any) -> dict[str, Any]:
+    """Names the field, so that the summary of a page never says the same sentence twice."""
+    return {"required": format_lazy(_("{field} is required."), field=label)}
 
 
 class Text(forms.CharField):
@@ -40,6 +45,7 @@ class Text(forms.CharField):
             help_text=help_text,
             required=required,
             max_length=1000,
+            error_messages=_required(label),
             widget=forms.TextInput(attrs={**({"autocomplete": autocomplete} if autocomplete else {}), **attrs}),
         )
         self.widget.attrs.pop("maxlength", None)
@@ -48,6 +54,7 @@ class Text(forms.CharField):
 class Email(forms.CharField):
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("label", _("Email"))
+        kwargs.setdefault("error_messages", _required(kwargs["label"]))
         widget = forms.EmailInput(attrs={"autocomplete": "email", "spellcheck": "false"})
         super().__init__(max_length=EMAIL_MAX_LENGTH * 4, widget=widget, **kwargs)
         self.widget.attrs.pop("maxlength", None)
@@ -58,8 +65,10 @@ class Password(forms.CharField):
         attrs: dict[str, Any] = {"autocomplete": "new-password" if new else "current-password"}
         if new:
             attrs["data-least"] = settings.PASSWORD_MIN_LENGTH  # for the hint while it is typed, see account.js
+        label = label or _("Password")
         super().__init__(
-            label=label or _("Password"),
+            label=label,
+            error_messages=_required(label),
             strip=False,
             max_length=4096,
             help_text=PASSWORD_HELP if new else help_text,
@@ -73,8 +82,14 @@ class Code(forms.CharField):
         """`alone` on its page: the cursor stands in it, and a browser with JavaScript sends it with the last digit."""
         attrs: dict[str, Any] = {"autocomplete": "one-time-code", "inputmode": "numeric", "spellcheck": "false"}
         attrs |= {"class": "code", **({"autofocus": True, "data-digits": digits} if alone else {})}
-        help_text = format_lazy(_("{n} digits"), n=digits)
-        super().__init__(label=_("Code"), help_text=help_text, max_length=100, widget=forms.TextInput(attrs=attrs))
+        label = _("Code")
+        super().__init__(
+            label=label,
+            error_messages=_required(label),
+            help_text=format_lazy(_("{n} digits"), n=digits),
+            max_length=100,
+            widget=forms.TextInput(attrs=attrs),
+        )
         self.widget.attrs.pop("maxlength", None)
 
 
@@ -108,7 +123,7 @@ class TimeZone(forms.CharField):
     def __init__(self) -> None:
         found = time_zones.cities()
         cities = [(REGIONS[region], [(name, _city(name)) for name in found[region]]) for region in found]
-        none = format_lazy(_("As the service: {zone}"), zone=settings.TIME_ZONE)
+        none = format_lazy(_("Default ({zone})"), zone=settings.TIME_ZONE)
         widget = forms.Select(choices=[("", none), *cities], attrs={"data-own-zone": True})
         super().__init__(label=_("Time zone"), required=False, max_length=100, widget=widget)
 
@@ -176,7 +191,7 @@ class ForgotPasswordForm(forms.Form):
 
     def save(self, request: HttpRequest, **_: Any) -> str:
         login: str = self.cleaned_data["email"]
-        passwords.request_reset(login=login, caller=caller(request))
+        password_resets.request_reset(login=login, caller=caller(request))
         request.session["resetting"] = login
         return login
 
@@ -191,7 +206,7 @@ class ResetKeyForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or {}
         try:
-            self.reset_user = passwords.match_reset_key(f"{data.get('uidb36')}-{data.get('key')}").user
+            self.reset_user = password_resets.match_reset_key(f"{data.get('uidb36')}-{data.get('key')}").user
         except AccountError as error:
             raise forms.ValidationError(str(error.message), code=error.code) from None
         return data
@@ -203,9 +218,6 @@ class NewPasswordForm(forms.Form):
     def __init__(self, *args: Any, user: User | None = None, temp_key: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.user, self.temp_key = user, temp_key
-
-    def save_with(self, *, key: str, request: HttpRequest) -> None:
-        passwords.reset_by_key(key=key, new_password=self.cleaned_data["new_password"], caller=caller(request))
 
 
 class ResetCodeForm(forms.Form):
@@ -220,9 +232,18 @@ class ChangePasswordForm(forms.Form):
     current_password = Password(label=_("Current password"))
     new_password = Password(label=_("New password"), new=True)
 
-    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: User, request: AuthenticatedRequest, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.user = user
+        self.user, self.request = user, request
+
+    def save(self) -> None:
+        passwords.change(
+            user=self.user,
+            current_password=self.cleaned_data["current_password"],
+            new_password=self.cleaned_data["new_password"],
+            keep=self.request.user_session.id,
+            caller=caller(self.request),
+        )
 
 
 class ConfirmCodeForm(forms.Form):
@@ -270,7 +291,7 @@ class PasskeyForm(forms.Form):
 
 class AddPasskeyForm(PasskeyForm):
     field_order = ["name", "state", "credential"]
-    name = Text(label=_("Name"), required=False, help_text=_("So that you know it again, such as “My phone”."))
+    name = Text(label=_("Name"), required=False, help_text=_("A name you'll recognise, such as “My phone”."))
 
 
 class PasskeyNameForm(forms.Form):
@@ -284,7 +305,7 @@ class ChangeEmailForm(forms.Form):
 
 class DeleteAccountForm(forms.Form):
     password = Password(
-        label=_("Your password"), help_text=_("Without one, sign in again and come back within 10 minutes.")
+        label=_("Your password"), help_text=_("If you don't have one, sign in again and come back within 10 minutes.")
     )
 
     def __init__(self, *args: Any, needs_password: bool, **kwargs: Any) -> None:
@@ -310,11 +331,12 @@ class ProfileForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         limit = rate_limits.limits()["username_change_per_account"]
-        self.fields["username"].help_text = format_lazy(
-            _("You can sign in with it. Others may see it. Changes in {days} days: at most {n}."),
-            days=max(1, limit.seconds // 86400),
-            n=limit.amount,
+        words = (
+            _("You can sign in with it. Others may see it. You can change it twice every {days} days.")
+            if limit.amount == 2
+            else _("You can sign in with it. Others may see it. Changes allowed every {days} days: {n}.")
         )
+        self.fields["username"].help_text = format_lazy(words, days=max(1, limit.seconds // 86400), n=limit.amount)
         widget, chosen = self.fields["time_zone"].widget, self.initial.get("time_zone", "")
         if not any(chosen == name for _region, names in widget.choices[1:] for name, _city in names):
             widget.choices = [*widget.choices, (chosen, chosen)] if chosen else widget.choices

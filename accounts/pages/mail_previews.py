@@ -13,12 +13,13 @@ from django.views.decorators.http import require_safe
 
 from accounts.caller import Caller
 from accounts.models import User
-from accounts.services.mail import mail
-from accounts.services.mail.mail import Message
+from accounts.services import mail
+from accounts.services.mail import Message
 
 _KEY = "019ab3f27cde7000a1b2c3d4e5f60718-Zk3v9Qw8yT5uXr2oLm7nBc4dHs6jGf1eKa0pVi_RtYw"
 SAMPLES: Mapping[Message, dict[str, Any]] = {
     Message.CONFIRM_EMAIL: {"code": "48291375", "link": f"{settings.PUBLIC_URL}/account/confirm-email/{_KEY}/"},
+    Message.WELCOME: {},
     Message.RESET_PASSWORD: {"code": "48291375", "link": f"{settings.PUBLIC_URL}/account/password/reset/key/{_KEY}/"},
     Message.ADDRESS_TAKEN: {"other": "ada.lovelace"},
     Message.PASSWORD_CHANGED: {},
@@ -59,7 +60,7 @@ def sample(message: Message, language: str) -> tuple[str, str, str]:
     with translation.override(language):
         return mail.render(
             message,
-            user=User(username="ada", email="ada@example.com"),
+            user=User(username="ada", first_name="Ada", email="ada@example.com"),
             caller=Caller(ip="192.0.2.7", known_as="Firefox on Linux"),
             to="ada@example.com",
             context=dict(SAMPLES[message]),

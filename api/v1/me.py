@@ -85,7 +85,7 @@ def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeE
         session=request.user_session,
         caller=caller(request),
     )
-    return Status(202, {"detail": _("Type the code from the mail we sent to the new address.")})
+    return Status(202, {"detail": _("Enter the code we emailed to the new address.")})
 
 
 @router.post(

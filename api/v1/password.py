@@ -5,8 +5,8 @@ from django.utils.translation import gettext as _
 from ninja import Router, Status
 
 from accounts.http import AuthenticatedRequest, caller
-from accounts.services.account import passwords
-from accounts.services.mail import mail
+from accounts.services import mail
+from accounts.services.account import password_resets, passwords
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
@@ -19,8 +19,8 @@ router = Router(tags=["password"])
 )
 def request_password_reset(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
     """Mail a code and a link to the address of this account, if there is one."""
-    passwords.request_reset(login=payload.login, caller=caller(request))
-    words = _("If there is such an account, a mail with a code is on its way.")
+    password_resets.request_reset(login=payload.login, caller=caller(request))
+    words = _("If that account exists, an email with a code is on its way.")
     return Status(202, {"detail": words, "mail_delay": int(mail.delay().total_seconds())})
 
 
@@ -29,9 +29,9 @@ def reset_password(request: HttpRequest, payload: schemas.ResetPasswordIn) -> St
     """Set a new password with the mailed code (and the login it was asked for), or with the key of the link that
     opened the app. Every session of that user ends."""
     if payload.key:
-        passwords.reset_by_key(key=payload.key, new_password=payload.new_password, caller=caller(request))
+        password_resets.reset_by_key(key=payload.key, new_password=payload.new_password, caller=caller(request))
     else:
-        passwords.reset_by_code(
+        password_resets.reset_by_code(
             login=payload.login, code=payload.code, new_password=payload.new_password, caller=caller(request)
         )
     return Status(204, None)

@@ -56,9 +56,7 @@ class SignUpIn(In):
     first_name: Text = ""
     last_name: Text = ""
     gender: Gender = Gender.UNSPECIFIED
-    time_zone: Short = Field(
-        "", description="IANA name of the device's zone; one that the service does not know is left out."
-    )
+    time_zone: Short = Field("", description="IANA name of the device's zone. Unknown names are ignored.")
     device: DeviceIn | None = None
 
 
@@ -91,14 +89,14 @@ class SignInIn(In):
 
 
 class SignInByCodeIn(In):
-    login: Text = Field(description="What the code was asked for with.")
+    login: Text = Field(description="The login that the code was requested with.")
     code: Short = Field(examples=["48291375"])
     device: DeviceIn | None = None
 
 
 class SecondStepIn(In):
     ticket: Secret = Field(description="From the `mfa_required` problem.")
-    code: Short = Field(description="Of the authenticator app, or a recovery code.", examples=["492039"])
+    code: Short = Field(description="From the authenticator app, or a recovery code.", examples=["492039"])
     device: DeviceIn | None = None
 
 
@@ -129,7 +127,7 @@ class ConfirmTotpIn(In):
 
 class ReauthenticateIn(In):
     password: Secret
-    code: Short = Field("", description="Of the second step, after `mfa_required`: it is newer than this sign-in.")
+    code: Short = Field("", description="Of the second step, after `mfa_required`.")
 
 
 class KeyIn(In):
@@ -160,9 +158,11 @@ class ProfileIn(In):
     first_name: Text = ""
     last_name: Text = ""
     gender: Gender = Gender.UNSPECIFIED
-    language: Short = Field("", description="Of mails: one of `languages` in the config. Empty: the service's own.")
+    language: Short = Field(
+        "", description="Of emails: one of `languages` in the config. Empty: the service's default."
+    )
     time_zone: Short = Field(
-        "", description="Of times in mails and on pages: an IANA name. Empty: the service's own.",
+        "", description="Of times in emails and on pages: an IANA name. Empty: the service's default.",
         examples=["Europe/Berlin"],
     )  # fmt: skip
 
@@ -178,7 +178,7 @@ class ChangeEmailIn(In):
 
 
 class DeletionIn(In):
-    password: Secret = Field("", description="May be left out for 10 minutes after this device signed in.")
+    password: Secret = Field("", description="Optional for 10 minutes after this device signed in.")
 
 
 class IdPageIn(In):
@@ -195,7 +195,7 @@ class PageIn(In):
 
 
 class PictureOut(Schema):
-    url: str = Field(description="A signed address that works for a while; ask for the profile again when it stops.")
+    url: str = Field(description="A signed address that expires. Get the profile again when it stops working.")
     sizes: dict[str, str] = Field(description="Addresses by the length of an edge in pixels: 64, 256, 1024.")
     placeholder: str | None = Field(
         description="A BlurHash (blurha.sh) to show until the picture is there; null for an old picture."
@@ -205,14 +205,14 @@ class PictureOut(Schema):
 class ProfileOut(Schema):
     id: UUID
     username: str
-    email: str | None = Field(description="null after a claim on it lapsed, because somebody else proved the address.")
+    email: str | None = Field(description="null if the address was removed because someone else confirmed it.")
     email_verified: bool
     first_name: str
     last_name: str
     gender: Gender
-    language: str = Field(description="Of mails.", examples=["en"])
+    language: str = Field(description="Of emails.", examples=["en"])
     time_zone: str = Field(
-        description="Of times in mails and on pages. Empty: none was chosen yet, so it is the service's.",
+        description="Of times in emails and on pages. Empty: none was chosen yet, so the service's default applies.",
         examples=["Europe/Berlin"],
     )
     picture: PictureOut | None
@@ -255,7 +255,7 @@ class PictureUploadFormOut(Schema):
     id: UUID
     url: str
     fields: dict[str, str]
-    expires_at: datetime = Field(description="Until when the storage takes it.")
+    expires_at: datetime = Field(description="When the storage stops accepting it.")
 
 
 def picture_upload_form(upload: PictureUpload, form: bucket.Form) -> dict[str, Any]:
@@ -311,19 +311,19 @@ class UndoneOut(Schema):
 
 class MailOut(AcceptedOut):
     mail_delay: int = Field(
-        description="Seconds that mail is late at present, for anybody; 0 when it leaves at once.", examples=[0]
+        description="How late emails are right now, for everyone, in seconds; 0 if they leave at once.", examples=[0]
     )
 
 
 class EmailOut(Schema):
     email: str | None = Field(description="As in the profile.")
     email_verified: bool
-    pending_email: str | None = Field(description="An address that was asked for and waits for its proof.")
+    pending_email: str | None = Field(description="A requested address that isn't confirmed yet.")
     delivery: Literal["queued", "sent", "bounced"] | None = Field(
-        description="What became of the mail with the code, to `pending_email` or else to `email`: `bounced` asks to "
-        "check the address. null: no mail is on its way, ask for one."
+        description="What happened to the email with the code, sent to `pending_email` or else to `email`. `bounced`: "
+        "check the address. null: no email is on its way; request one."
     )
-    since: datetime | None = Field(description="When that mail was asked for.")
+    since: datetime | None = Field(description="When that email was requested.")
 
 
 def email(user: User, progress: email_addresses.Progress | None) -> dict[str, Any]:
@@ -366,7 +366,7 @@ class SessionsOut(Schema):
 class EventOut(Schema):
     id: UUID
     kind: str = Field(description="noun.past_participle; new kinds may come.", examples=["session.started"])
-    detail: str = Field(description="A sentence in the language asked for.")
+    detail: str = Field(description="A sentence in the requested language.")
     created_at: datetime
     ip: str | None
     device: str
@@ -411,7 +411,7 @@ class ExportOut(Schema):
     requested_at: datetime | None
     expires_at: datetime | None = Field(description="When the copy will be removed; null while there is none.")
     size: int | None = Field(description="Bytes.")
-    url: str | None = Field(description="A signed address that works for a while; ask again when it stops.")
+    url: str | None = Field(description="A signed address that expires. Request it again when it stops working.")
 
 
 def export(found: Export | None) -> dict[str, Any]:
@@ -438,7 +438,7 @@ class PasskeyOut(Schema):
 
 
 class MfaOut(Schema):
-    two_step_since: datetime | None = Field(description="null: signing in by password asks for no second step.")
+    two_step_since: datetime | None = Field(description="null: signing in with a password needs no second step.")
     recovery_codes_left: int
     passkeys: list[PasskeyOut]
 
@@ -450,7 +450,7 @@ class TotpOut(Schema):
 
 
 class RecoveryCodesOut(Schema):
-    recovery_codes: list[str] = Field(description="Each good once. They can't be read again.")
+    recovery_codes: list[str] = Field(description="Each works once. They can't be read again.")
 
 
 class PasswordRuleOut(Schema):
@@ -477,7 +477,7 @@ class ConfigOut(Schema):
     picture: PictureRuleOut
     sign_in_by_code: bool
     languages: list[str]
-    support_email: str | None = Field(description="Where people write to for help, if anywhere.")
+    support_email: str | None = Field(description="Where people can write for help, if set.")
 
 
 class FieldProblemOut(Schema):

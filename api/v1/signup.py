@@ -5,7 +5,7 @@ from django.utils.translation import gettext as _
 from ninja import Router, Status
 
 from accounts.http import caller
-from accounts.services.account import email_addresses, signup
+from accounts.services.account import email_addresses, email_recovery, signup
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
 
@@ -24,7 +24,7 @@ def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
     fields = payload.model_dump(exclude={"device"})
     found = signup.sign_up_app(caller=caller(request, schemas.device(payload.device)), **fields)
     if found is None:
-        return Status(202, {"detail": _("Type the code from the mail we sent you.")})
+        return Status(202, {"detail": _("Enter the code we emailed you.")})
     return Status(201, schemas.signed_in(found))
 
 
@@ -46,7 +46,7 @@ def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> dict
 def undo_email_change(request: HttpRequest, payload: schemas.KeyIn) -> dict[str, Any]:
     """Take a change of address back, with the link that went to the earlier one: the address is restored, every
     session ends and the password opens nothing any more. Ask for a new one at once (`resetPassword`)."""
-    found = email_addresses.undo_change(key=payload.key, caller=caller(request))
+    found = email_recovery.undo(key=payload.key, caller=caller(request))
     return {"username": found.user.username, "reset_key": found.reset_key}
 
 
@@ -56,4 +56,4 @@ def undo_email_change(request: HttpRequest, payload: schemas.KeyIn) -> dict[str,
 def resend_confirmation(request: HttpRequest, payload: schemas.EmailIn) -> Status[Any]:
     """Mail the code once more, if anybody waits for it."""
     email_addresses.resend(email=payload.email, caller=caller(request))
-    return Status(202, {"detail": _("If that address waits for its proof, a new mail is on its way.")})
+    return Status(202, {"detail": _("If that address still needs confirming, a new email is on its way.")})

@@ -5,9 +5,9 @@ from django.utils.translation import gettext as _
 from ninja import Router, Status
 
 from accounts.http import caller
+from accounts.services import mail
 from accounts.services.account import sign_in_codes
 from accounts.services.authentication import sign_in
-from accounts.services.mail import mail
 from accounts.services.sessions import sessions
 from accounts.services.sessions.sessions import Tokens
 from api.v1 import schemas
@@ -36,7 +36,7 @@ def sign_in_by_password(request: HttpRequest, payload: schemas.SignInIn) -> dict
 def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
     """Mail a code to sign in with to the address of this account, if there is one."""
     sign_in_codes.request(login=payload.login, caller=caller(request))
-    words = _("If there is such an account, a mail with a code is on its way.")
+    words = _("If that account exists, an email with a code is on its way.")
     return Status(202, {"detail": words, "mail_delay": int(mail.delay().total_seconds())})
 
 

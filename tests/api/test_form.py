@@ -103,7 +103,7 @@ def test_a_write_needs_no_csrf_token_and_touches_no_browser_session(
 def test_any_accept_language_is_answered(api: Api, language: str) -> None:
     answer = api.get("/me", HTTP_ACCEPT_LANGUAGE=language)
     german = language == "de"
-    expected = "Das Zugriffstoken fehlt oder ist ungültig." if german else "The access token is missing or not valid."
+    expected = "Das Zugriffstoken fehlt oder ist ungültig." if german else "The access token is missing or isn't valid."
     assert problem(answer, 401, "invalid_token")["detail"] == expected
 
 

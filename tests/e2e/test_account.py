@@ -37,7 +37,7 @@ def test_another_device_is_signed_out_and_another_address_confirmed(
     sign_in(page, name, PASSWORD)
     page.get_by_role("navigation").get_by_role("link", name="Devices").click()
     page.get_by_role("button", name="Sign out Lost phone").click()
-    expect(page.get_by_text("That device is signed out.")).to_be_visible()
+    expect(page.get_by_text("That device has been signed out.")).to_be_visible()
     expect(page.get_by_text("Lost phone")).to_have_count(0)
     assert requests.get(f"{service.url}/api/v1/me", headers=bearer, timeout=5).status_code == 401
 

@@ -85,7 +85,7 @@ def test_sign_up_confirm_sign_in_forget_and_recover(
     page.get_by_role("link", name="Forgot").click()
     page.get_by_label("Username or email").fill(address)
     page.get_by_role("main").get_by_role("button").first.click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Check your mail")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Check your email")
     page.goto(service.link(address, "Choose a new"))
     page.get_by_label("New password").fill("another lagoon tractor")
     press(page, "Choose a new password")

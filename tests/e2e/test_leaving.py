@@ -61,10 +61,10 @@ def test_a_copy_a_change_of_mind_and_the_end(
 
     sign_in(page, name, PASSWORD)
     page.get_by_role("link", name="Data", exact=True).click()
-    press(page, "Make a copy")
-    expect(page.get_by_role("main")).to_contain_text("is being made")
-    assert "/account/data/" in service.text(address, "copy of your .* is ready")
-    page.get_by_role("link", name="Look again").click()
+    press(page, "Request a copy")
+    expect(page.get_by_role("main")).to_contain_text("preparing your copy")
+    assert "/account/data/" in service.text(address, "data is ready")
+    page.get_by_role("link", name="Check again").click()
     with page.expect_download() as waiting:
         page.get_by_role("link", name="Download").click()
     waiting.value.save_as(tmp_path / "copy.zip")
@@ -79,8 +79,8 @@ def test_a_copy_a_change_of_mind_and_the_end(
     ask()
     page.goto(service.link(address, "will be deleted"))
     press(page, "Keep my account")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Your account stays")
-    assert "is not deleted" in service.text(address, "stays")
+    expect(page.get_by_role("heading", level=1)).to_have_text("We've kept your account")
+    assert "be deleted, and nothing was lost" in service.text(address, "kept your")
     page.goto("/account/")
     expect(page.get_by_role("main")).not_to_contain_text("will be deleted on")
 
@@ -88,7 +88,7 @@ def test_a_copy_a_change_of_mind_and_the_end(
     assert name in kept(service)
     service.sql("UPDATE accounts_user SET deletes_at = now() WHERE username = %s", name)
     erase(service)
-    assert "is erased" in service.text(address, "is deleted")
+    assert "has been deleted" in service.text(address, "is deleted")
     eventually(
         lambda: (
             not service.sql("SELECT 1 FROM post_office_email WHERE %s = ANY(string_to_array(\"to\", ', '))", address)

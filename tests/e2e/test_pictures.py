@@ -100,7 +100,7 @@ def colors(image: Image.Image) -> list[tuple[int, int, int]]:
 
 def save(page: Page) -> None:
     press(page, "Save")
-    expect(page.get_by_text("Your profile is saved.")).to_be_visible()
+    expect(page.get_by_text("Your profile has been saved.")).to_be_visible()
 
 
 # --- The journey --------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_a_file_that_no_browser_can_draw_goes_to_the_server_who_says_so(profile:
     (tmp_path / "no.png").write_bytes(b"no picture")
     profile.locator("[type=file]").set_input_files(tmp_path / "no.png")
     press(profile, "Save")
-    expect(profile.locator(".error-summary")).to_contain_text("not a picture that can be used")
+    expect(profile.locator(".error-summary")).to_contain_text("We can't use that file")
     expect(profile.get_by_role("dialog")).to_have_count(0)
     assert chosen(profile) == []
 
@@ -331,7 +331,7 @@ def test_a_line_that_breaks_costs_nothing(context: BrowserContext, profile: Page
     profile.get_by_label("Last name").fill("Lind")
     context.set_offline(True)
     press(profile, "Save")
-    expect(profile.get_by_role("status").get_by_text("No answer came")).to_be_visible()
+    expect(profile.get_by_role("status").get_by_text("We didn't get an answer")).to_be_visible()
     assert chosen(profile) == ["flag.jpg"]
     expect(profile.get_by_label("Last name")).to_have_value("Lind")
     expect(profile.get_by_role("button", name="Save")).not_to_have_attribute("aria-disabled", "true")
@@ -363,7 +363,7 @@ def test_while_it_is_sent_it_says_so_and_a_second_press_is_none(profile: Page, f
     while not held:  # the page that it leads to
         profile.wait_for_timeout(50)
     held.pop().continue_()
-    expect(profile.get_by_text("Your profile is saved.")).to_be_visible()
+    expect(profile.get_by_text("Your profile has been saved.")).to_be_visible()
 
 
 # --- Passwords, codes, zones --------------------------------------------------------------------------------
@@ -375,7 +375,7 @@ def test_a_new_password_gets_a_hint_while_it_is_typed(page: Page) -> None:
     hint = page.locator(".strength")
     for typed, said in {
         "plum": "Too short so far.",
-        "Margaret 2026": "Too much like your username or address.",
+        "Margaret 2026": "Too similar to your username or email address.",
         "aaaaaaaaaaaaaaaaaaaa": "Easy to guess. Add another word.",
         "abcdefghijklmnop": "Easy to guess. Add another word.",
         "1234567890123456": "Easy to guess. Add another word.",

@@ -39,7 +39,7 @@ def ask_in_the_browser(service: Service, page: Page, name: str) -> None:
     page.goto("/account/password/reset/")
     page.get_by_label("Username or email").fill(name)
     page.get_by_role("main").get_by_role("button").first.click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Check your mail")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Check your email")
 
 
 def ask_in_another_browser(service: Service, page: Page, name: str) -> None:
@@ -53,7 +53,7 @@ def come_in_by_the_link(service: Service, page: Page, name: str) -> None:
     page.goto(service.link(f"{name}@example.com", SUBJECT))
     page.get_by_label("New password").fill(NEW)
     press(page, "Choose a new password")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Your new password is set")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Your password has been changed")
 
 
 def come_in_by_the_code(service: Service, page: Page, name: str) -> None:
@@ -63,7 +63,7 @@ def come_in_by_the_code(service: Service, page: Page, name: str) -> None:
         page.get_by_label("Code").fill(f"{code[:4]}-{code[4:]}")
         page.get_by_label("New password").fill(NEW)
         press(page, "Choose a new password")
-        expect(page.get_by_role("heading", level=1)).to_have_text("Your new password is set")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Your password has been changed")
     else:
         answer = service.post("/password/reset", {"login": name, "code": code, "new_password": NEW})
         assert answer.status_code == 204, answer.text
@@ -173,7 +173,7 @@ def test_an_owner_takes_the_account_back_with_one_press(service: Service, page: 
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")  # locked out
 
     page.goto(service.link(address, "was changed"))
-    press(page, "Take the change back")
+    press(page, "Undo this change")
     page.get_by_label("New password").fill(NEW)
     press(page, "Choose a new password")
     sign_in(page, address, NEW)
@@ -193,10 +193,10 @@ def test_an_owner_takes_the_account_back_with_one_press(service: Service, page: 
 
 def test_a_code_by_mail_signs_in(service: Service, page: Page, name: str) -> None:
     page.goto("/account/profile/")  # on the way somewhere
-    page.get_by_role("link", name="Get a code by mail").click()
+    page.get_by_role("link", name="Email me a sign-in code").click()
     page.get_by_label("Username or email").fill(name)
-    press(page, "Get a code by mail")
-    code = service.code(f"{name}@example.com", "Your code to sign in")
+    press(page, "Email me a sign-in code")
+    code = service.code(f"{name}@example.com", "sign-in code")
     page.get_by_label("Code").fill(f"{code[:4]} {code[4:]}")  # and no button: the last digit sends it
     expect(page).to_have_url(f"{service.url}/account/profile/")
     eventually(lambda: service.sql("SELECT 1 FROM accounts_event WHERE kind = 'login.code_requested'"))

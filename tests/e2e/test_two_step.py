@@ -73,12 +73,12 @@ def test_a_passkey_is_added_and_offered_where_the_username_is_typed(page: Page, 
     press(page, "Add a passkey")
     title(page, "Two-step and passkeys")
     expect(page.get_by_text("My phone", exact=True)).to_be_visible()
-    expect(page.get_by_role("status").first).to_contain_text("Your passkey is added")
+    expect(page.get_by_role("status").first).to_contain_text("Your passkey has been added")
 
     # The device knows itself: a second one is not made.
     page.get_by_role("link", name="Add a passkey").click()
     press(page, "Add a passkey")
-    expect(page.get_by_text("This device has a passkey of your account already.")).to_be_visible()
+    expect(page.get_by_text("This device already has a passkey for your account.")).to_be_visible()
 
     page.goto("/account/")
     page.get_by_role("banner").get_by_role("button", name="Sign out").click()
@@ -103,7 +103,7 @@ def test_a_device_without_a_passkey_says_so(page: Page) -> None:
     page.add_init_script("delete PublicKeyCredential.isConditionalMediationAvailable")
     page.goto("/account/login/")
     press(page, "Sign in with a passkey")
-    expect(page.get_by_text("The passkey was not used")).to_be_visible()
+    expect(page.get_by_text("The passkey wasn't used")).to_be_visible()
 
 
 def test_an_authenticator_app_and_a_recovery_code(either: Page, name: str, request: pytest.FixtureRequest) -> None:
@@ -113,7 +113,7 @@ def test_an_authenticator_app_and_a_recovery_code(either: Page, name: str, reque
     page.goto("/account/two-step/")
     page.get_by_role("link", name="Turn on").click()
     expect(page.get_by_role("img", name="QR code")).to_be_visible()
-    page.get_by_text("Can't scan it? Type it in").click()
+    page.get_by_text("Can't scan it? Enter it by hand").click()
     app = App(page.locator("code.secret").inner_text())
     page.get_by_label("Code").fill(app.code())
     press(page, "Turn on")
@@ -123,7 +123,7 @@ def test_an_authenticator_app_and_a_recovery_code(either: Page, name: str, reque
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
     assert download.value.path().read_text().split() == codes
-    page.get_by_role("link", name="I have kept them").click()
+    page.get_by_role("link", name="I've saved them").click()
     title(page, "Two-step and passkeys")
 
     sign_out(page)

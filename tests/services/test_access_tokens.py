@@ -280,11 +280,11 @@ def test_tokens_of_the_old_key_stay_good_when_a_new_one_signs(phone: Session) ->
 
 def test_a_token_signed_by_another_process_with_a_newer_key_is_taken(phone: Session) -> None:
     signing_keys.ring()
-    stale = signing_keys._notify
+    stale = signing_keys._ring
     signing_keys.make()
     signing_keys.forget()
     token = access_tokens.issue(phone, generation=0).access_token
-    signing_keys._notify = stale
+    signing_keys._ring = stale
     age(2)
     assert access_tokens.verify(token).session_id == phone.id
 

@@ -8,7 +8,7 @@ from django.utils.timezone import now
 from accounts.caller import Caller, Device
 from accounts.errors import AccountDisabled, InvalidCode, InvalidCredentials, InvalidCursor
 from accounts.models import Budget, Event, Session, User
-from accounts.services.account import passwords, sign_in_codes, signup, users
+from accounts.services.account import email_requests, password_resets, sign_in_codes, signup, users
 from accounts.services.authentication import sign_in
 from accounts.services.security import audit, cursors
 from accounts.services.sessions import sessions
@@ -64,7 +64,7 @@ def test_a_pause_and_a_refused_right_password_stand_in_the_log(alice: User, call
 def test_a_wrong_code_stands_in_the_log_of_its_owner_and_for_nobody_as_well(alice: User, caller: Caller) -> None:
     for name in ("alice", "nobody-has-this"):
         with pytest.raises(InvalidCode):
-            passwords.reset_by_code(login=name, code="00000000", new_password="x", caller=caller)
+            password_resets.reset_by_code(login=name, code="00000000", new_password="x", caller=caller)
     assert kinds(alice) == kinds(None) == ["code.failed"]
 
 
@@ -75,12 +75,12 @@ def test_who_only_claims_an_address_does_not_learn_from_the_own_log_whom_it_mean
     mallory = make_user("mallory", verified=False)
     User.objects.filter(id=mallory.id).update(email=alice.email)
     for email in (carol.email, alice.email):
-        passwords.request_reset(login=email, caller=caller)
-        passwords.answer_requests()
+        password_resets.request_reset(login=email, caller=caller)
+        email_requests.answer()
         sign_in_codes.request(login=email, caller=caller)
-        sign_in_codes.answer_requests()
+        email_requests.answer()
         with pytest.raises(InvalidCode):
-            passwords.reset_by_code(login=email, code="0", new_password="x", caller=caller)
+            password_resets.reset_by_code(login=email, code="0", new_password="x", caller=caller)
         with pytest.raises(InvalidCode):
             sign_in_codes.check(login=email, code="0", caller=caller)
         with pytest.raises(InvalidCredentials):

@@ -23,15 +23,16 @@ from accounts.caller import Caller
 from accounts.errors import InvalidInput
 from accounts.lib import breached_passwords
 from accounts.models import User
-from accounts.services.account import passwords, signup
+from accounts.services.account import password_resets, passwords, signup
 from accounts.services.authentication import sign_in
+from accounts.services.credentials import password_policy
 from tests.conftest import PASSWORD, Mailbox
 from tests.services.conftest import Mute
 from tests.services.test_passwords import ask as ask_for_reset
 from tests.threads import at_once
 
 BREACHED = "correct horse battery"
-PATIENCE = breached_passwords.TIME + 0.2
+TIME = breached_passwords.TIME
 
 
 class Server:
@@ -85,17 +86,16 @@ def running(server: Server) -> Iterator[Server]:
 
 
 @pytest.fixture
-def server(settings: Settings) -> Iterator[Server]:
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a good server may be late."""
+    monkeypatch.setattr(breached_passwords, "TIME", 300.0)
+
+
+@pytest.fixture
+def server(settings: Settings, patience: None) -> Iterator[Server]:
     with running(Server()) as made:
         settings.BREACHED_PASSWORDS_URL = f"http://127.0.0.1:{made.port}/range/"
         yield made
-
-
-@contextmanager
-def no_longer_than(seconds: float) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    assert time.perf_counter() - began < seconds
 
 
 def codes(found: pytest.ExceptionInfo[InvalidInput]) -> Sequence[tuple[str, str]]:
@@ -106,15 +106,15 @@ def codes(found: pytest.ExceptionInfo[InvalidInput]) -> Sequence[tuple[str, str]
 
 
 def test_a_breached_password_is_refused_with_a_code_of_its_own(server: Server) -> None:
-    problem = passwords.problem(BREACHED)
+    problem = password_policy.problem(BREACHED)
     assert problem is not None
     assert (problem.field, problem.code) == ("password", "password_breached")
-    assert passwords.problem(PASSWORD) is None
+    assert password_policy.problem(PASSWORD) is None
     assert len(server.asked) == 2
 
 
 def test_only_five_letters_of_the_hash_are_sent_and_padding_is_asked_for(server: Server) -> None:
-    passwords.problem(BREACHED)
+    password_policy.problem(BREACHED)
     ((path, headers),) = server.asked
     assert path == f"/range/{digest(BREACHED)[:5]}"
     assert headers["Add-Padding"] == "true"
@@ -123,18 +123,18 @@ def test_only_five_letters_of_the_hash_are_sent_and_padding_is_asked_for(server:
 
 def test_padding_does_not_count(server: Server) -> None:
     server.times = {BREACHED: 0}
-    assert passwords.problem(BREACHED) is None
+    assert password_policy.problem(BREACHED) is None
 
 
 def test_a_password_that_is_refused_anyway_is_not_asked_for(server: Server) -> None:
     for password in ("short", "x" * 129, "q1w2e3r4t5y6"):
-        assert passwords.problem(password) is not None
+        assert password_policy.problem(password) is not None
     assert server.asked == []
 
 
 def test_nothing_is_asked_where_it_is_turned_off(server: Server, settings: Settings) -> None:
     settings.BREACHED_PASSWORDS_URL = ""
-    assert passwords.problem(BREACHED) is None
+    assert password_policy.problem(BREACHED) is None
     assert server.asked == []
 
 
@@ -152,10 +152,10 @@ def test_sign_up_change_and_reset_refuse_it_and_signing_in_does_not_ask(
     assert codes(refused) == [("new_password", "password_breached")]
     ask_for_reset("alice", caller)
     with pytest.raises(InvalidInput) as refused:
-        passwords.reset_by_code(login="alice", code=mailbox.code(), new_password=BREACHED, caller=caller)
+        password_resets.reset_by_code(login="alice", code=mailbox.code(), new_password=BREACHED, caller=caller)
     assert codes(refused) == [("new_password", "password_breached")]
     with pytest.raises(InvalidInput):
-        passwords.reset_by_key(key=mailbox.key(), new_password=BREACHED, caller=caller)
+        password_resets.reset_by_key(key=mailbox.key(), new_password=BREACHED, caller=caller)
     assert len(server.asked) == 4
     sign_in.check(login="alice", password=PASSWORD, caller=caller)
     assert len(server.asked) == 4
@@ -183,7 +183,9 @@ def test_no_transaction_is_open_while_the_server_is_asked(
         user=alice, current_password=PASSWORD, new_password="another plum tractor", keep=None, caller=caller
     )
     ask_for_reset("alice", caller)
-    passwords.reset_by_key(key=mailbox.key("alice@example.com"), new_password="a third plum tractor", caller=caller)
+    password_resets.reset_by_key(
+        key=mailbox.key("alice@example.com"), new_password="a third plum tractor", caller=caller
+    )
     assert open_ones == [0, 0, 0]
 
 
@@ -205,13 +207,18 @@ def nonsense(handler: http.server.BaseHTTPRequestHandler) -> None:
 
 
 def drip_headers(handler: http.server.BaseHTTPRequestHandler) -> None:
-    drip(handler, b"HTTP/1.0 200 OK\r\n" + b"X-Slow: yes\r\n" * 100)
+    drip(handler, b"HTTP/1.0 200 OK\r\nX-Slow: yes\r\n\r\n" + listed())
 
 
 def drip_body(handler: http.server.BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.end_headers()
-    drip(handler, b"0" * 35 + b":1\r\n" + b"1" * 35 + b":1\r\n")
+    drip(handler, listed())
+
+
+def listed() -> bytes:
+    """Whoever waits for all of a slow answer finds the password refused."""
+    return f"{rest(BREACHED)}:7\r\n".encode()
 
 
 def drip(handler: http.server.BaseHTTPRequestHandler, text: bytes) -> None:
@@ -225,11 +232,12 @@ def drip(handler: http.server.BaseHTTPRequestHandler, text: bytes) -> None:
 
 @pytest.mark.parametrize("manners", [five_hundred, elsewhere, nonsense, drip_headers, drip_body])
 def test_any_other_answer_than_a_list_in_time_fails_open_with_one_line_that_tells_nothing(
-    server: Server, manners: Any, caplog: pytest.LogCaptureFixture
+    server: Server, manners: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(breached_passwords, "TIME", TIME)
     server.answer = manners
-    with caplog.at_level(logging.INFO), no_longer_than(PATIENCE):
-        assert passwords.problem(BREACHED) is None
+    with caplog.at_level(logging.INFO):
+        assert password_policy.problem(BREACHED) is None
     (line,) = caplog.records
     assert line.name == breached_passwords.__name__
     for secret in (BREACHED, digest(BREACHED)[:5], rest(BREACHED), "range"):
@@ -242,44 +250,40 @@ def test_a_mute_server_costs_its_time_once_and_then_nothing_until_the_pause_is_o
 ) -> None:
     with Mute() as mute:
         settings.BREACHED_PASSWORDS_URL = f"{scheme}://127.0.0.1:{mute.port}/range"
-        with no_longer_than(PATIENCE):
-            assert passwords.problem(BREACHED) is None
-        with no_longer_than(0.1):
-            for _ in range(5):
-                assert passwords.problem(BREACHED) is None
+        assert password_policy.problem(BREACHED) is None
+        for _ in range(5):
+            assert password_policy.problem(BREACHED) is None
         assert len(mute._taken) == 1
         monkeypatch.setattr(breached_passwords, "_paused_until", time.monotonic())
-        with no_longer_than(PATIENCE):  # of many at once, one tries again
-            assert set(at_once(5, lambda: passwords.problem(BREACHED))) == {None}
+        assert set(at_once(5, lambda: password_policy.problem(BREACHED))) == {None}  # of many at once, one tries again
         assert len(mute._taken) == 2
 
 
 def test_after_the_pause_an_answer_counts_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.answer = five_hundred
-    assert passwords.problem(BREACHED) is None
+    assert password_policy.problem(BREACHED) is None
     server.answer = server.usual
-    assert passwords.problem(BREACHED) is None
+    assert password_policy.problem(BREACHED) is None
     monkeypatch.setattr(breached_passwords, "_paused_until", time.monotonic())
     for _ in range(2):
-        assert passwords.problem(BREACHED) is not None
+        assert password_policy.problem(BREACHED) is not None
 
 
 def test_a_server_that_is_down_and_a_name_that_is_nobodys_fail_open(settings: Settings) -> None:
     for url in ("http://127.0.0.1:9/range", "https://nobody.invalid/range"):
         breached_passwords.forget()
         settings.BREACHED_PASSWORDS_URL = url
-        with no_longer_than(PATIENCE):
-            assert passwords.problem(BREACHED) is None
+        assert password_policy.problem(BREACHED) is None
 
 
-def test_no_thread_is_left_behind(server: Server) -> None:
+def test_no_thread_is_left_behind(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breached_passwords, "TIME", TIME)
     server.answer = drip_body
-    passwords.problem(BREACHED)
-    for _ in range(100):
-        if not [thread for thread in threading.enumerate() if thread.name == "breached-passwords"]:
-            return
-        time.sleep(0.01)
-    pytest.fail("the thread still reads")
+    password_policy.problem(BREACHED)
+    for thread in threading.enumerate():
+        if thread.name == "breached-passwords":
+            thread.join(120)
+            assert not thread.is_alive(), "the thread still reads"
 
 
 # --- On the way ---------------------------------------------------------------------------------------------
@@ -287,11 +291,11 @@ def test_no_thread_is_left_behind(server: Server) -> None:
 
 def test_nothing_is_sent_in_the_open_over_a_network(server: Server, settings: Settings) -> None:
     settings.BREACHED_PASSWORDS_URL = f"http://0.0.0.0:{server.port}/range"
-    assert passwords.problem(BREACHED) is None
+    assert password_policy.problem(BREACHED) is None
     assert server.asked == []
 
 
-def test_https_is_checked(settings: Settings, tmp_path: Path) -> None:
+def test_https_is_checked(settings: Settings, patience: None, tmp_path: Path) -> None:
     pem = certificate(tmp_path)
     server = Server()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -299,11 +303,11 @@ def test_https_is_checked(settings: Settings, tmp_path: Path) -> None:
     server.server.socket = context.wrap_socket(server.server.socket, server_side=True)
     settings.BREACHED_PASSWORDS_URL = f"https://localhost:{server.port}/range"
     with running(server):
-        assert passwords.problem(BREACHED) is None  # nobody vouches for this server
+        assert password_policy.problem(BREACHED) is None  # nobody vouches for this server
         assert server.asked == []
         breached_passwords.forget()
         breached_passwords._tls().load_verify_locations(cadata=pem)
-        assert passwords.problem(BREACHED) is not None
+        assert password_policy.problem(BREACHED) is not None
     breached_passwords._tls.cache_clear()
 
 

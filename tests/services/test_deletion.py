@@ -30,10 +30,20 @@ from accounts.errors import (
 )
 from accounts.lib import sealing
 from accounts.models import Challenge, Event, MailOwner, ReservedUsername, Session, Tombstone, User
-from accounts.services.account import deletion, email_addresses, lifecycle, passwords, signup
+from accounts.services import mail
+from accounts.services.account import (
+    deletion,
+    email_addresses,
+    email_recovery,
+    email_requests,
+    lifecycle,
+    password_resets,
+    passwords,
+    signup,
+)
 from accounts.services.authentication import sign_in
 from accounts.services.credentials import challenges, hashing, identifiers, reserved_usernames
-from accounts.services.mail import mail
+from accounts.services.mail import delivery
 from accounts.services.profile import export, pictures, profiles
 from accounts.services.security import audit
 from accounts.services.sessions import access_tokens, sessions
@@ -195,9 +205,9 @@ def test_everything_works_as_before_and_signing_in_takes_nothing_back(
 
 
 def test_a_new_password_takes_nothing_back(planned: User, caller: Caller, mailbox: Mailbox) -> None:
-    passwords.request_reset(login="bob", caller=caller)
-    passwords.answer_requests()
-    passwords.reset_by_code(login="bob", code=mailbox.code(planned.email), new_password=NEW, caller=caller)
+    password_resets.request_reset(login="bob", caller=caller)
+    email_requests.answer()
+    password_resets.reset_by_code(login="bob", code=mailbox.code(planned.email), new_password=NEW, caller=caller)
     assert sign_in.check(login="bob", password=NEW, caller=caller).deletes_at == deletes_at(planned) is not None
 
 
@@ -209,7 +219,7 @@ def test_cancel_keeps_the_account_and_tells_its_owner(planned: User, caller: Cal
     deletion.cancel(user=planned, caller=caller)
     assert deletes_at(planned) is planned.deletes_at is None
     assert Event.objects.filter(user=planned, kind="user.deletion_cancelled").count() == 1
-    assert "stays" in mailbox.last(planned.email).subject
+    assert "kept your" in mailbox.last(planned.email).subject
     with pytest.raises(InvalidKey):
         deletion.cancel_by_key(key=key, caller=caller)
 
@@ -268,8 +278,8 @@ def test_a_forged_key_is_refused(forged: str, caller: Caller, db: None) -> None:
 
 
 def test_the_key_of_a_reset_keeps_nothing(planned: User, caller: Caller, mailbox: Mailbox) -> None:
-    passwords.request_reset(login="bob", caller=caller)
-    passwords.answer_requests()
+    password_resets.request_reset(login="bob", caller=caller)
+    email_requests.answer()
     with pytest.raises(InvalidKey):
         deletion.cancel_by_key(key=mailbox.key(planned.email), caller=caller)
 
@@ -299,9 +309,9 @@ def test_the_owner_of_the_earlier_address_takes_a_planned_deletion_back_too(
     key = mailbox.key("bob@example.com")
     where = sessions.begin(user=bob, kind=Session.Kind.APP, caller=caller)
     deletion.request(user=bob, session=where, password="", caller=caller)
-    email_addresses.undo_change(key=key, caller=caller)
+    email_recovery.undo(key=key, caller=caller)
     assert deletes_at(bob) is None
-    assert "stays" in mailbox.last("bob@example.com").subject
+    assert "kept your" in mailbox.last("bob@example.com").subject
 
 
 def test_what_a_squatter_planned_and_copied_is_not_the_owners(carol: User, caller: Caller, mailbox: Mailbox) -> None:
@@ -310,9 +320,9 @@ def test_what_a_squatter_planned_and_copied_is_not_the_owners(carol: User, calle
     export.request(user=carol, caller=caller)
     export.make_queued()
     deletion.request(user=carol, session=session, password=PASSWORD, caller=caller)
-    passwords.request_reset(login="carol@example.com", caller=caller)
-    passwords.answer_requests()
-    passwords.reset_by_code(login="carol", code=mailbox.code(carol.email), new_password=NEW, caller=caller)
+    password_resets.request_reset(login="carol@example.com", caller=caller)
+    email_requests.answer()
+    password_resets.reset_by_code(login="carol", code=mailbox.code(carol.email), new_password=NEW, caller=caller)
     assert deletes_at(carol) is None
     assert export.latest(carol) is None
 
@@ -369,7 +379,7 @@ def test_a_link_that_is_pressed_while_its_account_is_erased_opens_nothing(due: U
 def test_a_request_that_a_worker_answers_at_that_moment_and_the_erasure_do_not_wait_for_each_other(
     due: User, caller: Caller
 ) -> None:
-    passwords.request_reset(login="bob", caller=caller)
+    password_resets.request_reset(login="bob", caller=caller)
     taken, going = threading.Event(), threading.Event()
 
     def answer(request: Challenge) -> None:
@@ -377,7 +387,7 @@ def test_a_request_that_a_worker_answers_at_that_moment_and_the_erasure_do_not_w
         assert going.wait(5)
 
     def work() -> None:
-        challenges.answer_asked(Challenge.Kind.RESET_PASSWORD, answer)
+        challenges.answer_asked(answer)
         connection.close()
 
     worker = threading.Thread(target=work)
@@ -461,10 +471,10 @@ def test_the_last_mail_waits_for_a_server_that_is_away_and_is_given_up_after_a_w
 
 
 def test_a_mail_that_is_being_sent_at_that_moment_does_no_harm(due: User, mailbox: Mailbox) -> None:
-    row = mail._claim()
+    row = delivery._claim()
     assert row is not None
     deletion.erase_due()
-    mail._finish(row, STATUS.failed, ValueError("of the server"))
+    delivery._finish(row, STATUS.failed, ValueError("of the server"))
     assert not Log.objects.exists()
     assert [one.subject for one in mailbox.all()] == ["Your Crew account is deleted"]
 
@@ -481,7 +491,7 @@ def test_links_of_others_to_an_address_that_it_had_before_stay_good(
     """Alice gave the address up, Bob proved it: her way back is hers."""
     secrets = challenges.issue(Challenge.Kind.UNDO_EMAIL, user=alice, email=due.email, caller=caller)
     deletion.erase_due()
-    assert email_addresses.match_undo_key(secrets.key).user == alice
+    assert email_recovery.match_key(secrets.key).user == alice
 
 
 def test_who_keeps_the_account_while_others_are_erased_is_spared(due: User, caller: Caller) -> None:
@@ -575,7 +585,7 @@ def test_who_signs_in_or_keeps_the_account_at_that_moment_gets_one_answer(due: U
         deletion.cancel(user=due, caller=caller)
         return None
 
-    found = each_at_once([deletion.erase_due, begin, cancel, deletion.erase_due])
+    found = each_at_once([deletion.erase_due.run, begin, cancel, deletion.erase_due.run])
     erased = Tombstone.objects.count()
     assert User.objects.filter(id=due.id).exists() == (not erased)
     assert [item for item in found if isinstance(item, Exception)] == [

@@ -16,8 +16,8 @@ from accounts.errors import (
     WrongPassword,
 )
 from accounts.models import Budget, Challenge, Event, User
-from accounts.services.account import email_addresses, passwords, signup
-from accounts.services.mail.mail import Delivery
+from accounts.services.account import email_addresses, email_requests, password_resets, signup
+from accounts.services.mail import Delivery
 from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
 from tests.threads import each_at_once
 
@@ -42,6 +42,41 @@ def test_the_code_proves_the_claim(caller: Caller, mailbox: Mailbox, db: None) -
     email_addresses.confirm_mine(user=user, code=mailbox.code(SHARED), caller=caller)
     assert User.objects.get(id=user.id).email_verified is True
     assert Event.objects.filter(user=user, kind="email.confirmed").count() == 1
+
+
+def welcomes(mailbox: Mailbox) -> list[str]:
+    return [mail.to[0] for mail in mailbox.all() if mail.subject.startswith("Welcome")]
+
+
+def test_a_newcomer_is_welcomed_once(caller: Caller, mailbox: Mailbox, db: None) -> None:
+    user = sign_up("ada")
+    assert welcomes(mailbox) == []
+    email_addresses.confirm_mine(user=user, code=mailbox.code(SHARED), caller=caller)
+    assert welcomes(mailbox) == [SHARED]
+    email_addresses.request_change(user=user, email="ada.new@example.com", password=PASSWORD, caller=caller)
+    email_addresses.confirm_mine(user=user, code=mailbox.code("ada.new@example.com"), caller=caller)
+    assert User.objects.get(id=user.id).email == "ada.new@example.com"
+    assert welcomes(mailbox) == [SHARED]
+
+
+def test_who_corrects_the_address_before_the_first_proof_is_welcomed_at_the_right_one(
+    caller: Caller, mailbox: Mailbox, db: None
+) -> None:
+    user = sign_up("ada")
+    email_addresses.request_change(user=user, email="ada@example.com", password=PASSWORD, caller=caller)
+    email_addresses.confirm_mine(user=user, code=mailbox.code("ada@example.com"), caller=caller)
+    assert welcomes(mailbox) == ["ada@example.com"]
+
+
+def test_who_takes_a_squatters_account_over_is_not_welcomed(caller: Caller, mailbox: Mailbox, db: None) -> None:
+    user = sign_up("ada")
+    password_resets.request_reset(login=SHARED, caller=caller)
+    email_requests.answer()
+    password_resets.reset_by_code(
+        login=SHARED, code=mailbox.code(SHARED), new_password="lagoon tractor violet", caller=caller
+    )
+    assert User.objects.get(id=user.id).email_verified
+    assert welcomes(mailbox) == []
 
 
 def test_the_link_proves_it_after_any_number_of_looks_and_once(caller: Caller, mailbox: Mailbox, db: None) -> None:
@@ -122,7 +157,7 @@ def test_resend_mails_those_who_wait_and_nobody_else(alice: User, caller: Caller
     old = mailbox.code(SHARED)
     for email in (SHARED.upper(), alice.email, "nobody@example.com", "", "nonsense"):
         email_addresses.resend(email=email, caller=caller)
-    assert email_addresses.answer_requests() == 5
+    assert email_requests.answer() == 5
     assert len(mailbox.all()) == 2
     with pytest.raises(InvalidCode):
         email_addresses.confirm_mine(user=user, code=old, caller=caller)
@@ -132,7 +167,7 @@ def test_resend_mails_those_who_wait_and_nobody_else(alice: User, caller: Caller
 def resend(caller: Caller, times: int = 1) -> None:
     for _ in range(times):
         email_addresses.resend(email=SHARED, caller=caller)
-        email_addresses.answer_requests()
+        email_requests.answer()
 
 
 def test_a_mail_box_is_not_flooded_from_one_network_nor_from_many(caller: Caller, mailbox: Mailbox, db: None) -> None:
@@ -174,15 +209,15 @@ def test_who_asks_again_is_mailed_whatever_others_claimed_before_and_after(
 def test_what_was_mailed_to_an_address_that_was_changed_since_opens_nothing(
     alice: User, caller: Caller, mailbox: Mailbox
 ) -> None:
-    passwords.request_reset(login="alice", caller=caller)
-    passwords.answer_requests()
+    password_resets.request_reset(login="alice", caller=caller)
+    email_requests.answer()
     key, code = mailbox.key(alice.email), mailbox.code(alice.email)
     change(alice, "new@example.com", caller)
     email_addresses.confirm_mine(user=alice, code=mailbox.code("new@example.com"), caller=caller)
     with pytest.raises(InvalidKey):
-        passwords.reset_by_key(key=key, new_password="another lagoon tractor", caller=caller)
+        password_resets.reset_by_key(key=key, new_password="another lagoon tractor", caller=caller)
     with pytest.raises(InvalidCode):
-        passwords.reset_by_code(login="alice", code=code, new_password="another lagoon tractor", caller=caller)
+        password_resets.reset_by_code(login="alice", code=code, new_password="another lagoon tractor", caller=caller)
 
 
 def test_resets_of_claims_do_not_flood_the_mail_box_that_they_claim(caller: Caller, mailbox: Mailbox, db: None) -> None:
@@ -191,8 +226,8 @@ def test_resets_of_claims_do_not_flood_the_mail_box_that_they_claim(caller: Call
     before = len(mailbox.all(SHARED))
     for letter in "abcdef":
         for _ in range(4):
-            passwords.request_reset(login=f"mallory.{letter}", caller=caller)
-    passwords.answer_requests()
+            password_resets.request_reset(login=f"mallory.{letter}", caller=caller)
+    email_requests.answer()
     assert len(mailbox.all(SHARED)) - before == 10
 
 
@@ -400,13 +435,13 @@ def test_a_mail_that_is_asked_for_again_at_the_moment_of_a_new_password_opens_no
     for number in range(5):
         theirs = f"thief{number}@example.com"
         change(alice, theirs, caller)
-        passwords.request_reset(login="alice", caller=Caller(ip=random_ip()))
-        passwords.answer_requests()
+        password_resets.request_reset(login="alice", caller=Caller(ip=random_ip()))
+        email_requests.answer()
         key = mailbox.key("alice@example.com")
         each_at_once(
             [
                 lambda: email_addresses.send_again(user=alice, email=theirs, caller=caller),
-                lambda: passwords.reset_by_key(key=key, new_password=PASSWORD, caller=caller),
+                lambda: password_resets.reset_by_key(key=key, new_password=PASSWORD, caller=caller),
                 lambda: email_addresses.send_again(user=alice, email=theirs, caller=caller),
             ]
         )

@@ -20,7 +20,7 @@ from accounts.errors import (
     WrongPassword,
 )
 from accounts.models import Budget, Challenge, Event, Passkey, Session, TotpAuthenticator, User
-from accounts.services.account import email_addresses, passwords
+from accounts.services.account import email_addresses, email_recovery, email_requests, password_resets, passwords
 from accounts.services.authentication import passkeys, sign_in, totp
 from accounts.services.credentials import challenges, hashing
 from accounts.services.sessions import access_tokens, sessions
@@ -55,11 +55,11 @@ def test_the_owner_is_alone_in_the_account_after_one_press_and_a_new_password(
         user=alice, current_password=PASSWORD, new_password=MALLORYS, keep=tokens.session_id, caller=caller
     )
     mallorys = sign_in.sign_in_app(login=THEIRS, password=MALLORYS, caller=caller)
-    passwords.request_reset(login=THEIRS, caller=caller)
-    passwords.answer_requests()
+    password_resets.request_reset(login=THEIRS, caller=caller)
+    email_requests.answer()
     reset_key, reset_code = mailbox.key(THEIRS), mailbox.code(THEIRS)
 
-    found = email_addresses.undo_change(key=key, caller=caller)
+    found = email_recovery.undo(key=key, caller=caller)
 
     alice.refresh_from_db()
     assert (alice.email, alice.email_verified) == ("alice@example.com", True)
@@ -73,11 +73,11 @@ def test_the_owner_is_alone_in_the_account_after_one_press_and_a_new_password(
         with pytest.raises(InvalidCredentials):
             sign_in.check(login=name, password=MALLORYS, caller=caller)
     with pytest.raises(InvalidKey):
-        passwords.reset_by_key(key=reset_key, new_password=NEW, caller=caller)
+        password_resets.reset_by_key(key=reset_key, new_password=NEW, caller=caller)
     with pytest.raises(InvalidCode):
-        passwords.reset_by_code(login="alice", code=reset_code, new_password=NEW, caller=caller)
+        password_resets.reset_by_code(login="alice", code=reset_code, new_password=NEW, caller=caller)
 
-    passwords.reset_by_key(key=found.reset_key, new_password=NEW, caller=caller)
+    password_resets.reset_by_key(key=found.reset_key, new_password=NEW, caller=caller)
     assert sign_in.check(login="alice@example.com", password=NEW, caller=caller) == alice
     assert Event.objects.filter(user=alice, kind="email.change_undone").count() == 1
 
@@ -91,9 +91,9 @@ def test_ways_in_that_were_made_for_later_are_gone_and_the_owners_stay(
     made_before = passkey_on(alice, phone, caller, name="Mallory's")
     two_step_on(alice, phone, caller)
     move(alice, THEIRS, mailbox)
-    found = email_addresses.undo_change(key=mailbox.key("alice@example.com"), caller=caller)
+    found = email_recovery.undo(key=mailbox.key("alice@example.com"), caller=caller)
     assert [one.name for one in totp.overview(alice).passkeys] == ["Alice's own"]
-    passwords.reset_by_key(key=found.reset_key, new_password=NEW, caller=caller)
+    password_resets.reset_by_key(key=found.reset_key, new_password=NEW, caller=caller)
     sign_in.sign_in_app(login="alice", password=NEW, caller=caller)  # no second step of Mallory's
     for device, gets_in in ((own, True), (made_before, False)):
         begun = passkeys.begin_sign_in()
@@ -112,8 +112,8 @@ def test_the_owners_second_step_stays_for_whoever_only_reads_the_mail(
     app = two_step_on(alice, phone, caller)
     TotpAuthenticator.objects.update(created_at=now() - timedelta(days=8), recovery_made_at=now() - timedelta(days=8))
     move(alice, THEIRS, mailbox)
-    found = email_addresses.undo_change(key=mailbox.key("alice@example.com"), caller=caller)
-    passwords.reset_by_key(key=found.reset_key, new_password=NEW, caller=caller)
+    found = email_recovery.undo(key=mailbox.key("alice@example.com"), caller=caller)
+    password_resets.reset_by_key(key=found.reset_key, new_password=NEW, caller=caller)
     with pytest.raises(MfaRequired) as refused:
         sign_in.sign_in_app(login="alice", password=NEW, caller=caller)
     sign_in.finish(ticket=refused.value.ticket, code=app.code(), caller=caller)
@@ -126,14 +126,14 @@ def test_recovery_codes_that_somebody_has_seen_void_the_step(
     TotpAuthenticator.objects.update(created_at=now() - timedelta(days=8), recovery_made_at=now() - timedelta(days=8))
     totp.make_recovery_codes(user=alice, session=phone, caller=caller)
     move(alice, THEIRS, mailbox)
-    email_addresses.undo_change(key=mailbox.key("alice@example.com"), caller=caller)
+    email_recovery.undo(key=mailbox.key("alice@example.com"), caller=caller)
     assert not TotpAuthenticator.objects.exists()
 
 
 def test_a_passkey_that_was_being_added_comes_to_nothing(key: str, alice: User, phone: Session, caller: Caller) -> None:
     begun = passkeys.begin_adding(user=alice, session=phone)
     setup = totp.begin(user=alice, session=phone)
-    email_addresses.undo_change(key=key, caller=caller)
+    email_recovery.undo(key=key, caller=caller)
     credential = Device().create(begun.options)
     with pytest.raises(SessionRevoked):
         passkeys.add(user=alice, session=phone, state=begun.state, credential=credential, caller=caller)
@@ -144,21 +144,21 @@ def test_a_passkey_that_was_being_added_comes_to_nothing(key: str, alice: User, 
 
 def test_looking_at_the_link_changes_nothing_and_it_works_once(key: str, alice: User, caller: Caller) -> None:
     for _ in range(3):
-        assert email_addresses.match_undo_key(key).email == "alice@example.com"
+        assert email_recovery.match_key(key).email == "alice@example.com"
     alice.refresh_from_db()
     assert alice.email == THEIRS
-    email_addresses.undo_change(key=key, caller=caller)
+    email_recovery.undo(key=key, caller=caller)
     with pytest.raises(InvalidKey):
-        email_addresses.undo_change(key=key, caller=caller)
+        email_recovery.undo(key=key, caller=caller)
 
 
 def test_the_link_outlives_new_passwords_resets_and_pruning_but_not_seven_days(
     key: str, alice: User, caller: Caller, mailbox: Mailbox
 ) -> None:
     passwords.change(user=alice, current_password=PASSWORD, new_password=MALLORYS, keep=None, caller=caller)
-    passwords.request_reset(login=THEIRS, caller=caller)
-    passwords.answer_requests()
-    passwords.reset_by_key(key=mailbox.key(THEIRS), new_password=NEW, caller=caller)
+    password_resets.request_reset(login=THEIRS, caller=caller)
+    email_requests.answer()
+    password_resets.reset_by_key(key=mailbox.key(THEIRS), new_password=NEW, caller=caller)
 
     def made(**ago: float) -> None:
         then = now() - timedelta(**ago)
@@ -166,10 +166,10 @@ def test_the_link_outlives_new_passwords_resets_and_pruning_but_not_seven_days(
         challenges.prune()
 
     made(days=6, hours=23)
-    assert email_addresses.match_undo_key(key).user == alice
+    assert email_recovery.match_key(key).user == alice
     made(days=7, seconds=1)
     with pytest.raises(InvalidKey):
-        email_addresses.undo_change(key=key, caller=caller)
+        email_recovery.undo(key=key, caller=caller)
     made(days=8, seconds=1)
     assert not Challenge.objects.filter(kind="undo_email").exists()
 
@@ -179,9 +179,9 @@ def test_whoever_moves_it_on_cannot_take_it_back_after_the_owner(
 ) -> None:
     move(alice, "mallory2@example.com", mailbox)
     mallorys = mailbox.key(THEIRS)
-    email_addresses.undo_change(key=key, caller=caller)
+    email_recovery.undo(key=key, caller=caller)
     with pytest.raises(InvalidKey):
-        email_addresses.undo_change(key=mallorys, caller=caller)
+        email_recovery.undo(key=mallorys, caller=caller)
     alice.refresh_from_db()
     assert alice.email == "alice@example.com"
     undone = [mail for mail in mailbox.all("mallory2@example.com") if "undo" in mail.message]
@@ -192,11 +192,11 @@ def test_the_owner_can_take_it_back_after_whoever_moved_it_on_did(
     key: str, alice: User, caller: Caller, mailbox: Mailbox
 ) -> None:
     move(alice, "mallory2@example.com", mailbox)
-    email_addresses.undo_change(key=mailbox.key(THEIRS), caller=caller)
-    found = email_addresses.undo_change(key=key, caller=caller)
+    email_recovery.undo(key=mailbox.key(THEIRS), caller=caller)
+    found = email_recovery.undo(key=key, caller=caller)
     alice.refresh_from_db()
     assert alice.email == "alice@example.com"
-    assert passwords.match_reset_key(found.reset_key).user == alice
+    assert password_resets.match_reset_key(found.reset_key).user == alice
 
 
 def test_a_confirmation_that_waited_opens_nothing_afterwards(
@@ -204,7 +204,7 @@ def test_a_confirmation_that_waited_opens_nothing_afterwards(
 ) -> None:
     email_addresses.request_change(user=alice, email="mallory3@example.com", password=PASSWORD, caller=caller)
     waiting = mailbox.key("mallory3@example.com")
-    email_addresses.undo_change(key=key, caller=caller)
+    email_recovery.undo(key=key, caller=caller)
     with pytest.raises(InvalidKey):
         email_addresses.confirm_by_key(key=waiting, caller=caller)
 
@@ -215,18 +215,18 @@ def test_an_address_that_somebody_proved_since_stays_theirs_and_the_link_stays_g
     dora = make_user("dora")
     User.objects.filter(id=dora.id).update(email="alice@example.com")
     with pytest.raises(EmailInUse):
-        email_addresses.undo_change(key=key, caller=caller)
+        email_recovery.undo(key=key, caller=caller)
     alice.refresh_from_db()
     assert alice.email == THEIRS
     User.objects.filter(id=dora.id).update(email="dora@example.com")
-    email_addresses.undo_change(key=key, caller=caller)
+    email_recovery.undo(key=key, caller=caller)
     alice.refresh_from_db()
     assert alice.email == "alice@example.com"
 
 
 def test_a_mere_claim_on_the_address_lapses(key: str, alice: User, carol: User, caller: Caller) -> None:
     User.objects.filter(id=carol.id).update(email="alice@example.com")
-    email_addresses.undo_change(key=key, caller=caller)
+    email_recovery.undo(key=key, caller=caller)
     carol.refresh_from_db()
     assert carol.email == ""
 
@@ -234,26 +234,26 @@ def test_a_mere_claim_on_the_address_lapses(key: str, alice: User, carol: User, 
 @pytest.mark.parametrize("forged", ["", "x", "-", "00000000000000000000000000000000-x", "é-é", "a" * 5000])
 def test_a_forged_key_is_refused(forged: str, caller: Caller, db: None) -> None:
     with pytest.raises(InvalidKey):
-        email_addresses.undo_change(key=forged, caller=caller)
+        email_recovery.undo(key=forged, caller=caller)
 
 
 def test_the_key_of_a_reset_or_of_a_confirmation_takes_nothing_back(
     alice: User, caller: Caller, mailbox: Mailbox
 ) -> None:
-    passwords.request_reset(login="alice", caller=caller)
-    passwords.answer_requests()
+    password_resets.request_reset(login="alice", caller=caller)
+    email_requests.answer()
     for _ in range(2):
         with pytest.raises(InvalidKey):
-            email_addresses.undo_change(key=mailbox.key(alice.email), caller=caller)
+            email_recovery.undo(key=mailbox.key(alice.email), caller=caller)
         email_addresses.request_change(user=alice, email="alice@example.net", password=PASSWORD, caller=caller)
 
 
 def test_guessing_is_limited(caller: Caller, db: None) -> None:
     for _ in range(100):
         with pytest.raises(InvalidKey):
-            email_addresses.undo_change(key="00000000000000000000000000000000-x", caller=caller)
+            email_recovery.undo(key="00000000000000000000000000000000-x", caller=caller)
     with pytest.raises(RateLimited):
-        email_addresses.undo_change(key="00000000000000000000000000000000-x", caller=caller)
+        email_recovery.undo(key="00000000000000000000000000000000-x", caller=caller)
 
 
 def test_a_claim_that_was_never_proved_gets_no_link(carol: User, caller: Caller, mailbox: Mailbox) -> None:
@@ -265,8 +265,8 @@ def test_a_claim_that_was_never_proved_gets_no_link(carol: User, caller: Caller,
 
 @pytest.mark.django_db(transaction=True)
 def test_of_many_presses_at_once_one_counts(key: str, alice: User, caller: Caller) -> None:
-    found = at_once(8, lambda: email_addresses.undo_change(key=key, caller=caller))
-    assert sum(isinstance(item, email_addresses.Undone) for item in found) == 1, found
+    found = at_once(8, lambda: email_recovery.undo(key=key, caller=caller))
+    assert sum(isinstance(item, email_recovery.Undone) for item in found) == 1, found
     assert sum(isinstance(item, InvalidKey) for item in found) == 7
     assert Event.objects.filter(kind="email.change_undone").count() == 1
 
@@ -276,7 +276,7 @@ def test_of_many_presses_at_once_one_counts(key: str, alice: User, caller: Calle
 
 def test_a_sign_in_that_was_under_way_comes_to_nothing(key: str, alice: User, caller: Caller) -> None:
     checked = sign_in.check(login="alice", password=PASSWORD, caller=caller)
-    email_addresses.undo_change(key=key, caller=caller)
+    email_recovery.undo(key=key, caller=caller)
     for kind in Session.Kind:
         with pytest.raises(InvalidCredentials), transaction.atomic():
             sessions.begin(user=checked, kind=kind, caller=caller)
@@ -292,7 +292,7 @@ def test_changes_that_were_under_way_come_to_nothing(
     def slowly(user: User | None, password: str) -> bool:
         right = matches(user, password)
         if Challenge.objects.open().filter(kind="undo_email").exists():
-            email_addresses.undo_change(key=key, caller=caller)
+            email_recovery.undo(key=key, caller=caller)
         return right
 
     monkeypatch.setattr(hashing, "matches", slowly)
@@ -309,7 +309,7 @@ def test_a_change_of_address_that_was_under_way_comes_to_nothing(
 
     def slowly(user: User | None, password: str) -> bool:
         right = matches(user, password)
-        email_addresses.undo_change(key=key, caller=caller)
+        email_recovery.undo(key=key, caller=caller)
         return right
 
     monkeypatch.setattr(hashing, "matches", slowly)
@@ -330,24 +330,24 @@ def test_whatever_happens_at_the_same_moment_the_owner_gets_the_account(
         move_on = f"mallory{number}.more@example.com"
         email_addresses.request_change(user=user, email=move_on, password=PASSWORD, caller=Caller(ip=random_ip()))
         confirm = mailbox.key(move_on)
-        passwords.request_reset(login="alice", caller=Caller(ip=random_ip()))
-        passwords.answer_requests()
+        password_resets.request_reset(login="alice", caller=Caller(ip=random_ip()))
+        email_requests.answer()
         reset = mailbox.key(user.email)
-        passwords.request_reset(login="alice", caller=Caller(ip=random_ip()))
+        password_resets.request_reset(login="alice", caller=Caller(ip=random_ip()))
         Budget.objects.all().delete()
         found = each_at_once(
             [
-                lambda: email_addresses.undo_change(key=key, caller=caller),
+                lambda: email_recovery.undo(key=key, caller=caller),
                 lambda: email_addresses.confirm_by_key(key=confirm, caller=caller),
-                lambda: passwords.reset_by_key(key=reset, new_password=MALLORYS, caller=caller),
-                passwords.answer_requests,
+                lambda: password_resets.reset_by_key(key=reset, new_password=MALLORYS, caller=caller),
+                email_requests.answer.run,
                 lambda: sessions.end_others(user=user, keep=None, caller=caller),
             ]
         )
         assert not [item for item in found if isinstance(item, Error)], found
         # Whatever won, the press of the owner counts, or the link still does.
         if isinstance(found[0], Exception):
-            email_addresses.undo_change(key=key, caller=caller)
+            email_recovery.undo(key=key, caller=caller)
         alice.refresh_from_db()
         assert alice.email == "alice@example.com"
         assert not alice.has_usable_password()

@@ -19,7 +19,7 @@ from pytest_django import Settings
 
 from accounts.caller import NOBODY, Caller
 from accounts.models import Event, User
-from accounts.services.account import passwords, users
+from accounts.services.account import email_requests, password_resets, users
 from accounts.services.authentication import sign_in
 from accounts.services.credentials import identifiers, imported_hashes
 from accounts.services.security import audit
@@ -89,9 +89,9 @@ def test_an_address_is_enough_and_its_owner_gets_in_by_mail(caller: Caller, mail
     assert identifiers.username_problem(user.username) is None
     assert "dora" not in user.username
     assert now() - user.created_at < timedelta(minutes=1)
-    passwords.request_reset(login="dora@example.com", caller=caller)
-    passwords.answer_requests()
-    passwords.reset_by_code(
+    password_resets.request_reset(login="dora@example.com", caller=caller)
+    email_requests.answer()
+    password_resets.reset_by_code(
         login="dora@example.com", code=mailbox.code(), new_password="another plum lagoon", caller=caller
     )
     assert sign_in.check(login=user.username, password="another plum lagoon", caller=caller).email_verified
@@ -338,7 +338,7 @@ def test_an_old_account_that_just_arrived_is_not_removed_as_unproved() -> None:
 def test_an_address_means_its_oldest_claim_whatever_the_ids_say() -> None:
     bring(line(id=str(UUID(int=2**128 - 1)), username="first", created_at="2019-03-01T12:00:00Z"))
     make_user("dora", verified=False)
-    found = sign_in.find("dora@example.com")
+    found = identifiers.find("dora@example.com")
     assert found is not None
     assert found.username == "first"
 
@@ -359,21 +359,21 @@ def command(tmp_path: Path, *lines: bytes, **options: Any) -> str:
 
 def test_the_command_only_looks_unless_it_is_told_to_apply(tmp_path: Path) -> None:
     out = command(tmp_path, *PEOPLE)
-    assert "4 lines: 4 could be imported, 0 there already, 0 refused." in out
+    assert "4 lines: 4 could be imported, 0 already there, 0 refused." in out
     assert "--apply" in out
     assert not User.objects.exists()
     out = command(tmp_path, *PEOPLE, apply=True)
-    assert "4 lines: 4 imported, 0 there already, 0 refused." in out
+    assert "4 lines: 4 imported, 0 already there, 0 refused." in out
     assert User.objects.count() == 4
 
 
 def test_the_command_names_refused_lines_and_shows_nothing_of_them(tmp_path: Path) -> None:
     secret = "$2b$31$" + "x" * 53
     out = command(tmp_path, line(), line(username="d", email="e@example", password_hash=secret), apply=True)
-    assert "line 2: username: username_length (A username has 3 to 30 characters.)" in out
+    assert "line 2: username: username_length (Use 3 to 30 characters for your username.)" in out
     assert "line 2: email: email_invalid" in out
     assert "line 2: password_hash: hash_too_costly" in out
-    assert "2 lines: 1 imported, 0 there already, 1 refused." in out
+    assert "2 lines: 1 imported, 0 already there, 1 refused." in out
     assert "CommandError" in out
     for private in ("e@example", "xxxx", "dora"):
         assert private not in out.replace("name@example.com", "")

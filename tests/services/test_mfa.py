@@ -24,7 +24,15 @@ from accounts.errors import (
     RecentSignInNeeded,
 )
 from accounts.models import Budget, Event, Passkey, Session, SpentTicket, TotpAuthenticator, User
-from accounts.services.account import deletion, email_addresses, passwords, sign_in_codes, users
+from accounts.services.account import (
+    deletion,
+    email_addresses,
+    email_requests,
+    password_resets,
+    passwords,
+    sign_in_codes,
+    users,
+)
 from accounts.services.authentication import passkeys, reauthentication, sign_in, totp
 from accounts.services.security import tickets
 from accounts.services.sessions import mfa, sessions
@@ -76,7 +84,7 @@ def test_a_code_is_taken_however_it_is_typed(typed: str, app: App, caller: Calle
 
 def test_a_code_by_mail_is_one_factor_only(app: App, alice: User, caller: Caller, mailbox: Mailbox) -> None:
     sign_in_codes.request(login="alice", caller=caller)
-    sign_in_codes.answer_requests()
+    email_requests.answer()
     with pytest.raises(MfaRequired) as refused:
         sign_in_codes.sign_in_app(login="alice", code=mailbox.code(), caller=caller)
     found = sign_in.finish(ticket=refused.value.ticket, code=app.code(), caller=caller)
@@ -94,9 +102,11 @@ def test_a_new_password_does_not_take_an_older_second_step_away(
     app: App, alice: User, caller: Caller, mailbox: Mailbox
 ) -> None:
     TotpAuthenticator.objects.update(created_at=now() - timedelta(days=8))
-    passwords.request_reset(login="alice", caller=caller)
-    passwords.answer_requests()
-    passwords.reset_by_code(login="alice", code=mailbox.code(), new_password="another lagoon tractor", caller=caller)
+    password_resets.request_reset(login="alice", caller=caller)
+    email_requests.answer()
+    password_resets.reset_by_code(
+        login="alice", code=mailbox.code(), new_password="another lagoon tractor", caller=caller
+    )
     found = sign_in.finish(ticket=ticket(caller, "another lagoon tractor"), code=app.code(), caller=caller)
     assert found.user == alice
 
@@ -145,7 +155,7 @@ def test_a_wrong_code_keeps_the_ticket_and_is_in_the_log(app: App, alice: User, 
 
 
 def tried(mailbox: Mailbox) -> int:
-    return sum("is trying codes" in mail.subject for mail in mailbox.all("alice@example.com"))
+    return sum("is trying to sign in" in mail.subject for mail in mailbox.all("alice@example.com"))
 
 
 def test_ten_wrong_codes_pause_it_and_the_owner_is_told_at_the_third(
@@ -273,9 +283,11 @@ def test_a_claim_that_lapsed_meanwhile_sets_nothing_up(alice: User, phone: Sessi
 
 
 def reset(caller: Caller, mailbox: Mailbox) -> None:
-    passwords.request_reset(login="alice", caller=caller)
-    passwords.answer_requests()
-    passwords.reset_by_code(login="alice", code=mailbox.code(), new_password="another lagoon tractor", caller=caller)
+    password_resets.request_reset(login="alice", caller=caller)
+    email_requests.answer()
+    password_resets.reset_by_code(
+        login="alice", code=mailbox.code(), new_password="another lagoon tractor", caller=caller
+    )
 
 
 def test_who_only_knew_the_password_neither_stays_nor_keeps_the_owner_out(

@@ -24,9 +24,9 @@ from accounts.caller import Caller, Device
 from accounts.errors import AccountError, InvalidCredentials
 from accounts.lib.storage import bucket as bucket_service
 from accounts.models import Budget, Event, Export, Session, Tombstone, User
-from accounts.services.account import deletion, email_addresses, passwords, sign_in_codes, signup
+from accounts.services import mail
+from accounts.services.account import deletion, email_addresses, email_requests, password_resets, sign_in_codes, signup
 from accounts.services.authentication import sign_in
-from accounts.services.mail import mail
 from accounts.services.profile import export, picture_uploads, pictures, profiles
 from accounts.services.security import rate_limits
 from accounts.services.sessions import sessions
@@ -106,19 +106,21 @@ def a_life(mailbox: Mailbox) -> User:
             sign_in.check(login=name, password="wrong", caller=HERS)
     email_addresses.request_change(user=user, email="palmyra@example.com", password=PASSWORD, caller=HERS)
     email_addresses.confirm_mine(user=user, code=mailbox.code("palmyra@example.com"), caller=HERS)
-    passwords.request_reset(login="palmyra@example.com", caller=HERS)
-    passwords.answer_requests()
+    password_resets.request_reset(login="palmyra@example.com", caller=HERS)
+    email_requests.answer()
     with pytest.raises(AccountError):
-        passwords.reset_by_code(login="zenobia", code="00000000", new_password=NEW, caller=HERS)
-    passwords.reset_by_code(login="zenobia", code=mailbox.code("palmyra@example.com"), new_password=NEW, caller=HERS)
+        password_resets.reset_by_code(login="zenobia", code="00000000", new_password=NEW, caller=HERS)
+    password_resets.reset_by_code(
+        login="zenobia", code=mailbox.code("palmyra@example.com"), new_password=NEW, caller=HERS
+    )
     sign_in_codes.request(login="zenobia", caller=HERS)  # which no worker answers
     user.refresh_from_db()
     profiles.update(user=user, changes={"first_name": "Zenobia B."}, caller=HERS)
     export.request(user=user, caller=HERS)
     export.make_queued()
     mail.deliver()
-    passwords.request_reset(login="zenobia", caller=HERS)
-    passwords.answer_requests()  # and one mail that waits
+    password_resets.request_reset(login="zenobia", caller=HERS)
+    email_requests.answer()  # and one mail that waits
     return user
 
 

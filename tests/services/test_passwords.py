@@ -17,9 +17,10 @@ from accounts.errors import (
 )
 from accounts.lib import sealing
 from accounts.models import Challenge, DiscardedPicture, Event, Passkey, Session, TotpAuthenticator, User
-from accounts.services.account import email_addresses, passwords, signup
+from accounts.services.account import email_addresses, email_requests, password_resets, passwords, signup
 from accounts.services.authentication import sign_in, totp
 from accounts.services.authentication.totp import Factors
+from accounts.services.credentials import identifiers, password_policy
 from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox, make_user, picture, random_ip
 from tests.threads import at_once
@@ -28,12 +29,12 @@ NEW = "another lagoon tractor"
 
 
 def ask(name: str, caller: Caller) -> None:
-    passwords.request_reset(login=name, caller=caller)
-    passwords.answer_requests()
+    password_resets.request_reset(login=name, caller=caller)
+    email_requests.answer()
 
 
 def reset(name: str, code: str, caller: Caller, new: str = NEW) -> User:
-    return passwords.reset_by_code(login=name, code=code, new_password=new, caller=caller)
+    return password_resets.reset_by_code(login=name, code=code, new_password=new, caller=caller)
 
 
 # --- Changing -----------------------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ def test_change_refuses_a_bad_new_one(password: str, code: str, alice: User, cal
 
 @pytest.mark.parametrize("password", ["twelve chars", "x" * 127 + "y", "ключ от квартиры", "🐎🔋📎🎈" * 3])
 def test_long_enough_is_good_enough(password: str) -> None:
-    assert passwords.problem(password) is None
+    assert password_policy.problem(password) is None
 
 
 # --- Forgetting ---------------------------------------------------------------------------------------------
@@ -128,10 +129,10 @@ def test_the_link_resets_and_shuts_the_door_of_the_code(alice: User, caller: Cal
     ask("alice", caller)
     key, code = mailbox.key(), mailbox.code()
     for _ in range(3):  # looking changes nothing
-        assert passwords.match_reset_key(key).user == alice
-    passwords.reset_by_key(key=key, new_password=NEW, caller=caller)
+        assert password_resets.match_reset_key(key).user == alice
+    password_resets.reset_by_key(key=key, new_password=NEW, caller=caller)
     with pytest.raises(InvalidKey):
-        passwords.reset_by_key(key=key, new_password=NEW + "!", caller=caller)
+        password_resets.reset_by_key(key=key, new_password=NEW + "!", caller=caller)
     with pytest.raises(InvalidCode):
         reset("alice", code, caller)
 
@@ -141,7 +142,7 @@ def test_the_code_shuts_the_door_of_the_link(alice: User, caller: Caller, mailbo
     key = mailbox.key()
     reset("alice", mailbox.code(), caller)
     with pytest.raises(InvalidKey):
-        passwords.match_reset_key(key)
+        password_resets.match_reset_key(key)
 
 
 def test_a_newer_request_voids_the_older(alice: User, caller: Caller, mailbox: Mailbox) -> None:
@@ -149,7 +150,7 @@ def test_a_newer_request_voids_the_older(alice: User, caller: Caller, mailbox: M
     key, code = mailbox.key(), mailbox.code()
     ask("alice@example.com", caller)
     with pytest.raises(InvalidKey):
-        passwords.match_reset_key(key)
+        password_resets.match_reset_key(key)
     with pytest.raises(InvalidCode):
         reset("alice", code, caller)
     reset("alice", mailbox.code(), caller)
@@ -167,10 +168,10 @@ def test_a_code_lives_ten_minutes_and_a_link_an_hour(alice: User, caller: Caller
     with pytest.raises(InvalidCode):
         reset("alice", mailbox.code(), caller)
     age(minutes=59)
-    passwords.match_reset_key(mailbox.key())
+    password_resets.match_reset_key(mailbox.key())
     age(minutes=61)
     with pytest.raises(InvalidKey):
-        passwords.match_reset_key(mailbox.key())
+        password_resets.match_reset_key(mailbox.key())
 
 
 def test_a_weak_new_password_keeps_code_and_link_alive(alice: User, caller: Caller, mailbox: Mailbox) -> None:
@@ -179,7 +180,7 @@ def test_a_weak_new_password_keeps_code_and_link_alive(alice: User, caller: Call
         with pytest.raises(InvalidInput):
             reset("alice", mailbox.code(), caller, new="short")
         with pytest.raises(InvalidInput):
-            passwords.reset_by_key(key=mailbox.key(), new_password="short", caller=caller)
+            password_resets.reset_by_key(key=mailbox.key(), new_password="short", caller=caller)
     reset("alice", mailbox.code(), caller)
 
 
@@ -198,7 +199,7 @@ def test_five_wrong_codes_shut_the_code_but_not_the_link(alice: User, caller: Ca
             reset("alice", wrong, caller)
     with pytest.raises(InvalidCode):
         reset("alice", mailbox.code(), caller)
-    passwords.reset_by_key(key=mailbox.key(), new_password=NEW, caller=caller)
+    password_resets.reset_by_key(key=mailbox.key(), new_password=NEW, caller=caller)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -237,12 +238,12 @@ def test_twenty_wrong_codes_a_day_shut_the_door_of_the_code_for_good(
             ask("alice" if number else "ALICE", caller)
         with pytest.raises(InvalidCode):
             reset("alice", "not it", caller)
-    passwords.request_reset(login="alice@example.com", caller=caller)
-    passwords.answer_requests()
+    password_resets.request_reset(login="alice@example.com", caller=caller)
+    email_requests.answer()
     with pytest.raises(InvalidCode) as refused:
         reset("alice", mailbox.code(), caller)
     assert "locked" in refused.value.reason
-    passwords.reset_by_key(key=mailbox.key(), new_password=NEW, caller=caller)
+    password_resets.reset_by_key(key=mailbox.key(), new_password=NEW, caller=caller)
 
 
 @pytest.mark.parametrize("name", ["nobody", "nobody@example.com", "", "{{a|b}}@x", "a\r\nBcc: b@example.com"])
@@ -269,9 +270,9 @@ def test_nobody_who_is_disabled_or_has_no_address_gets_a_mail(
 @pytest.mark.parametrize("name", ["alice", "nobody"])
 def test_asking_too_often_is_refused_alike_for_known_and_unknown(name: str, alice: User, caller: Caller) -> None:
     for _ in range(5):
-        passwords.request_reset(login=name, caller=caller)
+        password_resets.request_reset(login=name, caller=caller)
     with pytest.raises(RateLimited):
-        passwords.request_reset(login=name.upper(), caller=caller)
+        password_resets.request_reset(login=name.upper(), caller=caller)
 
 
 def test_asking_costs_the_same_queries_for_known_and_unknown(
@@ -279,7 +280,7 @@ def test_asking_costs_the_same_queries_for_known_and_unknown(
 ) -> None:
     for name in ("alice", "nobody", "alice@example.com", "nobody@example.com"):
         with django_assert_num_queries(4):  # the budget, the row, and their savepoint
-            passwords.request_reset(login=name, caller=caller)
+            password_resets.request_reset(login=name, caller=caller)
 
 
 def test_bobs_code_does_not_open_alices_account(alice: User, bob: User, caller: Caller, mailbox: Mailbox) -> None:
@@ -290,13 +291,13 @@ def test_bobs_code_does_not_open_alices_account(alice: User, bob: User, caller: 
     key = mailbox.key("bob@example.com")
     alices = mailbox.key("alice@example.com")
     with pytest.raises(InvalidKey):
-        passwords.match_reset_key(alices.partition("-")[0] + "-" + key.partition("-")[2])
+        password_resets.match_reset_key(alices.partition("-")[0] + "-" + key.partition("-")[2])
 
 
 @pytest.mark.parametrize("key", ["", "x", "-", "00000000000000000000000000000000-x", "é-é", "a" * 5000])
 def test_a_forged_key_is_refused(key: str, alice: User, caller: Caller) -> None:
     with pytest.raises(InvalidKey):
-        passwords.reset_by_key(key=key, new_password=NEW, caller=caller)
+        password_resets.reset_by_key(key=key, new_password=NEW, caller=caller)
 
 
 def test_a_reset_proves_the_address_and_other_claims_lapse(carol: User, caller: Caller, mailbox: Mailbox) -> None:
@@ -320,8 +321,8 @@ def test_what_was_mailed_to_an_earlier_address_resets_nothing(
     with pytest.raises(InvalidCode):
         reset("carol", mailbox.code(), caller)
     with pytest.raises(InvalidKey):
-        passwords.reset_by_key(key=mailbox.key(), new_password=NEW, caller=caller)
-    assert sign_in.find("carol") == carol
+        password_resets.reset_by_key(key=mailbox.key(), new_password=NEW, caller=caller)
+    assert identifiers.find("carol") == carol
     assert User.objects.get(id=carol.id).password == carol.password
 
 

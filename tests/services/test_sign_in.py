@@ -13,7 +13,7 @@ from accounts.errors import (
 )
 from accounts.models import Event, Session, User
 from accounts.services.authentication import reauthentication, sign_in
-from accounts.services.credentials import hashing
+from accounts.services.credentials import hashing, identifiers
 from accounts.services.security import rate_limits
 from tests.conftest import PASSWORD, make_user
 from tests.threads import at_once
@@ -70,10 +70,10 @@ def test_an_unproved_address_is_refused_only_where_proof_is_mandatory(
 def test_an_address_means_who_proved_it_else_the_oldest_claim(db: None, caller: Caller) -> None:
     first, second, third = (make_user(name, verified=False) for name in ("first", "second", "third"))
     User.objects.update(email="shared@example.com")
-    assert sign_in.find("Shared@example.com") == first
+    assert identifiers.find("Shared@example.com") == first
     User.objects.filter(id=third.id).update(email_verified=True)
-    assert sign_in.find("shared@example.com") == third
-    assert sign_in.find("second") == second
+    assert identifiers.find("shared@example.com") == third
+    assert identifiers.find("second") == second
 
 
 def test_ten_wrong_passwords_use_up_every_spelling_and_door(alice: User, caller: Caller) -> None:

@@ -8,7 +8,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from accounts.caller import Caller
 from accounts.errors import AccountDisabled, CodeSignInClosed, InvalidCode, RateLimited
 from accounts.models import Challenge, Event, User
-from accounts.services.account import passwords, sign_in_codes, users
+from accounts.services.account import email_requests, password_resets, passwords, sign_in_codes, users
 from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox
 from tests.threads import at_once
@@ -16,7 +16,7 @@ from tests.threads import at_once
 
 def ask(login: str, caller: Caller) -> None:
     sign_in_codes.request(login=login, caller=caller)
-    sign_in_codes.answer_requests()
+    email_requests.answer()
 
 
 @pytest.mark.parametrize("name", ["alice", "ALICE", "Alice@Example.com"])
@@ -57,7 +57,9 @@ def test_a_claim_that_is_not_proved_gets_the_way_to_a_new_password(
     """A squatter's password must not live on in an account that its owner signs in to."""
     ask("carol@example.com", caller)
     assert not Challenge.objects.filter(kind="sign_in").exists()
-    passwords.reset_by_code(login="carol", code=mailbox.code(), new_password="another lagoon tractor", caller=caller)
+    password_resets.reset_by_code(
+        login="carol", code=mailbox.code(), new_password="another lagoon tractor", caller=caller
+    )
 
 
 def test_bobs_code_does_not_sign_alice_in(alice: User, bob: User, caller: Caller, mailbox: Mailbox) -> None:
@@ -67,8 +69,8 @@ def test_bobs_code_does_not_sign_alice_in(alice: User, bob: User, caller: Caller
 
 
 def test_the_code_of_another_mail_does_not_sign_in(alice: User, caller: Caller, mailbox: Mailbox) -> None:
-    passwords.request_reset(login="alice", caller=caller)
-    passwords.answer_requests()
+    password_resets.request_reset(login="alice", caller=caller)
+    email_requests.answer()
     with pytest.raises(InvalidCode):
         sign_in_codes.check(login="alice", code=mailbox.code(), caller=caller)
 

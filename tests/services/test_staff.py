@@ -12,7 +12,7 @@ from pytest_django import Settings
 from accounts.caller import Caller, Device
 from accounts.errors import AccountDisabled, AccountError, InvalidCredentials, LastSuperuser, NotAllowed, OwnAccount
 from accounts.models import Challenge, Event, Passkey, Session, User
-from accounts.services.account import deletion, passwords, users
+from accounts.services.account import deletion, email_requests, password_resets, users
 from accounts.services.authentication import sign_in, totp
 from accounts.services.profile import export
 from accounts.services.security import audit
@@ -166,8 +166,8 @@ def test_an_account_that_is_switched_off_is_signed_out_and_comes_back(
 def test_a_new_password_is_forced_by_a_mail_and_the_old_one_is_as_wrong_as_any(
     alice: User, bob: User, bobs_phone: Session, caller: Caller, mailbox: Mailbox
 ) -> None:
-    passwords.request_reset(login="bob", caller=caller)
-    passwords.answer_requests()
+    password_resets.request_reset(login="bob", caller=caller)
+    email_requests.answer()
     earlier = mailbox.key("bob@example.com")
     actions.revoke_password(staff=alice, user=bob, caller=caller)
     assert sessions.list_for(bob) == []
@@ -177,11 +177,11 @@ def test_a_new_password_is_forced_by_a_mail_and_the_old_one_is_as_wrong_as_any(
         assert refusal.value.reason == "wrong password"
     assert kinds(bob)[-5:] == ["session.others_ended", "password.revoked", *["login.failed"] * 3]
     with pytest.raises(AccountError):
-        passwords.reset_by_key(key=earlier, new_password="third lagoon tractor", caller=caller)
+        password_resets.reset_by_key(key=earlier, new_password="third lagoon tractor", caller=caller)
     mail = mailbox.last("bob@example.com")
-    assert "The people who run" in mail.message
+    assert "asks you to choose a new password" in mail.message
     code = mailbox.code("bob@example.com")
-    passwords.reset_by_code(login="bob", code=code, new_password="third lagoon tractor", caller=caller)
+    password_resets.reset_by_code(login="bob", code=code, new_password="third lagoon tractor", caller=caller)
     assert sign_in.check(login="bob", password="third lagoon tractor", caller=caller) == bob
 
 
@@ -229,7 +229,7 @@ def test_a_deletion_is_called_off_and_the_owner_is_told(
         actions.call_off_deletion(staff=alice, user=bob, caller=caller)
     assert User.objects.get(id=bob.id).deletes_at is None
     assert kinds(bob)[-2:] == ["user.deletion_planned", "user.deletion_cancelled"]
-    assert "is not deleted" in mailbox.last("bob@example.com").message
+    assert "be deleted, and nothing was lost" in mailbox.last("bob@example.com").message
 
 
 def test_lost_second_factors_are_removed_and_the_owner_is_told_of_each(

@@ -81,7 +81,7 @@ def test_the_command_tells_the_most_called_first() -> None:
     assert [line.split() for line in out.getvalue().splitlines()[1:]] == [
         ["v1", "2.0", "5"],
         ["v1", "1.0", "3"],
-        ["v1", "not", "said", "1"],
+        ["v1", "unknown", "1"],
     ]
 
 

@@ -30,7 +30,7 @@ def test_the_profile_is_saved(alices_page: Client, alice: User) -> None:
     answer = save(alices_page, first_name="Ada", last_name="Lind", gender="unspecified", username="Ada.L")
     assert answer.status_code == 302
     html = sound(alices_page.get("/account/profile/"))
-    assert "Your profile is saved." in html
+    assert "Your profile has been saved." in html
     assert 'value="Lind"' in html
     alice.refresh_from_db()
     assert (alice.username, alice.first_name, alice.last_name, alice.gender) == ("ada.l", "Ada", "Lind", "unspecified")
@@ -50,7 +50,7 @@ def test_language_and_time_zone_are_chosen_on_the_profile(alices_page: Client, a
     html = sound(alices_page.get("/account/profile/"))
     assert '<option value="en" selected>English</option>' in html
     assert '<optgroup label="Europe">' in html
-    assert '<option value="" selected>As the service: UTC</option>' in html
+    assert '<option value="" selected>Default (UTC)</option>' in html
     answer = save(alices_page, language="de", time_zone="Europe/Berlin")
     assert answer.status_code == 302
     assert answer.headers["Location"] == "/account/profile/"
@@ -58,7 +58,7 @@ def test_language_and_time_zone_are_chosen_on_the_profile(alices_page: Client, a
     assert (alice.language, alice.time_zone) == ("de", "Europe/Berlin")
     html = sound(alices_page.get("/account/profile/"))
     assert '<html lang="de"' in html
-    assert "Dein Profil ist gespeichert." in html
+    assert "Dein Profil wurde gespeichert." in html
     assert '<option value="Europe/Berlin" selected>Berlin</option>' in html
 
 
@@ -109,7 +109,7 @@ def test_the_zone_of_one_reader_is_not_that_of_the_next(alices_page: Client, pag
 def test_a_third_username_within_thirty_days_is_refused_beside_the_field_and_says_when(
     alices_page: Client, alice: User
 ) -> None:
-    assert "Changes in 30 days: at most 2." in sound(alices_page.get("/account/profile/"))
+    assert "You can change it twice every 30 days." in sound(alices_page.get("/account/profile/"))
     for name in ("alicia", "lissy"):
         assert save(alices_page, username=name).status_code == 302
     answer = save(alices_page, username="ally", last_name="Lind")
@@ -207,10 +207,10 @@ def test_another_browser_is_really_signed_out(
     other = another_browser(alice)
     row = current(other)
     answer = alices_page.post(f"/account/devices/{row.id}/end/", follow=True)
-    assert "That device is signed out." in sound(answer)
+    assert "That device has been signed out." in sound(answer)
     assert not signed_in(other)
     assert signed_in(alices_page)
-    assert "There is no such device." in sound(alices_page.post(f"/account/devices/{row.id}/end/", follow=True))
+    assert "find that device." in sound(alices_page.post(f"/account/devices/{row.id}/end/", follow=True))
 
 
 def test_an_app_is_really_signed_out(alices_page: Client, phone: Session, tokens: Any) -> None:
@@ -224,7 +224,7 @@ def test_all_others_are_signed_out_and_this_browser_stays(
     alices_page: Client, alice: User, phone: Session, another_browser: Callable[[User], Client]
 ) -> None:
     other = another_browser(alice)
-    assert "All your other devices are signed out." in sound(
+    assert "All your other devices have been signed out." in sound(
         alices_page.post("/account/devices/end-others/", follow=True)
     )
     assert signed_in(alices_page)
@@ -234,7 +234,7 @@ def test_all_others_are_signed_out_and_this_browser_stays(
 
 def test_nobody_ends_a_device_of_somebody_else(alices_page: Client, bobs_page: Client) -> None:
     row = current(alices_page)
-    assert "There is no such device." in sound(bobs_page.post(f"/account/devices/{row.id}/end/", follow=True))
+    assert "find that device." in sound(bobs_page.post(f"/account/devices/{row.id}/end/", follow=True))
     bobs_page.post("/account/devices/end-others/")
     assert signed_in(alices_page)
 
@@ -246,7 +246,7 @@ def test_looking_ends_no_device(alices_page: Client, phone: Session) -> None:
 
 
 def test_a_device_that_never_was_is_said(alices_page: Client) -> None:
-    assert "There is no such device." in sound(alices_page.post(f"/account/devices/{uuid4()}/end/", follow=True))
+    assert "find that device." in sound(alices_page.post(f"/account/devices/{uuid4()}/end/", follow=True))
 
 
 def test_a_browser_that_an_app_ends_is_signed_out(alices_page: Client, tokens: Any) -> None:
@@ -312,10 +312,10 @@ BOUNCED = RecipientDeliveryStatus.HARD_BOUNCED
 @pytest.mark.parametrize(
     ("changes", "said_there", "said_here"),
     [
-        ({}, "A mail is on its way to", "The mail with the code is queued."),
-        ({"status": STATUS.sent}, "We have sent a mail to", "Type the code from the mail we sent."),
-        ({"status": STATUS.failed, "recipient_delivery_status": BOUNCED}, "check the address", "check the address"),
-        ({"status": STATUS.failed}, "No mail is on its way to", "no mail is on its way"),
+        ({}, "An email is on its way to", "The email with the code is on its way."),
+        ({"status": STATUS.sent}, "ve sent an email to", "Enter the code we emailed you."),
+        ({"status": STATUS.failed, "recipient_delivery_status": BOUNCED}, "Check the address", "Check the address"),
+        ({"status": STATUS.failed}, "No email is on its way to", "no email is on its way"),
     ],
 )
 @pytest.mark.parametrize("wanted", ["new@example.com", "bob@example.com"])
@@ -342,10 +342,10 @@ def test_another_browser_confirms_the_address_that_was_asked_for(
 
 def test_a_page_that_asks_to_wait_says_how_late_mail_is(page: Client, alices_page: Client) -> None:
     alices_page.post("/account/email/", {"email": "new@example.com", "password": PASSWORD})
-    assert "late at present" not in sound(alices_page.get("/account/confirm-email/"))
+    assert "late right now" not in sound(alices_page.get("/account/confirm-email/"))
     MailOutage.objects.create(began_at=now() - timedelta(seconds=150))
-    assert "Mail is about 3 minutes late at present." in sound(alices_page.get("/account/confirm-email/"))
+    assert "Emails are about 3 minutes late right now." in sound(alices_page.get("/account/confirm-email/"))
     Email.objects.update(status=STATUS.sent)
-    assert "late at present" not in sound(alices_page.get("/account/confirm-email/"))
+    assert "late right now" not in sound(alices_page.get("/account/confirm-email/"))
     page.post("/account/password/reset/", {"email": "nobody.here"})
-    assert "Mail is about 3 minutes late at present." in sound(page.get("/account/password/reset/done/"))
+    assert "Emails are about 3 minutes late right now." in sound(page.get("/account/password/reset/done/"))

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 
 import pytest
+from django.contrib.sessions.backends.db import SessionStore
 from django.test import Client
 from pytest_django import Settings
 
-from accounts.models import User
+from accounts.caller import Caller
+from accounts.models import Session, User
 from accounts.services.credentials import hashing
+from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD
 from tests.web.conftest import signed_in
 
@@ -45,3 +48,21 @@ def test_giving_the_password_once_more_after_the_settings_changed_signs_nobody_o
     monkeypatch.setattr(hashing.Argon2id, "time_cost", hashing.Argon2id.time_cost + 1)
     assert alices_page.post("/account/reauthenticate/", {"password": PASSWORD}).status_code == 302
     assert signed_in(alices_page)
+
+
+# What version 0.1.0 wrote into Django's session at a sign-in. Browsers keep their cookie for a month.
+WRITTEN = {"_auth_user_backend": "accounts.adapter.Backend", "_auth_user_hash": "ends with its row"}
+
+
+def test_a_browser_that_an_earlier_version_signed_in_is_still_signed_in(bob: User, caller: Caller) -> None:
+    device = sessions.begin(user=bob, kind=Session.Kind.BROWSER, caller=caller)
+    store = SessionStore()
+    store.update(WRITTEN | {"_auth_user_id": str(bob.pk), "device": str(device.id)})
+    store.create()
+    browser = Client(SERVER_NAME="localhost")
+    browser.cookies["session"] = store.session_key or ""
+    assert signed_in(browser)
+
+
+def test_an_earlier_version_that_is_rolled_back_to_knows_the_browsers_of_this_one(alices_page: Client) -> None:
+    assert {name: alices_page.session[name] for name in WRITTEN} == WRITTEN

@@ -35,11 +35,11 @@ def signed_in_long_ago() -> None:
 
 
 def test_a_copy_is_asked_for_waited_for_and_downloaded(bobs_page: Client) -> None:
-    assert "Make a copy" in sound(bobs_page.get("/account/data/"))
+    assert "Request a copy" in sound(bobs_page.get("/account/data/"))
     assert bobs_page.get("/account/data/export/download/").headers["Location"] == "/account/data/"
     html = sound(bobs_page.post("/account/data/export/", follow=True))
-    assert "is being made" in html
-    assert "Make a copy" not in html
+    assert "preparing your copy" in html
+    assert "Request a copy" not in html
     export.make_queued()
     html = sound(bobs_page.get("/account/data/"))
     assert "Download" in html
@@ -55,8 +55,8 @@ def test_a_copy_that_could_not_be_made_says_so(bobs_page: Client) -> None:
     bobs_page.post("/account/data/export/")
     Export.objects.update(state="failed", expires_at=now() + timedelta(days=1))
     html = sound(bobs_page.get("/account/data/"))
-    assert "could not be made" in html
-    assert "Make a copy" in html
+    assert "make your copy" in html
+    assert "Request a copy" in html
 
 
 def test_too_many_copies_are_refused_with_the_time(bobs_page: Client, limits: Any) -> None:
@@ -102,7 +102,7 @@ def test_a_deletion_is_planned_with_the_password_said_on_every_page_and_taken_ba
         assert f"will be deleted on {day} UTC" in html, path
         assert 'action="/account/delete/cancel/"' in html, path
     html = sound(bobs_page.post("/account/delete/cancel/", follow=True))
-    assert "Your account stays" in html
+    assert "kept your account" in html
     assert "will be deleted" not in html
     assert deletes_at(bob) is None
 
@@ -128,7 +128,7 @@ def test_signing_in_says_so_and_takes_nothing_back(planned: User) -> None:
 
 def test_whoever_has_every_right_alone_is_told(alices_page: Client, alice: User) -> None:
     html = refused(alices_page.post("/account/delete/", {"password": PASSWORD}))
-    assert "Nobody else has every right" in html
+    assert "the only account with full rights" in html
     assert deletes_at(alice) is None
 
 
@@ -143,7 +143,7 @@ def test_one_press_of_the_mails_link_keeps_the_account(planned: User, mailbox: M
     assert "bob" in sound(stranger.get(link))
     assert deletes_at(planned)
     html = sound(stranger.post(link))
-    assert "Your account stays" in html
+    assert "kept your account" in html
     assert "/account/password/reset/" in html
     assert deletes_at(planned) is None
     assert not signed_in(stranger)

@@ -143,7 +143,7 @@ def test_a_form_of_staff_who_were_signed_out_leads_back_to_the_page_it_stood_on(
 
 def test_an_address_for_forms_alone_says_so_to_a_browser_and_keeps_its_headers(alices_page: Client) -> None:
     answer = alices_page.get("/account/data/export/", headers={"accept-language": "de"})
-    assert "There is nothing to see here" in sound(alices_page.get("/account/data/export/"), 405)
+    assert "There's nothing to see here" in sound(alices_page.get("/account/data/export/"), 405)
     assert answer.headers["Content-Length"] == str(len(answer.content))
     assert 'lang="de"' in sound(answer, 405)
     assert alices_page.get("/account/data/export/", headers={"accept": "application/json"}).content == b""

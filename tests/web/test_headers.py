@@ -13,6 +13,7 @@ from django.utils.regex_helper import normalize
 from pytest_django import Settings
 
 from accounts.models import User
+from accounts.services.account import email_requests, password_resets
 from accounts.services.authentication import sign_in
 from project.wsgi import API_PREFIXES
 from tests.conftest import Api
@@ -140,10 +141,9 @@ def test_a_body_of_unknown_length_has_them(api: Api) -> None:
 def test_a_key_from_a_mail_stands_in_no_address_for_long(page: Client, alice: User, mailbox: Any) -> None:
     """The link leads to a page with a plain address at once, so no other request names the key."""
     from accounts.caller import Caller
-    from accounts.services.account import passwords
 
-    passwords.request_reset(login="alice", caller=Caller(ip=None))
-    passwords.answer_requests()
+    password_resets.request_reset(login="alice", caller=Caller(ip=None))
+    email_requests.answer()
     answer = page.get(mailbox.link())
     assert answer.status_code == HTTPStatus.FOUND
     assert mailbox.key().partition("-")[2] not in answer.headers["Location"]

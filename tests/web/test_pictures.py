@@ -71,7 +71,7 @@ def test_a_script_that_sends_a_form_is_told_where_it_leads_and_uses_up_no_notice
     answer = alices_page.post("/account/profile/", PROFILE, headers={"x-follow": "self"})
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["Location"] == "/account/profile/"
-    assert "Your profile is saved." in sound(alices_page.get("/account/profile/"))
+    assert "Your profile has been saved." in sound(alices_page.get("/account/profile/"))
 
 
 def test_a_script_that_sends_a_sign_up_is_signed_in_by_it(page: Client) -> None:

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from accounts.models import Session, User
-from accounts.services.account import email_addresses
+from accounts.services.account import email_requests
 from tests.conftest import PASSWORD, Mailbox, picture
 from tests.web.conftest import refused, signed_in, sound, upload
 
@@ -53,7 +53,9 @@ def test_what_is_wrong_is_said_beside_each_field_and_what_was_typed_stays(page: 
 
 
 def test_what_is_missing_is_said_beside_each_field(page: Client) -> None:
-    refused(page.post("/account/signup/", {}), "username", "email", "password")
+    html = refused(page.post("/account/signup/", {}), "username", "email", "password")
+    for name in ("Username", "Email", "Password"):  # so that no two lines of the summary are alike
+        assert f">{name} is required.<" in html
 
 
 def test_a_taken_username_is_said_beside_it(page: Client, alice: User) -> None:
@@ -141,7 +143,7 @@ def test_another_mail_can_be_asked_for(page: Client, mailbox: Mailbox) -> None:
     sign_up(page)
     answer = page.post("/account/confirm-email/again/", follow=True)
     sound(answer)
-    email_addresses.answer_requests()
+    email_requests.answer()
     assert len(mailbox.all("ada@example.com")) == 2
 
 

@@ -63,7 +63,7 @@ def test_a_search_shows_who_was_found_and_keeps_what_was_typed(alices_page: Clie
     assert "(Not confirmed)" in html
     assert 'value="dora"' in html
     assert "alice@example.com" not in html
-    assert "Nobody was found" in sound(alices_page.get("/admin/directory/?q=dora&email_verified=1"))
+    assert "No users found" in sound(alices_page.get("/admin/directory/?q=dora&email_verified=1"))
 
 
 def test_the_pages_of_the_list_follow_each_other(alices_page: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_the_pages_of_the_list_follow_each_other(alices_page: Client, monkeypatc
 
 
 def test_a_forged_cursor_and_a_wrong_filter_are_no_error_of_ours(alices_page: Client) -> None:
-    assert "Nobody was found" not in sound(alices_page.get("/admin/directory/?cursor=AAAA"))
+    assert "No users found" not in sound(alices_page.get("/admin/directory/?cursor=AAAA"))
     assert "Select a valid choice" in sound(alices_page.get("/admin/directory/?gender=many"))
     sound(alices_page.get("/admin/directory/?q=%00"))
     sound(alices_page.get(f"/admin/directory/?q={'a' * 300}"))

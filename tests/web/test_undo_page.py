@@ -46,7 +46,7 @@ def test_one_press_restores_the_address_and_asks_for_a_new_password(
 
 def test_a_link_that_no_longer_works_says_so(page: Client, link: str, bob: User) -> None:
     for gone in ("/account/email/undo/x/", "/account/email/undo/00000000000000000000000000000000-x/"):
-        assert "can&#x27;t be taken back" in sound(page.get(gone)) or "can't be taken back" in sound(page.get(gone))
+        assert "can&#x27;t be undone" in sound(page.get(gone)) or "can't be undone" in sound(page.get(gone))
         sound(page.post(gone))
     User.objects.filter(id=bob.id).update(email="alice@example.com")
     assert "Another account has confirmed this address" in sound(page.post(link))

@@ -10,19 +10,19 @@ from django.core.management.base import BaseCommand, CommandError
 from accounts.caller import Caller
 from accounts.errors import InvalidInput
 from accounts.services.account import passwords
-from accounts.services.authentication import sign_in
+from accounts.services.credentials import identifiers
 
 
 class Command(BaseCommand):
-    help = "Sets somebody's password. It is asked for, or read from DJANGO_SUPERUSER_PASSWORD."
+    help = "Sets an account's password. Prompts for it, or reads DJANGO_SUPERUSER_PASSWORD."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username")
 
     def handle(self, *, username: str, **_: Any) -> None:
-        user = sign_in.find(username)
+        user = identifiers.find(username)
         if user is None:
-            raise CommandError("There is no such account.")
+            raise CommandError("Account not found.")
         new_password = os.environ.get("DJANGO_SUPERUSER_PASSWORD") or getpass("New password: ")
         try:
             terminal = Caller(ip=None, known_as="an operator's terminal")

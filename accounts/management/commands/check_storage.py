@@ -8,7 +8,7 @@ from accounts.lib.storage import bucket, bucket_check
 
 
 class Command(BaseCommand):
-    help = "Tells whether the bucket is public by accident, and whether signed addresses, uploads and CORS work."
+    help = "Checks that the bucket isn't public, and that signed addresses, uploads and CORS work."
 
     def handle(self, **_: Any) -> None:
         wrong = 0
@@ -21,4 +21,4 @@ class Command(BaseCommand):
         except bucket.ERRORS as error:
             raise CommandError(f"The storage can't be reached: {type(error).__name__}.") from None
         if wrong:
-            raise CommandError(f"{wrong} of these are not as they should be.")
+            raise CommandError(f"{wrong} of these checks failed.")

@@ -7,10 +7,10 @@ from accounts.services.staff import counts
 
 
 class Command(BaseCommand):
-    help = "Compares the kept counts of users with the users (reads the whole table); --mend puts them right."
+    help = "Compares the stored user counts with the users (reads the whole table); --mend corrects them."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--mend", action="store_true", help="add what is missing; nobody is held up by it")
+        parser.add_argument("--mend", action="store_true", help="correct the counts; safe while the service runs")
 
     def handle(self, *, mend: bool, **_: Any) -> None:
         faults = counts.repair() if mend else counts.check()
@@ -19,6 +19,6 @@ class Command(BaseCommand):
             kind += "confirmed" if fault.email_verified else "not confirmed"
             self.stdout.write(f"{kind}: {abs(fault.count):,} too {'few' if fault.count > 0 else 'many'}")
         if faults and not mend:
-            raise CommandError("The counts are wrong. Put them right with --mend.")
+            raise CommandError("The counts are wrong. Correct them with --mend.")
         total = sum(kind.count for kind in counts.users())
-        self.stdout.write(f"{'Mended' if faults else 'Right'}: {total:,} users.")
+        self.stdout.write(f"{'Corrected' if faults else 'Correct'}: {total:,} users.")

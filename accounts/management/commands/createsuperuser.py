@@ -12,13 +12,13 @@ from accounts.services.account import users
 
 
 class Command(BaseCommand):
-    help = "Makes an account with every right. The password is asked for, or read from DJANGO_SUPERUSER_PASSWORD."
+    help = "Creates an account with full rights. Prompts for the password, or reads DJANGO_SUPERUSER_PASSWORD."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--username", required=True)
         parser.add_argument("--email", required=True)
         parser.add_argument(
-            "--noinput", action="store_true", help="take the password from DJANGO_SUPERUSER_PASSWORD only"
+            "--noinput", action="store_true", help="only read the password from DJANGO_SUPERUSER_PASSWORD"
         )
 
     def handle(self, *, username: str, email: str, noinput: bool, **_: Any) -> None:
@@ -31,4 +31,4 @@ class Command(BaseCommand):
             raise CommandError("\n".join(str(problem.message) for problem in error.errors)) from None
         except AccountError as error:
             raise CommandError(str(error.message)) from None
-        self.stdout.write(f"{user.username} may sign in at /admin/.")
+        self.stdout.write(f"{user.username} can sign in at /admin/.")

@@ -12,11 +12,11 @@ from accounts.services.staff.imports import Refusal
 
 
 class Command(BaseCommand):
-    help = "Brings users over from another service: JSON lines, see docs/importing.md. Without --apply it only looks."
+    help = "Imports users from another service as JSON lines (see docs/importing.md). Without --apply it only checks."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", type=Path, help="one JSON object a line")
-        parser.add_argument("--apply", action="store_true", help="write; without it nothing is changed")
+        parser.add_argument("file", type=Path, help="one JSON object per line")
+        parser.add_argument("--apply", action="store_true", help="write the users; without it nothing is changed")
 
     def handle(self, *, file: Path, apply: bool, **_: Any) -> None:
         total, refused = imports.Report(), set[int]()
@@ -36,7 +36,7 @@ class Command(BaseCommand):
 
     def _tell(self, refusal: Refusal) -> None:
         error = refusal.error
-        self.stdout.write(f"line {refusal.line}: {error.field or 'all of it'}: {error.code} ({error.message})")
+        self.stdout.write(f"line {refusal.line}: {error.field or 'whole line'}: {error.code} ({error.message})")
 
     def _progress(self, read: int, share: float, seconds: float) -> None:
         words = f"{read:,} lines, {read / seconds:,.0f} a second, {seconds / share - seconds:,.0f} s left"
@@ -48,8 +48,8 @@ class Command(BaseCommand):
 
     def _sum_up(self, total: imports.Report, refused: int, apply: bool) -> None:
         made = "imported" if apply else "could be imported"
-        self.stdout.write(f"{total.read} lines: {total.made} {made}, {total.there} there already, {refused} refused.")
+        self.stdout.write(f"{total.read} lines: {total.made} {made}, {total.there} already there, {refused} refused.")
         if not apply:
-            self.stdout.write("Nothing was written. Do it with --apply.")
+            self.stdout.write("Nothing was written. To import the users, add --apply.")
         if refused:
-            raise CommandError("Put the refused lines right and do the same once more; the others are not made twice.")
+            raise CommandError("Correct the refused lines and run this again; the others are not created twice.")

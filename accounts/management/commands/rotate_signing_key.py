@@ -8,10 +8,10 @@ from accounts.services.sessions import signing_keys
 
 
 class Command(BaseCommand):
-    help = "Publishes the next signing key, which signs in ten minutes. The schedule does this by itself in time."
+    help = "Publishes the next signing key, which is used in ten minutes. The schedule does this automatically."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--at-once", action="store_true", help="a key was stolen: all others go in three seconds")
+        parser.add_argument("--at-once", action="store_true", help="a key was stolen: drop all others in three seconds")
 
     def handle(self, *, at_once: bool, **_: Any) -> None:
         try:

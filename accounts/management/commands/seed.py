@@ -29,10 +29,10 @@ LAST = ("Lindqvist", "Moreau", "Haddad", "Schmidt", "Okafor", "Tanaka", "Silva",
 
 
 class Command(BaseCommand):
-    help = "Makes alice (staff) and bob, and with --count as many others, with pictures."
+    help = "Creates alice (staff) and bob, and --count others, all with pictures."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--count", type=int, default=0, help="how many beside alice and bob")
+        parser.add_argument("--count", type=int, default=0, help="how many users besides alice and bob")
 
     def handle(self, *, count: int, **_: Any) -> None:
         password = hashing.hashed(PASSWORD)  # one hash for all: 1,000 would take half a minute

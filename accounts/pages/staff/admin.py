@@ -65,9 +65,11 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Only what the filters at the side ask. Django would let an address ask for any column, so that whoever may
         look could guess at hashes of passwords and at mailed codes, letter by letter."""
-        filters = (*self.list_filter, *([self.date_hierarchy] if self.date_hierarchy else []))
-        offered = {getattr(one, "parameter_name", one) for one in filters}
-        return lookup.split("__", maxsplit=1)[0] in offered
+        names = [getattr(one, "parameter_name", one) for one in self.list_filter]
+        if lookup in {f"{name}{end}" for name in names for end in ("", "__exact", "__isnull")}:
+            return "\0" not in str(value)
+        dates = {f"{self.date_hierarchy}__{part}" for part in ("year", "month", "day")}
+        return lookup in dates and len(str(value)) <= 4  # of a longer year Django makes a 500
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -96,7 +98,7 @@ class OfUser(ReadOnly):
 
     user_field: str
     search_fields = ("user",)  # which shows the field; what is looked for stands in found_users
-    search_help_text = _("The beginning of a username or an email address, or a whole id.")
+    search_help_text = _("The start of a username or email address, or a full ID.")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -155,49 +157,49 @@ DEEDS = {
         Deed(
             "disable",
             _("Switch off"),
-            _("Every device is signed out at once, and nobody signs in to these accounts until they are on again:"),
+            _("All devices are signed out, and nobody can sign in to these accounts until they're switched on again:"),
             actions.disable,
             lambda user: user.is_active,
         ),
         Deed(
             "enable",
             _("Switch on again"),
-            _("Whoever knows the password can sign in to these accounts again:"),
+            _("The owners of these accounts can sign in again:"),
             actions.enable,
             lambda user: not user.is_active,
         ),
         Deed(
             "revoke_password",
             _("Force a new password"),
-            _("The password stops working, every device is signed out, and a mail leads to a new password:"),
+            _("The password stops working, all devices are signed out, and we email a link to choose a new one:"),
             actions.revoke_password,
             _always,
         ),
         Deed(
             "end_sessions",
             _("Sign out everywhere"),
-            _("Every device of these accounts is signed out; the passwords stay:"),
+            _("All devices of these accounts are signed out. Their passwords don't change:"),
             actions.end_sessions,
             _always,
         ),
         Deed(
             "resend_confirmation",
-            _("Send the confirmation mail again"),
-            _("Whose address waits for its proof gets a new mail; older codes and links stop working:"),
+            _("Resend the confirmation email"),
+            _("Accounts with an unconfirmed address get a new email. Older codes and links stop working:"),
             actions.resend_confirmation,
             lambda user: bool(user.email) and not user.email_verified,
         ),
         Deed(
             "remove_second_factors",
             _("Remove second factors"),
-            _("Passkeys and two-step verification go, and a mail tells the owners; do it only when you know who asks:"),
+            _("Removes passkeys and two-step verification, and emails the owners. Be sure that you know who's asking:"),
             actions.remove_second_factors,
             lambda user: mfa.is_on(user) or user.passkeys.exists(),
         ),
         Deed(
             "call_off_deletion",
-            _("Call off the deletion"),
-            _("The accounts are kept, and their owners are told by mail:"),
+            _("Cancel the deletion"),
+            _("The accounts are kept, and we email their owners:"),
             actions.call_off_deletion,
             lambda user: user.deletes_at is not None,
         ),
@@ -235,7 +237,7 @@ class MailTab(Tab):
 
     model = MailOwner
     anchor = "mails"
-    verbose_name_plural = _("mails")
+    verbose_name_plural = _("emails")
     fields = readonly_fields = ("created", "to", "subject", "status", "tries", "delivery")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[MailOwner]:
@@ -316,7 +318,7 @@ class UserAdmin(OfUser):
     def do(self, request: HttpRequest, queryset: QuerySet[User], *, deed: Deed) -> HttpResponse | None:
         chosen = list(queryset.order_by("username")[: AT_ONCE + 1])
         if len(chosen) > AT_ONCE:
-            self.message_user(request, _("Choose at most %(n)d accounts.") % {"n": AT_ONCE}, messages.ERROR)
+            self.message_user(request, _("Choose up to %(n)d accounts.") % {"n": AT_ONCE}, messages.ERROR)
             return None
         if "confirmed" not in request.POST:
             context = {

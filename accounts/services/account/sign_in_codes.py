@@ -1,17 +1,15 @@
 """Signing in by a code that is mailed, for who has no password at hand (SIGN_IN_BY_CODE switches it off)."""
 
-from celery import shared_task
 from django.conf import settings
 from django.db import transaction
 
 from accounts.caller import Caller
 from accounts.errors import AccountError, CodeSignInClosed
-from accounts.lib import jobs
 from accounts.models import Challenge, User
-from accounts.services.account import passwords
+from accounts.services import mail
+from accounts.services.account import password_resets
 from accounts.services.authentication import email_codes, sign_in
 from accounts.services.credentials import challenges, identifiers
-from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions.sessions import SignedIn
 
@@ -25,7 +23,6 @@ def request(*, login: str, caller: Caller) -> None:
     rate_limits.spend_or_refuse("sign_in_mail_per_login", folded)
     with transaction.atomic():
         challenges.ask(Challenge.Kind.SIGN_IN, login=folded, caller=caller)
-        jobs.enqueue(answer_sign_in_requests)
 
 
 def _open() -> None:
@@ -33,23 +30,14 @@ def _open() -> None:
         raise CodeSignInClosed
 
 
-@shared_task(name="accounts.answer_sign_in_requests")
-def answer_sign_in_requests() -> int:
-    return answer_requests()
-
-
-def answer_requests() -> int:
-    """In the worker: make a mail of each request that means somebody. The number of requests."""
-    return challenges.answer_asked(Challenge.Kind.SIGN_IN, _answer)
-
-
-def _answer(asked: Challenge) -> None:
-    user, caller = sign_in.find(asked.login), challenges.caller_of(asked)
+def answer(asked: Challenge) -> None:
+    """In the worker: email a code to the person whom this request means, if anybody."""
+    user, caller = identifiers.find(asked.login), challenges.caller_of(asked)
     if user is None or not user.is_active or not user.email:
         return
     if not user.email_verified:
         # Who reads this mail box takes the account over whole, and for that chooses a new password.
-        passwords.answer(asked)
+        password_resets.answer(asked)
         return
     secrets = challenges.issue(Challenge.Kind.SIGN_IN, user=user, email=user.email, caller=caller)
     audit.record(audit.Kind.LOGIN_CODE_REQUESTED, user=user, caller=caller)

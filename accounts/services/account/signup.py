@@ -8,9 +8,9 @@ from accounts.caller import Caller
 from accounts.errors import InvalidInput, SignUpClosed, UsernameTaken
 from accounts.lib import time_zones
 from accounts.models import Gender, User
-from accounts.services.account import email_addresses, passwords
+from accounts.services.account import email_addresses
 from accounts.services.authentication import sign_in
-from accounts.services.credentials import hashing, identifiers
+from accounts.services.credentials import hashing, identifiers, password_policy
 from accounts.services.profile import pictures, profiles
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions.sessions import SignedIn
@@ -45,7 +45,7 @@ def sign_up(
     problems = [
         identifiers.username_problem(username),
         identifiers.email_problem(email),
-        passwords.problem(password, username=username, email=email),
+        password_policy.problem(password, username=username, email=email),
         *profiles.field_problems(names),
     ]
     if found := [problem for problem in problems if problem]:

@@ -7,8 +7,8 @@ from django.utils.timezone import now
 from accounts.caller import Caller
 from accounts.errors import InvalidInput, UsernameTaken
 from accounts.models import User
-from accounts.services.account import deletion, lifecycle, passwords
-from accounts.services.credentials import hashing, identifiers
+from accounts.services.account import deletion, lifecycle
+from accounts.services.credentials import hashing, identifiers, password_policy
 from accounts.services.security import audit
 
 
@@ -18,7 +18,7 @@ def make_staff(*, username: str, email: str, password: str) -> User:
     problems = [
         identifiers.username_problem(username, by_operator=True),
         identifiers.email_problem(email),
-        passwords.problem(password, username=username, email=email),
+        password_policy.problem(password, username=username, email=email),
     ]
     if found := [problem for problem in problems if problem]:
         raise InvalidInput(found)

@@ -6,7 +6,6 @@ from accounts.caller import Caller
 from accounts.errors import InvalidCode
 from accounts.lib import sealing
 from accounts.models import Challenge
-from accounts.services.authentication.sign_in import find
 from accounts.services.credentials import challenges, identifiers
 from accounts.services.security import rate_limits
 
@@ -16,7 +15,7 @@ def match_code(kind: Challenge.Kind, *, login: str, code: str, caller: Caller) -
     day lock the account's codes. Raises InvalidCode, RateLimited."""
     rate_limits.count_address("code_per_ip", caller=caller)
     folded = identifiers.fold_login(login)
-    user = find(folded)
+    user = identifiers.find(folded)
     subject = user.id if user else folded
     if not rate_limits.spend("wrong_code_per_account", subject).allowed:
         raise InvalidCode("the account's codes are locked for today")

@@ -69,51 +69,51 @@ class Kind(StrEnum):
 # What each kind means to the person whose log it is.
 WORDS: dict[Kind, Words] = {
     Kind.USER_SIGNED_UP: _("Account created"),
-    Kind.USER_HANDED_OVER: _("Taken over by the owner of its address; name, picture and devices were cleared"),
-    Kind.USER_IMPORTED: _("Account brought over from another service"),
+    Kind.USER_HANDED_OVER: _("Account taken over by the owner of its email address; name, picture and devices cleared"),
+    Kind.USER_IMPORTED: _("Account imported from another service"),
     Kind.USER_DISABLED: _("Account switched off"),
     Kind.USER_ENABLED: _("Account switched on again"),
-    Kind.USER_DELETION_PLANNED: _("Deletion of the account asked for"),
-    Kind.USER_DELETION_CANCELLED: _("Deletion taken back: the account stays"),
-    Kind.LOGIN_CODE_REQUESTED: _("Code to sign in asked for"),
+    Kind.USER_DELETION_PLANNED: _("Account deletion requested"),
+    Kind.USER_DELETION_CANCELLED: _("Account deletion cancelled"),
+    Kind.LOGIN_CODE_REQUESTED: _("Sign-in code requested"),
     Kind.LOGIN_FAILED: _("Failed sign-in: wrong password"),
     Kind.LOGIN_PAUSED: _("Failed sign-in: paused after too many wrong passwords"),
-    Kind.LOGIN_HALF_WAY: _("Right password or mailed code; asked for the second step"),
-    Kind.LOGIN_REFUSED: _("Right password, but the account may not sign in"),
+    Kind.LOGIN_HALF_WAY: _("Right password or emailed code; second step still needed"),
+    Kind.LOGIN_REFUSED: _("Sign-in refused: right password, but the account can't sign in"),
     Kind.SESSION_STARTED: _("Signed in"),
     Kind.SESSION_NEW_DEVICE: _("Signed in on a new device"),
     Kind.SESSION_ENDED: _("Signed out"),
     Kind.SESSION_OTHERS_ENDED: _("Other devices signed out"),
-    Kind.SESSION_REPLACED: _("Signed out: the account had too many devices"),
-    Kind.SESSION_REUSED: _("Signed out for safety: an old key of the device was used again"),
+    Kind.SESSION_REPLACED: _("Signed out: too many devices"),
+    Kind.SESSION_REUSED: _("Signed out for safety: an old key of this device was used again"),
     Kind.CODE_FAILED: _("Wrong code entered"),
     Kind.PASSWORD_CHANGED: _("Password changed"),
-    Kind.PASSWORD_RESET_REQUESTED: _("New password asked for"),
-    Kind.PASSWORD_RESET: _("New password set by mail"),
-    Kind.PASSWORD_REVOKED: _("Password withdrawn: a new one must be chosen"),
+    Kind.PASSWORD_RESET_REQUESTED: _("Password reset requested"),
+    Kind.PASSWORD_RESET: _("Password reset by email"),
+    Kind.PASSWORD_REVOKED: _("Password reset by staff: a new one must be chosen"),
     Kind.TWO_STEP_ENABLED: _("Two-step verification turned on"),
     Kind.TWO_STEP_DISABLED: _("Two-step verification turned off"),
-    Kind.TWO_STEP_FAILED: _("Failed sign-in: right password, wrong code of the second step"),
-    Kind.RECOVERY_CODES_MADE: _("New recovery codes made; the old ones are void"),
+    Kind.TWO_STEP_FAILED: _("Failed sign-in: right password, wrong second-step code"),
+    Kind.RECOVERY_CODES_MADE: _("New recovery codes created; the old ones no longer work"),
     Kind.RECOVERY_CODE_USED: _("Signed in with a recovery code"),
     Kind.PASSKEY_ADDED: _("Passkey added"),
     Kind.PASSKEY_RENAMED: _("Passkey renamed"),
     Kind.PASSKEY_REMOVED: _("Passkey removed"),
-    Kind.PASSKEY_REFUSED: _("Passkey refused: its counter went back, so it may have been copied"),
-    Kind.EMAIL_CHANGE_REQUESTED: _("Another email address asked for"),
+    Kind.PASSKEY_REFUSED: _("Passkey refused: it may have been copied"),
+    Kind.EMAIL_CHANGE_REQUESTED: _("Email address change requested"),
     Kind.EMAIL_CHANGED: _("Email address changed"),
-    Kind.EMAIL_CHANGE_UNDONE: _("Email address restored by the link to the earlier one; all devices signed out"),
+    Kind.EMAIL_CHANGE_UNDONE: _("Email address change undone; all devices signed out"),
     Kind.EMAIL_CONFIRMED: _("Email address confirmed"),
-    Kind.EMAIL_CONFIRMATION_RESENT: _("Mail to confirm the email address sent again"),
-    Kind.EMAIL_CLAIM_LAPSED: _("Email address taken away: somebody else confirmed it"),
-    Kind.EMAIL_CLAIMED_ELSEWHERE: _("Somebody entered your email address for another account"),
+    Kind.EMAIL_CONFIRMATION_RESENT: _("Confirmation email sent again"),
+    Kind.EMAIL_CLAIM_LAPSED: _("Email address removed: someone else confirmed it"),
+    Kind.EMAIL_CLAIMED_ELSEWHERE: _("Someone entered your email address for another account"),
     Kind.USERNAME_CHANGED: _("Username changed"),
     Kind.PROFILE_CHANGED: _("Profile changed"),
     Kind.PICTURE_CHANGED: _("Picture changed"),
     Kind.PICTURE_REMOVED: _("Picture removed"),
-    Kind.EXPORT_REQUESTED: _("Copy of all data asked for"),
-    Kind.EXPORT_READY: _("Copy of all data made"),
-    Kind.DIRECTORY_EXPORTED: _("List of users downloaded, as a member of staff"),
+    Kind.EXPORT_REQUESTED: _("Data export requested"),
+    Kind.EXPORT_READY: _("Data export ready"),
+    Kind.DIRECTORY_EXPORTED: _("List of users downloaded (as staff)"),
 }
 # What a person should look at.
 NOTABLE = frozenset(
@@ -182,8 +182,8 @@ def record_for_each(kind: Kind, *, users: Sequence[User], caller: Caller) -> Non
 
 
 def make_anonymous(user: User) -> None:
-    """What is left of the log of an account that is erased: that something of this kind happened at that time. So it
-    is with tries that met no account and came from one of its apps, whose name is the person's own words."""
+    """Strip the log of an erased account to the kind and time of each event. The same for failed tries of one of its
+    apps that met no account, since an app's name is the person's own words."""
     apps = user.sessions.filter(kind=Session.Kind.APP).exclude(name="")
     names, networks = set(apps.values_list("name", flat=True)), set(apps.values_list("ip", flat=True))
     nobodys = Q(user=None, created_at__gte=now() - GUESSES_RETENTION, device__in=names, ip__in=networks)
@@ -193,7 +193,7 @@ def make_anonymous(user: User) -> None:
 
 
 def prune() -> int:
-    """Forget old events; guesses at names that nobody has sooner."""
+    """Delete old events, and guesses at unknown names sooner."""
     old = Q(created_at__lt=now() - settings.EVENT_RETENTION)
     nobodys = Q(user=None, kind__in=GUESSES, created_at__lt=now() - GUESSES_RETENTION)
     count, _kinds = Event.objects.filter(old | nobodys).delete()

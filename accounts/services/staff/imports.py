@@ -48,18 +48,18 @@ FIELDS: dict[str, type] = {
 }
 # What can be wrong with a line beside what can be wrong with a sign-up.
 WORDS: dict[str, Words] = {
-    "line_too_long": _("A line has at most 64 KB."),
-    "not_an_object": _("A line is one JSON object in UTF-8."),
+    "line_too_long": _("A line can be at most 64 KB."),
+    "not_an_object": _("Each line must be one JSON object in UTF-8."),
     "not_a_boolean": _("This must be true or false."),
-    "created_at_invalid": _("Write a time that has passed, with its zone: 2021-03-01T12:00:00Z."),
+    "created_at_invalid": _("Use a time in the past, with its zone: 2021-03-01T12:00:00Z."),
     "username_taken": UsernameTaken.message,
-    "duplicate": _("An earlier line means the same user."),
-    "email_taken": _("Somebody else has confirmed that address."),
-    "taken_meanwhile": _("Somebody took that username or address just now."),
-    "hash_unknown": _("That is no hash that can be checked here."),
+    "duplicate": _("An earlier line is about the same user."),
+    "email_taken": _("Someone else has confirmed that address."),
+    "taken_meanwhile": _("Someone else just took that username or address."),
+    "hash_unknown": _("That kind of hash isn't supported."),
     "hash_malformed": _("That hash is incomplete or damaged."),
     "hash_too_costly": _("Checking that hash would take too much memory or time."),
-    "hash_too_long": _("That hash is too long to be kept."),
+    "hash_too_long": _("That hash is too long to store."),
     "hash_needs_signer_key": _("Set FIREBASE_SIGNER_KEY first."),
 }
 

@@ -100,4 +100,4 @@ def _shares(active: Sequence[counts.Users]) -> Sequence[Shares]:
 
 def _two_step(everybody: int, using: str) -> Shares:
     on = TotpAuthenticator.objects.using(using).count()
-    return Shares(_("Two-step verification, of all accounts"), [(_("On"), on), (_("Off"), everybody - on)])
+    return Shares(_("Two-step verification, all accounts"), [(_("On"), on), (_("Off"), everybody - on)])
