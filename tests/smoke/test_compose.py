@@ -324,8 +324,7 @@ class Machine:
 
     def check(self, name: str) -> "subprocess.CompletedProcess[str]":
         """The service's health check, once."""
-        given = self.services[name]["healthcheck"].get("test")
-        kind, *test = given or ["CMD", *json.loads(image("HEALTHCHECK").partition(" CMD ")[2])]
+        kind, *test = self.services[name]["healthcheck"]["test"]
         assert kind in {"CMD", "CMD-SHELL"}
         test = [self.here(name, part) for part in test]
         return self.run(name, ["sh", "-c", *test] if kind == "CMD-SHELL" else test)
@@ -448,6 +447,11 @@ def test_the_health_check_passes(machine: Machine, name: str) -> None:
     if name in {"nginx", "seaweedfs"} and not shutil.which("wget"):
         pytest.skip("no wget here")
     machine.wait_until_healthy(name)
+
+
+def test_the_image_and_the_file_check_web_alike(tmp_path: Path) -> None:
+    command = json.loads(image("HEALTHCHECK").partition(" CMD ")[2])
+    assert services(tmp_path / "none", None)["web"]["healthcheck"]["test"] == ["CMD", *command]
 
 
 def test_no_service_is_overlooked(machine: Machine) -> None:
