@@ -236,7 +236,7 @@ def swept(api: Api, values: Iterable[object]) -> Iterator[tuple[str, str, object
 
 
 def test_a_value_of_another_type_is_refused_by_name(alices_api: Api) -> None:
-    values = (None, 1, 1.5, True, [], ["a"], {}, {"a": 1}, -(10**400))
+    values: tuple[object, ...] = (None, 1, 1.5, True, [], ["a"], {}, {"a": 1}, -(10**400))
     assert [
         (operation, name, value, found)
         for operation, name, value, answer in swept(alices_api, values)
