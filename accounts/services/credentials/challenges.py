@@ -38,8 +38,7 @@ class Secrets:
 # --- Requests for an email ----------------------------------------------------------------------------------
 
 _requests = Queue(rows=Challenge.objects, waiting=Q(answered_at=None), on_claim="")
-LEASE = timedelta(minutes=1)
-PAUSE = timedelta(minutes=1)  # after a try that failed
+LEASE = timedelta(seconds=30)  # after which one that failed, or whose worker died, is tried again
 GIVEN_UP_AFTER = timedelta(hours=1)
 
 
@@ -53,7 +52,7 @@ def ask(kind: Challenge.Kind, *, login: str, caller: Caller) -> None:
 
 def answer_asked(answer: Callable[[Challenge], None]) -> int:
     """In the worker: `answer` each waiting request, in a transaction of its own that also removes it. One that fails
-    holds up none behind it. The number of requests."""
+    is tried again after the lease and delays none behind it. The number of requests."""
     count = 0
     while request := _requests.claim(lease=LEASE):
         count += 1
@@ -64,9 +63,7 @@ def answer_asked(answer: Callable[[Challenge], None]) -> int:
                     transaction.set_rollback(True)
         except Exception:
             log.exception("a request for an email could not be answered")
-            if request.created_at > now() - GIVEN_UP_AFTER:
-                _requests.retry_later(request, PAUSE)
-            else:
+            if request.created_at <= now() - GIVEN_UP_AFTER:
                 _requests.mine(request).delete()
     return count
 
