@@ -1,6 +1,6 @@
-"""What `docker compose up` must keep secret, made at random at the first start; run by the one-shot service `secrets`.
+"""Passwords and keys for `docker compose up`, made at random at the first start by the one-shot service `secrets`.
 
-Each reader has a folder (a volume) of its own, so that nobody sees what is not theirs.
+Each service has a folder (a volume) of its own, so that it sees only what it needs.
 """
 
 import json
@@ -12,7 +12,7 @@ APP_USER = 10001
 
 
 def keep(file: Path, text: str, *, owner: int) -> str:
-    """The text of the file; `text` if there is none yet."""
+    """The text of the file. It is written with `text` if it does not exist yet."""
     if not file.exists():
         unfinished = file.with_suffix(".unfinished")
         unfinished.touch(mode=0o400)
@@ -31,7 +31,11 @@ keep(app / "secret_key", secrets.token_urlsafe(64), owner=APP_USER)
 password = keep(postgres / "password", secrets.token_hex(32), owner=0)
 keep(app / "database_url", f"postgres://app:{password}@postgres:5432/app", owner=APP_USER)
 
-# The same by way of PgBouncer (the profile `pooled`), and what it needs to know.
+# The addresses of the other servers are files too, so that NAME and NAME_FILE in .env both go before them.
+keep(app / "redis_url", "redis://valkey:6379/0", owner=APP_USER)
+keep(app / "email_url", "smtp://mailpit:1025", owner=APP_USER)
+
+# The same database through PgBouncer (the profile `pooled`), and the password for PgBouncer itself.
 keep(app / "pooled_database_url", f"postgres://app:{password}@pgbouncer:6432/app", owner=APP_USER)
 keep(pgbouncer / "users", f'"app" "{password}"\n', owner=0)
 (pgbouncer / "users").chmod(0o444)
@@ -44,5 +48,5 @@ identity = {
     "actions": ["Admin", "Read", "Write", "List", "Tagging"],
 }
 keep(seaweedfs / "s3.json", json.dumps({"identities": [identity]}), owner=0)
-# The image's own user, whose number is not ours to know, reads it; nobody else has this volume.
+# The image runs as a user whose id we do not know. No other service has this volume.
 (seaweedfs / "s3.json").chmod(0o444)

@@ -1,5 +1,8 @@
 """Settings from the environment. Each name is asked for once, with its default and a sentence of help;
-`.env.example` and `docs/reference/settings.md` are written from what is remembered here."""
+`.env.example` and `docs/reference/settings.md` are written from what is remembered here.
+
+A blank value counts as not set: Compose passes one for every name that a `.env` leaves empty.
+"""
 
 import os
 from dataclasses import dataclass
@@ -22,24 +25,24 @@ asked: dict[str, Setting] = {}
 
 
 def text(name: str, default: str | None, about: str, *, secret: bool = False) -> str:
-    """The value of NAME. A secret may also stand in a file, whose path is in NAME_FILE."""
+    """The value of NAME. A secret may also stand in a file, whose path is in NAME_FILE; NAME goes first."""
     asked[name] = Setting(name, default, about, secret)
-    value = os.environ.get(name)
-    path = os.environ.get(f"{name}_FILE") if secret else None
-    if value is None and path:
+    value = os.environ.get(name, "")
+    path = os.environ.get(f"{name}_FILE", "").strip() if secret else ""
+    if not value.strip() and path:
         value = Path(path).read_text().strip()
-    if value is None:
-        value = default
-    if value is None:
+    if value.strip():
+        return value
+    if default is None:
         raise ImproperlyConfigured(f"{name} is not set. {about}")
-    return value
+    return default
 
 
 def flag(name: str, default: bool, about: str) -> bool:
     value = text(name, "1" if default else "0", about).strip().lower()
     if value in {"1", "true", "yes", "on"}:
         return True
-    if value in {"0", "false", "no", "off", ""}:
+    if value in {"0", "false", "no", "off"}:
         return False
     raise ImproperlyConfigured(f"{name} must be 1 or 0, not {value!r}.")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from email.message import Message
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from botocore.exceptions import ClientError
@@ -15,6 +16,7 @@ from django.conf import settings
 from accounts.lib.storage import bucket
 
 FOLDERS = ("pictures", "incoming", "exports")
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _CONTENT = b"a trial of manage.py check_storage"
 
 
@@ -122,7 +124,8 @@ def _ask(
     address: str, method: str = "GET", body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> tuple[int, Message]:
     """Status and headers; 0 where nobody answers."""
-    request = Request(address, body, headers or {}, method=method)  # noqa: S310 - an address of the settings
+    address, host = _from_here(address)
+    request = Request(address, body, {**(headers or {}), **host}, method=method)  # noqa: S310 - of the settings
     try:
         with urlopen(request, timeout=10) as answer:  # noqa: S310
             return answer.status, answer.headers
@@ -131,3 +134,15 @@ def _ask(
             return error.code, error.headers
     except (URLError, OSError):
         return 0, Message()
+
+
+def _from_here(address: str) -> tuple[str, dict[str, str]]:
+    """Where to ask for a public address, and the Host header for it.
+
+    In a container, `localhost` is the container and not the machine that publishes the port. There the storage is asked
+    at its inner address under its public name, for which addresses and forms are signed.
+    """
+    public, inner = urlsplit(address), urlsplit(settings.S3_ENDPOINT_URL or "")
+    if public.hostname not in _LOOPBACK or inner.hostname in {None, *_LOOPBACK}:
+        return address, {}
+    return public._replace(scheme=inner.scheme, netloc=inner.netloc).geturl(), {"Host": public.netloc}

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts.errors import FIELD_ERRORS
-from accounts.services.mail import mail
+from accounts.services import mail
 from accounts.services.security import audit, rate_limits
 from api import catalogue
 from api.v1 import api as v1
@@ -65,7 +65,7 @@ _made_of_others = {"ALLOWED_HOSTS": "", "EMAIL_FROM": "", "STATIC_ROOT": ""}
 def _env_example() -> str:
     lines = [
         "# Every setting. " + _WRITTEN.format("project/settings.py"),
-        "# A secret may also stand in a file: NAME_FILE=/path.\n",
+        "# A blank value counts as not set. A secret may also stand in a file: NAME_FILE=/path.\n",
     ]
     for setting in env.asked.values():
         lines.append(f"\n# {setting.help}\n")
@@ -138,7 +138,7 @@ def _limits() -> str:
     words = "Other numbers: `RATE_LIMITS=login_per_ip=100/300,…` (tries/seconds).\n"
     return _page(
         "Limits and mails",
-        "`accounts/services/security/rate_limits.py` and `accounts/services/mail/mail.py`",
+        "`accounts/services/security/rate_limits.py` and `accounts/services/mail/messages.py`",
         words,
         _table(("limit", "tries", "seconds"), rows),
         mails,
