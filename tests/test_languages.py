@@ -12,7 +12,8 @@ from project import messages
 LANGUAGES = sorted(messages.PLURALS)
 # Arabic says "two days" in one word.
 SAYS_THE_NUMBER_ITSELF = {("ar", 0), ("ar", 1), ("ar", 2)}
-ENDINGS = {".": ".", ":": ":", "?": "?؟"}
+# "Hi Ada," ends as the language ends a greeting.
+ENDINGS = {".": ".", ":": ":", "?": "?؟", ",": ",:،"}
 
 
 def entries(language: str) -> list[Message]:
