@@ -23,12 +23,12 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 from django.views.i18n import set_language
 
-from accounts.errors import AccountError, UploadNotFound
+from accounts.errors import AccountError
 from accounts.http import AuthenticatedRequest, caller, log_refusal
 from accounts.lib import brand, time_zones
 from accounts.models import PictureUpload, Session, User
 from accounts.pages.forms import ChangeEmailForm, ConfirmCodeForm, DeleteAccountForm, ProfileForm, ResetCodeForm
-from accounts.pages.refusals import form_page, status_of, with_retry_after
+from accounts.pages.refusals import form_page, refused_json, refused_page
 from accounts.services.account import deletion, email_addresses, email_recovery, password_resets
 from accounts.services.authentication import reauthentication, totp
 from accounts.services.credentials import identifiers
@@ -147,6 +147,7 @@ def email_confirm(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
     """The link of the confirmation mail: a page with a button, because scanners open every link."""
+    template = "accounts/email_confirm_link.html"
     try:
         if request.method == "POST":
             found = email_addresses.confirm_by_key(key=key, caller=caller(request))
@@ -155,12 +156,8 @@ def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
             return redirect("overview" if request.user.is_authenticated else "account_login")
         challenge = email_addresses.match_key(key)
     except AccountError as error:
-        log_refusal(request, error)
-        context: dict[str, Any] = {"error": error.message}
-        return with_retry_after(
-            render(request, "accounts/email_confirm_link.html", context, status=status_of(error)), error
-        )
-    return render(request, "accounts/email_confirm_link.html", {"email": challenge.email, "claimant": challenge.user})
+        return refused_page(request, template, error)
+    return render(request, template, {"email": challenge.email, "claimant": challenge.user})
 
 
 @never_cache
@@ -195,8 +192,7 @@ def email_undo(request: HttpRequest, key: str) -> HttpResponse:
             uid, _dash, secret = found.reset_key.partition("-")
             return redirect("account_reset_password_from_key", uidb36=uid, key=secret)
     except AccountError as error:
-        log_refusal(request, error)
-        return with_retry_after(render(request, template, {"error": error.message}, status=status_of(error)), error)
+        return refused_page(request, template, error)
     return render(request, template, {"email": offer.email, "claimant": offer.user})
 
 
@@ -211,8 +207,7 @@ def deletion_undo(request: HttpRequest, key: str) -> HttpResponse:
             return render(request, template, {"kept": user})
         offer = deletion.match_key(key)
     except AccountError as error:
-        log_refusal(request, error)
-        return with_retry_after(render(request, template, {"error": error.message}, status=status_of(error)), error)
+        return refused_page(request, template, error)
     assert offer.user is not None
     return render(request, template, {"claimant": offer.user, "zone": time_zones.zone_of(offer.user.time_zone)})
 
@@ -271,12 +266,7 @@ def _json(request: HttpRequest, work: Callable[[], dict[str, Any]]) -> HttpRespo
     try:
         return JsonResponse(work())
     except AccountError as error:
-        log_refusal(request, error)
-        status = status_of(error)
-        if status == HTTPStatus.OK:
-            status = HTTPStatus.NOT_FOUND if isinstance(error, UploadNotFound) else HTTPStatus.UNPROCESSABLE_ENTITY
-        answer = JsonResponse({"code": error.code, "detail": str(error.message)}, status=status)
-        return with_retry_after(answer, error)
+        return refused_json(request, error)
 
 
 def _upload_state(upload: PictureUpload) -> dict[str, Any]:
