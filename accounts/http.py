@@ -10,6 +10,7 @@ from uuid import uuid4
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import get_language
+from django_guid import set_guid
 
 from accounts import errors
 from accounts.caller import Caller, Device
@@ -98,7 +99,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
 class RequestMiddleware:
-    """X-Request-Id: the caller's where it is well-formed, else a new one."""
+    """X-Request-Id: the caller's where it is well-formed, else a new one. It is in every line of the log."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -106,7 +107,7 @@ class RequestMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
         request_id = given if _REQUEST_ID.match(given) else uuid4().hex
-        request.id = request_id  # type: ignore[attr-defined]
+        request.id = set_guid(request_id)  # type: ignore[attr-defined]
         response = self.get_response(request)
         response["X-Request-Id"] = request_id
         return response
