@@ -46,8 +46,8 @@ RUN SECRET_KEY=unused PUBLIC_URL=http://unused DATABASE_URL=postgres://unused/un
     && python -m compileall -q accounts api project
 USER 10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/livez', timeout=3)"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/livez', timeout=8)"]
 CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--no-ws", \
      "--workers", "2", "--blocking-threads", "4", "--respawn-failed-workers", "--workers-kill-timeout", "10", \
      "--static-path-route", "/static", "--static-path-mount", "/app/staticroot", "project.wsgi:application"]

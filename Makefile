@@ -113,7 +113,7 @@ check-docker:
 	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt > .venv/uv.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
-	@.venv/bin/uv pip sync --quiet --python $(PY) --require-hashes requirements-dev.txt
+	@.venv/bin/uv pip sync --quiet --compile-bytecode --python $(PY) --require-hashes requirements-dev.txt
 	@touch $@
 
 $(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json

@@ -283,6 +283,7 @@ class Challenge(models.Model):
     created_at = models.DateTimeField(default=now)
     answered_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
+    claimed_until = models.DateTimeField(null=True, help_text="the end of the lease of the worker that answers it")
     ip = models.GenericIPAddressField(null=True)
     device = models.CharField(max_length=200, blank=True)
     # The mail that went out for it, be it a notice to the one who has proved the address (email_addresses.py).
@@ -323,7 +324,7 @@ class Budget(models.Model):
 
 
 class MailOutage(models.Model):
-    """One row while the mail server takes no mail from us (services/mail/mail.py), none otherwise."""
+    """One row while the mail server takes no mail from us (services/mail/server.py), none otherwise."""
 
     began_at = models.DateTimeField()
 
@@ -495,6 +496,15 @@ class ApiUse(models.Model):
 
 
 # --- Counts -------------------------------------------------------------------------------------------------
+
+# Every trigger there is. Migration 0010 makes them and their functions; tests/services/test_counts.py compares.
+TRIGGERS = {
+    "accounts_users_come": "AFTER INSERT ON accounts_user REFERENCING NEW TABLE AS come",
+    "accounts_users_change": "AFTER UPDATE ON accounts_user REFERENCING OLD TABLE AS gone NEW TABLE AS come",
+    "accounts_users_go": "AFTER DELETE ON accounts_user REFERENCING OLD TABLE AS gone",
+    "accounts_users_all_go": "AFTER TRUNCATE ON accounts_user",
+    "accounts_events_come": "AFTER INSERT ON accounts_event REFERENCING NEW TABLE AS come",
+}
 
 
 class UserCount(models.Model):

@@ -19,13 +19,13 @@ app.autodiscover_tasks(["accounts"])
 def _schedule(sender: Celery, **_: object) -> None:
     from django.conf import settings  # noqa: PLC0415 - not before Celery has set Django up
 
-    sweep = float(settings.SWEEP_INTERVAL)
-    # A sweep that waited longer than the next one is worth nothing.
+    poll = float(settings.SWEEP_INTERVAL)
+    # A task that waited longer than the next one is worth nothing.
     for name, every in {
-        "accounts.sweep": sweep,
+        "accounts.sweep": poll,
         "accounts.check_mail_server": 60.0,
         "accounts.remove_discarded_pictures": 60.0,
-        "accounts.sweep_uploads": sweep,
+        "accounts.sweep_uploads": poll,
         "accounts.remove_uploads": 60.0,
         "accounts.remove_orphans": 3600.0,
         "accounts.make_exports": 60.0,

@@ -165,7 +165,7 @@ if _replica:
         "TEST": {"MIRROR": "default"},
     }
 
-# --- Valkey or Redis: the worker's bell, and coarse limits --------------------------------------------------
+# --- Valkey or Redis: the broker of the worker, and coarse limits ---------------------------------------------
 
 REDIS_URL = env.text("REDIS_URL", None, "redis://host:6379/0 (Valkey or Redis).", secret=True)
 CELERY_BROKER_URL = REDIS_URL
@@ -177,7 +177,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # (project/celery.py).
 CELERY_BROKER_TRANSPORT_OPTIONS = {"max_retries": 0, "socket_connect_timeout": 0.3, "socket_timeout": 0.3}
 SWEEP_INTERVAL = env.number(
-    "SWEEP_INTERVAL", 5, "Seconds between two looks for mails and requests that no bell announced."
+    "SWEEP_INTERVAL", 5, "Seconds between two polls for emails and requests whose notification was lost."
 )
 
 # --- Mail ---------------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ _mail = urlsplit(
     )
 )
 _mail_options = parse_qs(_mail.query)
-EMAIL_BACKEND = "accounts.services.mail.mail.QueueBackend"
+EMAIL_BACKEND = "accounts.services.mail.queue.QueueBackend"
 EMAIL_HOST = _mail.hostname or "localhost"
 EMAIL_PORT = _mail.port or (465 if _mail.scheme == "smtps" else 25)
 EMAIL_HOST_USER = unquote(_mail.username or "")

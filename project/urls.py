@@ -27,7 +27,7 @@ urlpatterns = [
     path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
     # Signing out of the admin is signing out: the device leaves the list.
     path("admin/logout/", logout),
-    path("admin/", include("accounts.pages.staff.pages")),
+    path("admin/", include("accounts.pages.staff.urls")),
     path("admin/", admin.site.urls),
     path("api/", include("api.urls")),
     path(".well-known/jwks.json", well_known.jwks),

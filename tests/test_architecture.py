@@ -11,7 +11,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts import errors
 from accounts.errors import AccountError
-from accounts.services.mail import mail
+from accounts.services import mail
 from accounts.services.security import audit, rate_limits
 from api.errors import CASES, RequestError
 from project.management.commands.write_reference import pages

@@ -33,14 +33,13 @@ def test_a_line_names_its_request(page: Client, api: Api, face: str, caplog: pyt
 
 
 def test_a_task_has_the_id_of_the_request_that_enqueued_it(tmp_path: Path) -> None:
-    app = Celery("logs", set_as_current=False)
-
-    @app.task(name="logs.task", shared=False)  # type: ignore[untyped-decorator]
-    def task() -> None:
-        """Nothing runs it."""
-
     with Valkey(tmp_path / "valkey") as valkey:
-        app.conf.broker_url = valkey.url
+        app = Celery("logs", broker=valkey.url, set_as_current=False)
+
+        @app.task(name="logs.task", shared=False)
+        def task() -> None:
+            """Nothing runs it."""
+
         set_guid("order-17.b")
         task.apply_async()
         clear_guid()

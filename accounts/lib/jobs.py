@@ -1,30 +1,35 @@
-"""Telling the worker that there is work. The work itself always stands in Postgres, so a lost bell loses
-nothing: the sweep finds it a few seconds later."""
+"""Notifying the worker that there is work. The work itself always stands in Postgres, so a notification that is lost
+loses nothing: the worker polls every few seconds."""
 
 import logging
-import time
 
-from celery import Task
+from celery import Task, current_app
 from django.db import transaction
+
+from accounts.lib.breaker import Breaker
 
 log = logging.getLogger(__name__)
 
-PAUSE = 5.0  # seconds after a failure before the broker is asked again, so that no request waits for it in vain
-EXPIRES = 300  # seconds, after which the sweep has found the work long ago
-_away_until = 0.0
+EXPIRES = 300  # seconds, after which polling has found the work long ago
+broker = Breaker(pause=5.0)
 
 
-def enqueue(task: "Task[[], object]") -> None:
-    """Run this task once the change is committed."""
+def enqueue(task: "Task[[], object] | str") -> None:
+    """Run this task once the change is committed. By its name where the rule stands below the task's module."""
     transaction.on_commit(lambda: _notify(task), robust=True)
 
 
-def _notify(task: "Task[[], object]") -> None:
-    global _away_until  # noqa: PLW0603 - one for the process
-    if time.monotonic() < _away_until:
+def _notify(task: "Task[[], object] | str") -> None:
+    if not broker.may_ask():
         return
     try:
-        task.apply_async(retry=False, expires=EXPIRES)
+        if isinstance(task, str):
+            current_app.send_task(task, retry=False, expires=EXPIRES)
+        else:
+            task.apply_async(retry=False, expires=EXPIRES)
     except Exception as error:  # noqa: BLE001 - kombu lets many kinds through; none of them may turn a committed change into an error
-        _away_until = time.monotonic() + PAUSE
-        log.warning("the worker could not be told of %s (%s); the sweep will find it", task.name, type(error).__name__)
+        broker.failed()
+        name = task if isinstance(task, str) else task.name
+        log.warning("the worker could not be notified of %s (%s); it will poll", name, type(error).__name__)
+    else:
+        broker.worked()

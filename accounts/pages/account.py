@@ -29,10 +29,10 @@ from accounts.lib import brand, time_zones
 from accounts.models import PictureUpload, Session, User
 from accounts.pages.forms import ChangeEmailForm, ConfirmCodeForm, DeleteAccountForm, ProfileForm, ResetCodeForm
 from accounts.pages.refusals import form_page, refused_json, refused_page
+from accounts.services import mail
 from accounts.services.account import deletion, email_addresses, email_recovery, password_resets
 from accounts.services.authentication import reauthentication, totp
 from accounts.services.credentials import identifiers
-from accounts.services.mail import mail
 from accounts.services.profile import export, picture_uploads, pictures, profiles
 from accounts.services.security import audit
 from accounts.services.sessions import sessions

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.stages import LoginStage
 from django import forms
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -17,18 +18,33 @@ from accounts.errors import AccountError, MfaRequired
 from accounts.http import caller, client_ip, log_refusal
 from accounts.models import Session, User
 from accounts.pages.middleware import SESSION_ID
+from accounts.services import mail
 from accounts.services.authentication import reauthentication, sign_in
 from accounts.services.credentials import password_policy
-from accounts.services.mail import mail
 from accounts.services.sessions import mfa, sessions
-
-SECOND_STEP = "second_step"  # in Django's session: who has proved the first factor
 
 
 def _methods(request: HttpRequest) -> Sequence[str]:
     """How this browser has just proved who uses it; a view that does not ask for the password says so."""
     methods: Sequence[str] = getattr(request, "sign_in_methods", sign_in.BY_PASSWORD)
     return methods
+
+
+class MfaStage(LoginStage):
+    """Where the first factor is not enough, allauth keeps the sign-in in the session until the second is there."""
+
+    key = urlname = "second_step"
+
+    def handle(self) -> tuple[HttpResponse | None, bool]:
+        try:
+            mfa.ask(self.login.user, _methods(self.request), caller=caller(self.request))
+        except MfaRequired as error:
+            self.state["ticket"] = error.ticket
+            return HttpResponseRedirect(reverse(self.urlname)), True
+        return None, True
+
+    def is_resumable(self, request: HttpRequest) -> bool:
+        return False  # who opens the sign-in page again may sign in as somebody else
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -55,16 +71,8 @@ class AccountAdapter(DefaultAccountAdapter):
             raise forms.ValidationError(str(error.message), code=error.code) from None
         return True
 
-    def pre_login(self, request: HttpRequest, user: AbstractBaseUser, **kwargs: Any) -> HttpResponse | None:
-        """Where the password is not enough, the second step comes first."""
-        assert isinstance(user, User)
-        try:
-            mfa.ask(user, _methods(request), caller=caller(request))
-        except MfaRequired as error:
-            request.session[SECOND_STEP] = {"ticket": error.ticket, "next": kwargs["redirect_url"]}
-            return HttpResponseRedirect(reverse("second_step"))
-        response: HttpResponse | None = super().pre_login(request, user, **kwargs)
-        return response
+    def get_login_stages(self) -> list[str]:
+        return [f"{MfaStage.__module__}.{MfaStage.__qualname__}"]
 
     def login(self, request: HttpRequest, user: AbstractBaseUser) -> None:
         """Puts the browser into the list of devices and notes its row in Django's session."""
@@ -72,7 +80,6 @@ class AccountAdapter(DefaultAccountAdapter):
         methods = _methods(request)
         row = sessions.begin(user=user, kind=Session.Kind.BROWSER, caller=caller(request), methods=methods)
         super().login(request, user)
-        request.session.pop(SECOND_STEP, None)  # of somebody who was on the way in here before
         request.session[SESSION_ID] = str(row.id)
 
     def logout(self, request: HttpRequest) -> None:

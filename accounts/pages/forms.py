@@ -13,10 +13,10 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from accounts.errors import AccountError, InvalidPasskey
-from accounts.http import caller
+from accounts.http import AuthenticatedRequest, caller
 from accounts.lib import time_zones
 from accounts.models import Gender, User
-from accounts.services.account import password_resets, signup
+from accounts.services.account import password_resets, passwords, signup
 from accounts.services.credentials.identifiers import EMAIL_MAX_LENGTH
 from accounts.services.profile import pictures
 from accounts.services.security import rate_limits
@@ -219,9 +219,6 @@ class NewPasswordForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.user, self.temp_key = user, temp_key
 
-    def save_with(self, *, key: str, request: HttpRequest) -> None:
-        password_resets.reset_by_key(key=key, new_password=self.cleaned_data["new_password"], caller=caller(request))
-
 
 class ResetCodeForm(forms.Form):
     """On the page "check your mail": the code and the new password together, so that nothing half-proved is
@@ -235,9 +232,18 @@ class ChangePasswordForm(forms.Form):
     current_password = Password(label=_("Current password"))
     new_password = Password(label=_("New password"), new=True)
 
-    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: User, request: AuthenticatedRequest, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.user = user
+        self.user, self.request = user, request
+
+    def save(self) -> None:
+        passwords.change(
+            user=self.user,
+            current_password=self.cleaned_data["current_password"],
+            new_password=self.cleaned_data["new_password"],
+            keep=self.request.user_session.id,
+            caller=caller(self.request),
+        )
 
 
 class ConfirmCodeForm(forms.Form):

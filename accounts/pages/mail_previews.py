@@ -13,8 +13,8 @@ from django.views.decorators.http import require_safe
 
 from accounts.caller import Caller
 from accounts.models import User
-from accounts.services.mail import mail
-from accounts.services.mail.mail import Message
+from accounts.services import mail
+from accounts.services.mail import Message
 
 _KEY = "019ab3f27cde7000a1b2c3d4e5f60718-Zk3v9Qw8yT5uXr2oLm7nBc4dHs6jGf1eKa0pVi_RtYw"
 SAMPLES: Mapping[Message, dict[str, Any]] = {

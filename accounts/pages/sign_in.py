@@ -4,30 +4,27 @@ from typing import Any
 
 from allauth.account import views as allauth_views
 from allauth.account.mixins import NextRedirectMixin, RedirectAuthenticatedUserMixin
+from allauth.account.stages import LoginStageController
 from allauth.account.utils import get_next_redirect_url, perform_login
 from django import forms
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse, reverse_lazy
+from django.urls import reverse
 from django.utils.decorators import method_decorator
-from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import FormView
 
 from accounts.errors import AccountError, InvalidPasskey, InvalidTicket
 from accounts.http import AuthenticatedRequest, caller, log_refusal
-from accounts.pages.allauth_adapter import SECOND_STEP
+from accounts.pages.allauth_adapter import MfaStage
 from accounts.pages.forms import ConfirmCodeForm, MfaForm, PasskeyForm, RecoveryCodeForm, RequestSignInCodeForm
 from accounts.pages.refusals import RuleFormMixin, with_retry_after
-from accounts.services.account import passwords, sign_in_codes
+from accounts.services import mail
+from accounts.services.account import password_resets, sign_in_codes
 from accounts.services.authentication import passkeys, sign_in
-from accounts.services.mail import mail
 from accounts.services.sessions import mfa, sessions
-
-RESET_KEY = "_password_reset_key"  # where allauth keeps the key of a reset link in Django's session
 
 
 class SignInView(RuleFormMixin, allauth_views.LoginView):
@@ -96,8 +93,8 @@ class MfaView(RuleFormMixin, FormView):  # type: ignore[type-arg]
     @method_decorator(never_cache)
     @method_decorator(sensitive_post_parameters("code"))
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        self.waiting: dict[str, str] | None = request.session.get(SECOND_STEP)
-        if not self.waiting and not request.user.is_authenticated:
+        self.stage = LoginStageController.enter(request, MfaStage.key)
+        if not self.stage and not request.user.is_authenticated:
             return HttpResponseRedirect(reverse("account_login"))
         return super().dispatch(request, *args, **kwargs)  # type: ignore[return-value]
 
@@ -107,17 +104,16 @@ class MfaView(RuleFormMixin, FormView):  # type: ignore[type-arg]
             request: AuthenticatedRequest = self.request  # type: ignore[assignment]
             sessions.strengthen(request.user_session, mfa.step_up(user=request.user, code=code, caller=where))
             return HttpResponseRedirect(self._next())
-        assert self.waiting is not None
         try:
-            passed = sign_in.check_mfa(ticket=self.waiting["ticket"], code=code, caller=where)
+            passed = sign_in.check_mfa(ticket=self.stage.state["ticket"], code=code, caller=where)
         except InvalidTicket as error:
             log_refusal(self.request, error)
             messages.error(self.request, str(error.message))
-            self.request.session.pop(SECOND_STEP, None)
-            return HttpResponseRedirect(reverse("account_login"))
-        self.request.session.pop(SECOND_STEP, None)
+            refused: HttpResponse = self.stage.abort()
+            return refused
         self.request.sign_in_methods = passed.methods  # type: ignore[attr-defined]
-        response: HttpResponse = perform_login(self.request, passed.user, redirect_url=self.waiting["next"])
+        self.stage.login.user = passed.user
+        response: HttpResponse = self.stage.exit()
         return response
 
     def _next(self) -> str:
@@ -185,24 +181,14 @@ class ResetPasswordView(RuleFormMixin, allauth_views.PasswordResetFromKeyView):
         """Not by opening somebody else's link: a new password ends the sessions of the account that it is for."""
 
     def obey(self, form: Any) -> HttpResponse:
-        form.save_with(key=f"{self.kwargs['uidb36']}-{self.key}", request=self.request)
-        self.request.session.pop(RESET_KEY, None)
-        return HttpResponseRedirect(self.get_success_url())
-
-
-@method_decorator(login_required, name="dispatch")
-class ChangePasswordView(RuleFormMixin, allauth_views.PasswordChangeView):
-    request: AuthenticatedRequest
-    success_url = reverse_lazy("account_change_password")
-
-    def obey(self, form: Any) -> HttpResponse:
-        passwords.change(
-            user=self.request.user,
-            current_password=form.cleaned_data["current_password"],
+        password_resets.reset_by_key(
+            key=f"{self.kwargs['uidb36']}-{self.key}",
             new_password=form.cleaned_data["new_password"],
-            keep=self.request.user_session.id,
             caller=caller(self.request),
         )
-        self.request.session.cycle_key()  # whoever copied this browser's cookie is signed out too
-        messages.success(self.request, _("Your password has been changed, and your other devices are signed out."))
         return HttpResponseRedirect(self.get_success_url())
+
+
+class ChangePasswordView(RuleFormMixin, allauth_views.PasswordChangeView):
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return {**super().get_form_kwargs(), "request": self.request}

@@ -52,7 +52,7 @@ urlpatterns = [
     ),
     path("email/", account.email, name="account_email"),
     path("password/change/", sign_in.ChangePasswordView.as_view(), name="account_change_password"),
-    path("password/set/", RedirectView.as_view(pattern_name="account_change_password"), name="account_set_password"),
+    path("password/set/", RedirectView.as_view(pattern_name="account_reset_password"), name="account_set_password"),
     path("two-step/", factors.overview, name="two_step"),
     path("two-step/on/", factors.turn_on, name="two_step_turn_on"),
     path("two-step/off/", factors.turn_off, name="two_step_turn_off"),

@@ -5,8 +5,8 @@ from django.utils.translation import gettext as _
 from ninja import Router, Status
 
 from accounts.http import AuthenticatedRequest, caller
+from accounts.services import mail
 from accounts.services.account import password_resets, passwords
-from accounts.services.mail import mail
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import BODY, responses

@@ -5,9 +5,9 @@ from django.utils.translation import gettext as _
 from ninja import Router, Status
 
 from accounts.http import caller
+from accounts.services import mail
 from accounts.services.account import sign_in_codes
 from accounts.services.authentication import sign_in
-from accounts.services.mail import mail
 from accounts.services.sessions import sessions
 from accounts.services.sessions.sessions import Tokens
 from api.v1 import schemas

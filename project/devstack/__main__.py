@@ -25,8 +25,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import FrameType
+from xml.etree import ElementTree as ET
 
 from project.devstack.running import run
 from project.devstack.servers import BASE, DATA, Refused, say
@@ -52,23 +56,37 @@ def shell(command: list[str]) -> int:
 
 # The settings are said aloud, because importing this package names those of production.
 PYTEST = [sys.executable, "-m", "pytest", "--ds=tests.settings"]
-# Tests with servers of their own mostly wait for them, while the others compute.
-LANES = (["tests/drills"], ["tests/e2e", "tests/smoke", "tests/stack"])
+# Each folder or file is looked at in one lane; what is in none of these makes a lane of its own. Those with servers of
+# their own mostly wait for them, while the others compute.
+LANES = (["tests/drills"], ["tests/e2e", "tests/smoke", "tests/stack"], ["tests/web", "tests/test_contract.py"])
+MAIN = ["tests/services"]
 
 
 def test() -> int:
-    """The whole suite in three lanes, each on servers of its own. What the others say is shown at the end."""
-    with contextlib.ExitStack() as closing:
-        others = [closing.enter_context(_lane(folders)) for folders in LANES]
-        code = fresh([*PYTEST, *(f"--ignore={folder}" for folders in LANES for folder in folders)])
-        return max(code, *(other.wait() for other in others))
+    """The whole suite in lanes, each on servers of its own. One is shown as it goes, what the others say at the end."""
+    began = time.monotonic()
+    rest = ["tests", *(f"--ignore={path}" for lane in (MAIN, *LANES) for path in lane)]
+    lanes = {"tests/services": MAIN, **{" ".join(lane): lane for lane in LANES}, "the rest": rest}
+    with tempfile.TemporaryDirectory() as folder:
+        reports = {name: Path(folder) / f"{number}.xml" for number, name in enumerate(lanes)}
+        commands = {name: [*PYTEST, *paths, f"--junitxml={reports[name]}"] for name, paths in lanes.items()}
+        main, *others = commands
+        with contextlib.ExitStack() as closing:
+            running = {name: closing.enter_context(_lane(name, commands[name])) for name in others}
+            codes = {main: fresh(commands[main]), **{name: lane.wait() for name, lane in running.items()}}
+        say("\n".join(closing_words(reports, codes, time.monotonic() - began)))
+    return max(codes.values())
 
 
 @contextlib.contextmanager
-def _lane(folders: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def _lane(name: str, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     with tempfile.TemporaryFile() as said:
-        command = [sys.executable, "-m", "project.devstack", "fresh", *PYTEST, *folders]
-        process = subprocess.Popen(command, cwd=BASE, stdout=said, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "project.devstack", "fresh", *command],
+            cwd=BASE,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
         try:
             yield process
         finally:
@@ -76,7 +94,38 @@ def _lane(folders: list[str]) -> Iterator[subprocess.Popen[bytes]]:
                 process.terminate()
                 process.wait()
             said.seek(0)
-            say(f"\n{', '.join(folders)}:\n{said.read().decode(errors='replace')}")
+            say(f"\n{name}:\n{said.read().decode(errors='replace')}")
+
+
+def closing_words(reports: Mapping[str, Path], codes: Mapping[str, int], seconds: float) -> list[str]:
+    """The ten slowest tests of all lanes, a line for each lane, and all of it in the form of pytest's own last line."""
+    cases, lines = [], []
+    for name, report in reports.items():
+        if not report.exists():
+            lines.append(f"{name}: ended with {codes[name]} before its report")
+            continue
+        suite = ET.parse(report).getroot()[0]  # noqa: S314 - our own pytest has just written it
+        found = list(suite.iter("testcase"))
+        cases += found
+        lines.append(f"{name}: {_counts(found)} in {_seconds(suite):.0f} s, exit code {codes[name]}")
+    slowest = sorted(cases, key=_seconds, reverse=True)[:10]
+    return [
+        "\nThe ten slowest tests:",
+        *(f"{_seconds(case):7.1f} s  {case.attrib['classname']}::{case.attrib['name']}" for case in slowest),
+        "",
+        *lines,
+        f"=== {_counts(cases)} in {seconds:.2f}s ===",
+    ]
+
+
+def _seconds(part: ET.Element) -> float:
+    return float(part.attrib["time"])
+
+
+def _counts(cases: list[ET.Element]) -> str:
+    outcomes = {"failure": "failed", "error": "errors", "skipped": "skipped"}
+    found = Counter(outcomes.get(case[0].tag, "passed") if len(case) else "passed" for case in cases)
+    return ", ".join(f"{found[word]} {word}" for word in ("failed", "passed", "skipped", "errors") if found[word])
 
 
 def dispatch(arguments: list[str]) -> int:

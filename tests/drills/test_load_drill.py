@@ -30,6 +30,7 @@ from tests.e2e.conftest import Service, eventually
 
 SESSIONS = int(os.environ.get("DRILL_SESSIONS", "24"))
 THREADS = 20
+REST = 0.05 if SESSIONS >= 100 else 0.25  # seconds of a thread between two jobs
 PAUSE = (SESSIONS / 100) ** 2  # seconds after each restart: in the long run everybody is to meet what is then
 LIFETIME = 3 + SESSIONS // 40  # seconds of an access token
 log = logging.getLogger(__name__)
@@ -48,12 +49,12 @@ class TwoWebs(Service):
     def start(self) -> None:
         super().start()
         self.run_web("web2", self.web_ports["web2"])
-        eventually(lambda: self.ready(self.web_ports["web2"]), within=30)
+        eventually(lambda: self.ready(self.web_ports["web2"]))
 
     def restart(self, name: str) -> None:
         super().restart(name)
         if name in self.web_ports:
-            eventually(lambda: self.ready(self.web_ports[name]), within=60)
+            eventually(lambda: self.ready(self.web_ports[name]))
         self.restarts += 1
 
     def roll_out(self, **settings: str) -> Iterator[str]:
@@ -121,7 +122,7 @@ class Proxy:
     def ask(self, method: str, path: str, headers: dict[str, str], body: str | None = None) -> Answer:
         for port in random.sample(self.ports, len(self.ports)):
             kept: dict[int, http.client.HTTPConnection] = self._kept.__dict__.setdefault("connections", {})
-            new = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            new = http.client.HTTPConnection("127.0.0.1", port, timeout=180)
             for connection in dict.fromkeys((kept.pop(port, new), new)):
                 try:
                     connection.request(method, path, body, headers)
@@ -184,7 +185,7 @@ class Load:
             thread.join()
 
     def _work(self) -> None:
-        while not self._stop.wait(0.05):
+        while not self._stop.wait(REST):
             with self._lock:
                 job = next(self._jobs)
             try:

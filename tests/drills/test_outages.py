@@ -32,7 +32,7 @@ def test_valkey_is_away(service: Service) -> None:
         assert (status, seconds < PROMPT) == (202, True), seconds
     finally:
         service.valkey.start()
-    eventually(lambda: service.letters("dora@example.com"), within=30)
+    eventually(lambda: service.letters("dora@example.com"))
     eventually(lambda: service.letters("emil@example.com"))
     eventually(lambda: len(service.letters("before@example.com")) == 2)
 
@@ -46,7 +46,7 @@ def test_the_mail_server_is_away(service: Service) -> None:
     time.sleep(3)
     service.mail.start()
     for name in names:
-        eventually(lambda name=name: service.letters(f"{name}@example.com"), within=40)  # type: ignore[misc]
+        eventually(lambda name=name: service.letters(f"{name}@example.com"))  # type: ignore[misc]
     time.sleep(2)
     assert [len(service.letters(f"{name}@example.com")) for name in names] == [1] * len(names)
 
@@ -64,9 +64,9 @@ def test_a_worker_is_killed_amid_three_hundred_mails(service: Service) -> None:
         """
     )
     sent = "SELECT count(*) FROM post_office_email WHERE 'crowd@example.com' = \"to\" AND status = 0"
-    eventually(lambda: 20 < int(str(service.sql(sent)[0][0])) < 280, within=30)
+    eventually(lambda: 20 < int(str(service.sql(sent)[0][0])) < 280)
     service.kill("second")
-    eventually(lambda: service.sql(sent)[0][0] == 300, within=60)
+    eventually(lambda: service.sql(sent)[0][0] == 300)
     count = collections.Counter(mail["Subject"] for mail in service.letters("crowd@example.com"))
     assert len(count) == 300
     assert sum(count.values()) <= 301

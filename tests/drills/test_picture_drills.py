@@ -53,7 +53,7 @@ class Person:
         )
         assert asked.status_code == 201, asked.text
         form: dict[str, Any] = asked.json()
-        sent = requests.post(form["url"], data=form["fields"], files={"file": ("a.jpg", content)}, timeout=60)
+        sent = requests.post(form["url"], data=form["fields"], files={"file": ("a.jpg", content)}, timeout=180)
         assert sent.status_code == 204, sent.text
         done = self.service.post(f"/me/picture/uploads/{form['id']}/complete", {}, self.token)
         assert done.status_code == 202, done.text
@@ -90,7 +90,7 @@ def test_many_uploads_at_once_are_not_felt_by_the_web_process(service: Service) 
         f"{service.url}/api/v1/me/picture",
         files={"file": ("a.jpg", photo())},
         headers={"Authorization": f"Bearer {crowd[0].token}"},
-        timeout=30,
+        timeout=180,
     )
     assert sent.status_code == 200, sent.text
     assert web(service)[1] - before > size
@@ -107,7 +107,7 @@ def test_many_uploads_at_once_are_not_felt_by_the_web_process(service: Service) 
     service.code(crowd[0].email, "Choose a new")
     waiting = left(service)
 
-    eventually(lambda: not left(service), within=UPLOADS * 5)
+    eventually(lambda: not left(service), within=max(180, UPLOADS * 20))
     log.info(
         "%s uploads of %.1f MB, accepted in %.1f s, done in %.1f s", UPLOADS, size, accepted, time.monotonic() - began
     )
@@ -132,7 +132,7 @@ def test_a_worker_that_is_killed_among_uploads_loses_none(service: Service) -> N
         "UPDATE accounts_pictureupload SET claimed_until = now() WHERE claimed_until IS NOT NULL"
     )  # time passes
     service.run_worker("worker")
-    eventually(lambda: states(service, ids) == {"done"}, within=120)
+    eventually(lambda: states(service, ids) == {"done"}, within=600)
     ((count,),) = service.sql(
         "SELECT count(*) FROM accounts_event WHERE kind = 'picture.changed' AND user_id IN"
         " (SELECT user_id FROM accounts_pictureupload WHERE id = ANY(%s::uuid[]))",

@@ -37,7 +37,7 @@ def refresh(service: Service, token: str) -> requests.Response:
 def test_fifty_refreshes_at_once_again_and_again(service: Service) -> None:
     token = sign_in(service)
     with contextlib.ExitStack() as closing:
-        connections = [http.client.HTTPConnection("localhost", service.port, timeout=20) for _ in range(50)]
+        connections = [http.client.HTTPConnection("localhost", service.port, timeout=180) for _ in range(50)]
         for connection in connections:
             closing.callback(connection.close)
         for _ in range(ROUNDS):
@@ -95,7 +95,7 @@ def test_a_web_process_killed_amid_refreshing_signs_nobody_out(service: Service)
                 token = answer.json()["refresh_token"]
         killer.join()
         service.run_web()
-        eventually(service.ready, within=30)
+        eventually(service.ready)
         answer = refresh(service, token)  # the answer that never came
         assert answer.status_code == 200, answer.text
         token = answer.json()["refresh_token"]
@@ -113,7 +113,7 @@ def test_a_copied_token_ends_its_session_within_a_second_and_spares_the_others(s
     begun = time.monotonic()
     assert refresh(service, copied).json()["code"] == "refresh_reused"
     me = requests.get(
-        f"{service.url}/api/v1/me", headers={"Authorization": f"Bearer {second['access_token']}"}, timeout=5
+        f"{service.url}/api/v1/me", headers={"Authorization": f"Bearer {second['access_token']}"}, timeout=180
     )
     assert (me.status_code, me.json()["code"]) == (401, "session_revoked")
     assert time.monotonic() - begun < PROMPT

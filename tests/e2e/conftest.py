@@ -27,7 +27,7 @@ T = TypeVar("T")
 NODE = BASE / "tests/e2e/typescript"
 
 
-def eventually(look: Callable[[], T | None], within: float = 15.0) -> T:
+def eventually(look: Callable[[], T | None], within: float = 180.0) -> T:
     """What `look` returns, as soon as that is true."""
     deadline = time.monotonic() + within
     while True:
@@ -97,7 +97,7 @@ class Service:
         self.run_web()
         self.run_worker("worker")
         self.run_beat()
-        eventually(self.ready, within=30)
+        eventually(self.ready)
 
     def run_web(self, name: str = "web", port: int | None = None) -> None:
         self.run(
@@ -105,7 +105,7 @@ class Service:
             "--workers", "1", "--blocking-threads", "4", "--log-level", "warning",
             "--static-path-route", "/static", "--static-path-mount", os.environ["STATIC_ROOT"],
             "project.wsgi:application",
-            EMAIL_TIMEOUT="10",  # an answer that waits for a mail server shows
+            EMAIL_TIMEOUT="600",  # an answer that waits for a mail server does not come
         )  # fmt: skip
 
     def run_worker(self, name: str, **environment: str) -> None:
@@ -162,7 +162,7 @@ class Service:
 
     def post(self, path: str, body: Mapping[str, object], token: str = "") -> requests.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return requests.post(f"{self.url}/api/v1{path}", json=body, headers=headers, timeout=10)
+        return requests.post(f"{self.url}/api/v1{path}", json=body, headers=headers, timeout=180)
 
     def letters(self, to: str) -> list[EmailMessage]:
         return self.mail.messages(to)

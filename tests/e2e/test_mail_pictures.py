@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from accounts.pages.mail_previews import SAMPLES, sample
-from accounts.services.mail.mail import CODES, Message
+from accounts.services.mail import CODES, Message
 from tests.e2e.chromium import browser
 
 pytestmark = browser

@@ -13,7 +13,7 @@ import base64
 import re
 from typing import Any
 
-from accounts.services.account import email_addresses, password_resets, sign_in_codes
+from accounts.services.account import email_requests
 from tests.conftest import Api, Mailbox
 from tests.factors import App, Device
 
@@ -46,9 +46,7 @@ class Walk:
     def take(self, step: Step) -> tuple[int, Any]:
         """Status and body of the answer; (0, None) for what happens beside the API."""
         if "mail" in step:
-            password_resets.answer_requests()
-            email_addresses.answer_requests()
-            sign_in_codes.answer_requests()
+            email_requests.answer()
             for name, what in step["keep"].items():
                 self.kept[name] = getattr(self.mailbox, what)(step["mail"])
             return 0, None

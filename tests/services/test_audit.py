@@ -8,7 +8,7 @@ from django.utils.timezone import now
 from accounts.caller import Caller, Device
 from accounts.errors import AccountDisabled, InvalidCode, InvalidCredentials, InvalidCursor
 from accounts.models import Budget, Event, Session, User
-from accounts.services.account import password_resets, sign_in_codes, signup, users
+from accounts.services.account import email_requests, password_resets, sign_in_codes, signup, users
 from accounts.services.authentication import sign_in
 from accounts.services.security import audit, cursors
 from accounts.services.sessions import sessions
@@ -76,9 +76,9 @@ def test_who_only_claims_an_address_does_not_learn_from_the_own_log_whom_it_mean
     User.objects.filter(id=mallory.id).update(email=alice.email)
     for email in (carol.email, alice.email):
         password_resets.request_reset(login=email, caller=caller)
-        password_resets.answer_requests()
+        email_requests.answer()
         sign_in_codes.request(login=email, caller=caller)
-        sign_in_codes.answer_requests()
+        email_requests.answer()
         with pytest.raises(InvalidCode):
             password_resets.reset_by_code(login=email, code="0", new_password="x", caller=caller)
         with pytest.raises(InvalidCode):

@@ -10,8 +10,8 @@ from accounts.caller import Caller
 from accounts.lib import brand
 from accounts.models import User
 from accounts.pages.mail_previews import SAMPLES
-from accounts.services.mail import mail
-from accounts.services.mail.mail import Message
+from accounts.services import mail
+from accounts.services.mail import Message
 from tests.conftest import Mailbox
 from tests.services.test_checks import found
 

@@ -32,7 +32,7 @@ from tests.services.test_passwords import ask as ask_for_reset
 from tests.threads import at_once
 
 BREACHED = "correct horse battery"
-PATIENCE = breached_passwords.TIME + 0.2
+TIME = breached_passwords.TIME
 
 
 class Server:
@@ -86,17 +86,16 @@ def running(server: Server) -> Iterator[Server]:
 
 
 @pytest.fixture
-def server(settings: Settings) -> Iterator[Server]:
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a good server may be late."""
+    monkeypatch.setattr(breached_passwords, "TIME", 300.0)
+
+
+@pytest.fixture
+def server(settings: Settings, patience: None) -> Iterator[Server]:
     with running(Server()) as made:
         settings.BREACHED_PASSWORDS_URL = f"http://127.0.0.1:{made.port}/range/"
         yield made
-
-
-@contextmanager
-def no_longer_than(seconds: float) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    assert time.perf_counter() - began < seconds
 
 
 def codes(found: pytest.ExceptionInfo[InvalidInput]) -> Sequence[tuple[str, str]]:
@@ -208,13 +207,18 @@ def nonsense(handler: http.server.BaseHTTPRequestHandler) -> None:
 
 
 def drip_headers(handler: http.server.BaseHTTPRequestHandler) -> None:
-    drip(handler, b"HTTP/1.0 200 OK\r\n" + b"X-Slow: yes\r\n" * 100)
+    drip(handler, b"HTTP/1.0 200 OK\r\nX-Slow: yes\r\n\r\n" + listed())
 
 
 def drip_body(handler: http.server.BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.end_headers()
-    drip(handler, b"0" * 35 + b":1\r\n" + b"1" * 35 + b":1\r\n")
+    drip(handler, listed())
+
+
+def listed() -> bytes:
+    """Whoever waits for all of a slow answer finds the password refused."""
+    return f"{rest(BREACHED)}:7\r\n".encode()
 
 
 def drip(handler: http.server.BaseHTTPRequestHandler, text: bytes) -> None:
@@ -228,10 +232,11 @@ def drip(handler: http.server.BaseHTTPRequestHandler, text: bytes) -> None:
 
 @pytest.mark.parametrize("manners", [five_hundred, elsewhere, nonsense, drip_headers, drip_body])
 def test_any_other_answer_than_a_list_in_time_fails_open_with_one_line_that_tells_nothing(
-    server: Server, manners: Any, caplog: pytest.LogCaptureFixture
+    server: Server, manners: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(breached_passwords, "TIME", TIME)
     server.answer = manners
-    with caplog.at_level(logging.INFO), no_longer_than(PATIENCE):
+    with caplog.at_level(logging.INFO):
         assert password_policy.problem(BREACHED) is None
     (line,) = caplog.records
     assert line.name == breached_passwords.__name__
@@ -245,15 +250,12 @@ def test_a_mute_server_costs_its_time_once_and_then_nothing_until_the_pause_is_o
 ) -> None:
     with Mute() as mute:
         settings.BREACHED_PASSWORDS_URL = f"{scheme}://127.0.0.1:{mute.port}/range"
-        with no_longer_than(PATIENCE):
+        assert password_policy.problem(BREACHED) is None
+        for _ in range(5):
             assert password_policy.problem(BREACHED) is None
-        with no_longer_than(0.1):
-            for _ in range(5):
-                assert password_policy.problem(BREACHED) is None
         assert len(mute._taken) == 1
         monkeypatch.setattr(breached_passwords._breaker, "_closed_until", time.monotonic())
-        with no_longer_than(PATIENCE):  # of many at once, one tries again
-            assert set(at_once(5, lambda: password_policy.problem(BREACHED))) == {None}
+        assert set(at_once(5, lambda: password_policy.problem(BREACHED))) == {None}  # of many at once, one tries again
         assert len(mute._taken) == 2
 
 
@@ -271,18 +273,17 @@ def test_a_server_that_is_down_and_a_name_that_is_nobodys_fail_open(settings: Se
     for url in ("http://127.0.0.1:9/range", "https://nobody.invalid/range"):
         breached_passwords._breaker.worked()
         settings.BREACHED_PASSWORDS_URL = url
-        with no_longer_than(PATIENCE):
-            assert password_policy.problem(BREACHED) is None
+        assert password_policy.problem(BREACHED) is None
 
 
-def test_no_thread_is_left_behind(server: Server) -> None:
+def test_no_thread_is_left_behind(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breached_passwords, "TIME", TIME)
     server.answer = drip_body
     password_policy.problem(BREACHED)
-    for _ in range(100):
-        if not [thread for thread in threading.enumerate() if thread.name == "breached-passwords"]:
-            return
-        time.sleep(0.01)
-    pytest.fail("the thread still reads")
+    for thread in threading.enumerate():
+        if thread.name == "breached-passwords":
+            thread.join(120)
+            assert not thread.is_alive(), "the thread still reads"
 
 
 # --- On the way ---------------------------------------------------------------------------------------------
@@ -294,7 +295,7 @@ def test_nothing_is_sent_in_the_open_over_a_network(server: Server, settings: Se
     assert server.asked == []
 
 
-def test_https_is_checked(settings: Settings, tmp_path: Path) -> None:
+def test_https_is_checked(settings: Settings, patience: None, tmp_path: Path) -> None:
     pem = certificate(tmp_path)
     server = Server()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

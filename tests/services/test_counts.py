@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.utils.timezone import now
 
 from accounts.caller import NOBODY, Caller
-from accounts.models import Event, Gender, User, UserCount
+from accounts.models import TRIGGERS, Event, Gender, User, UserCount
 from accounts.services.account import deletion, email_addresses, signup, users
 from accounts.services.profile import profiles
 from accounts.services.security import audit
@@ -29,6 +29,29 @@ def sql(statement: str) -> None:
 
 def total() -> int:
     return sum(kind.count for kind in counts.users())
+
+
+def test_the_triggers_are_those_that_the_models_name(db: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT tgname, pg_get_triggerdef(oid), tgenabled FROM pg_trigger WHERE NOT tgisinternal")
+        found = {
+            name: definition.removeprefix(f"CREATE TRIGGER {name} ")
+            .partition(" FOR EACH STATEMENT ")[0]
+            .replace("public.", "")
+            for name, definition, enabled in cursor.fetchall()
+            if enabled == "O"
+        }
+    assert found == TRIGGERS
+
+
+def test_counts_do_not_depend_on_the_search_path_of_who_writes(db: None) -> None:
+    """A restore of data alone and some tools write with an empty one."""
+    before = total()
+    make_user("dora")
+    sql("SET LOCAL search_path = ''")
+    sql("UPDATE public.accounts_user SET is_active = false WHERE username = 'dora'")
+    sql("SET LOCAL search_path = public")
+    assert (total(), counts.check()) == (before + 1, [])
 
 
 # --- Whatever writes ----------------------------------------------------------------------------------------
@@ -163,7 +186,7 @@ MANY = 25
 @pytest.mark.django_db(transaction=True)
 def test_nobody_waits_for_anybody() -> None:
     """All of them have made their user before the first one commits: one who waited would break the barrier."""
-    barrier = threading.Barrier(MANY, timeout=20)
+    barrier = threading.Barrier(MANY, timeout=300)
     numbers = iter(range(1000))
 
     def sign_up() -> None:
@@ -186,7 +209,7 @@ def test_nobody_waits_for_anybody() -> None:
 def test_two_that_count_in_opposite_order_do_not_lock_each_other_out() -> None:
     for gender in Gender.values:
         make_user(f"first-{gender}", gender=gender)  # so that there is one piece of each
-    barrier = threading.Barrier(2, timeout=20)
+    barrier = threading.Barrier(2, timeout=300)
 
     def make(*genders: Gender) -> Callable[[], None]:
         def work() -> None:

@@ -30,10 +30,12 @@ from accounts.errors import (
 )
 from accounts.lib import sealing
 from accounts.models import Challenge, Event, MailOwner, ReservedUsername, Session, Tombstone, User
+from accounts.services import mail
 from accounts.services.account import (
     deletion,
     email_addresses,
     email_recovery,
+    email_requests,
     lifecycle,
     password_resets,
     passwords,
@@ -41,7 +43,7 @@ from accounts.services.account import (
 )
 from accounts.services.authentication import sign_in
 from accounts.services.credentials import challenges, hashing, identifiers, reserved_usernames
-from accounts.services.mail import mail
+from accounts.services.mail import delivery
 from accounts.services.profile import export, pictures, profiles
 from accounts.services.security import audit
 from accounts.services.sessions import access_tokens, sessions
@@ -204,7 +206,7 @@ def test_everything_works_as_before_and_signing_in_takes_nothing_back(
 
 def test_a_new_password_takes_nothing_back(planned: User, caller: Caller, mailbox: Mailbox) -> None:
     password_resets.request_reset(login="bob", caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     password_resets.reset_by_code(login="bob", code=mailbox.code(planned.email), new_password=NEW, caller=caller)
     assert sign_in.check(login="bob", password=NEW, caller=caller).deletes_at == deletes_at(planned) is not None
 
@@ -277,7 +279,7 @@ def test_a_forged_key_is_refused(forged: str, caller: Caller, db: None) -> None:
 
 def test_the_key_of_a_reset_keeps_nothing(planned: User, caller: Caller, mailbox: Mailbox) -> None:
     password_resets.request_reset(login="bob", caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     with pytest.raises(InvalidKey):
         deletion.cancel_by_key(key=mailbox.key(planned.email), caller=caller)
 
@@ -319,7 +321,7 @@ def test_what_a_squatter_planned_and_copied_is_not_the_owners(carol: User, calle
     export.make_queued()
     deletion.request(user=carol, session=session, password=PASSWORD, caller=caller)
     password_resets.request_reset(login="carol@example.com", caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     password_resets.reset_by_code(login="carol", code=mailbox.code(carol.email), new_password=NEW, caller=caller)
     assert deletes_at(carol) is None
     assert export.latest(carol) is None
@@ -385,7 +387,7 @@ def test_a_request_that_a_worker_answers_at_that_moment_and_the_erasure_do_not_w
         assert going.wait(5)
 
     def work() -> None:
-        challenges.answer_asked(Challenge.Kind.RESET_PASSWORD, answer)
+        challenges.answer_asked(answer)
         connection.close()
 
     worker = threading.Thread(target=work)
@@ -469,10 +471,10 @@ def test_the_last_mail_waits_for_a_server_that_is_away_and_is_given_up_after_a_w
 
 
 def test_a_mail_that_is_being_sent_at_that_moment_does_no_harm(due: User, mailbox: Mailbox) -> None:
-    row = mail._claim()
+    row = delivery._claim()
     assert row is not None
     deletion.erase_due()
-    mail._finish(row, STATUS.failed, ValueError("of the server"))
+    delivery._finish(row, STATUS.failed, ValueError("of the server"))
     assert not Log.objects.exists()
     assert [one.subject for one in mailbox.all()] == ["Your Crew account is deleted"]
 
@@ -583,7 +585,7 @@ def test_who_signs_in_or_keeps_the_account_at_that_moment_gets_one_answer(due: U
         deletion.cancel(user=due, caller=caller)
         return None
 
-    found = each_at_once([deletion.erase_due, begin, cancel, deletion.erase_due])
+    found = each_at_once([deletion.erase_due.run, begin, cancel, deletion.erase_due.run])
     erased = Tombstone.objects.count()
     assert User.objects.filter(id=due.id).exists() == (not erased)
     assert [item for item in found if isinstance(item, Exception)] == [

@@ -16,8 +16,8 @@ from accounts.errors import (
     WrongPassword,
 )
 from accounts.models import Budget, Challenge, Event, User
-from accounts.services.account import email_addresses, password_resets, signup
-from accounts.services.mail.mail import Delivery
+from accounts.services.account import email_addresses, email_requests, password_resets, signup
+from accounts.services.mail import Delivery
 from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
 from tests.threads import each_at_once
 
@@ -71,7 +71,7 @@ def test_who_corrects_the_address_before_the_first_proof_is_welcomed_at_the_righ
 def test_who_takes_a_squatters_account_over_is_not_welcomed(caller: Caller, mailbox: Mailbox, db: None) -> None:
     user = sign_up("ada")
     password_resets.request_reset(login=SHARED, caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     password_resets.reset_by_code(
         login=SHARED, code=mailbox.code(SHARED), new_password="lagoon tractor violet", caller=caller
     )
@@ -157,7 +157,7 @@ def test_resend_mails_those_who_wait_and_nobody_else(alice: User, caller: Caller
     old = mailbox.code(SHARED)
     for email in (SHARED.upper(), alice.email, "nobody@example.com", "", "nonsense"):
         email_addresses.resend(email=email, caller=caller)
-    assert email_addresses.answer_requests() == 5
+    assert email_requests.answer() == 5
     assert len(mailbox.all()) == 2
     with pytest.raises(InvalidCode):
         email_addresses.confirm_mine(user=user, code=old, caller=caller)
@@ -167,7 +167,7 @@ def test_resend_mails_those_who_wait_and_nobody_else(alice: User, caller: Caller
 def resend(caller: Caller, times: int = 1) -> None:
     for _ in range(times):
         email_addresses.resend(email=SHARED, caller=caller)
-        email_addresses.answer_requests()
+        email_requests.answer()
 
 
 def test_a_mail_box_is_not_flooded_from_one_network_nor_from_many(caller: Caller, mailbox: Mailbox, db: None) -> None:
@@ -210,7 +210,7 @@ def test_what_was_mailed_to_an_address_that_was_changed_since_opens_nothing(
     alice: User, caller: Caller, mailbox: Mailbox
 ) -> None:
     password_resets.request_reset(login="alice", caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     key, code = mailbox.key(alice.email), mailbox.code(alice.email)
     change(alice, "new@example.com", caller)
     email_addresses.confirm_mine(user=alice, code=mailbox.code("new@example.com"), caller=caller)
@@ -227,7 +227,7 @@ def test_resets_of_claims_do_not_flood_the_mail_box_that_they_claim(caller: Call
     for letter in "abcdef":
         for _ in range(4):
             password_resets.request_reset(login=f"mallory.{letter}", caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     assert len(mailbox.all(SHARED)) - before == 10
 
 
@@ -436,7 +436,7 @@ def test_a_mail_that_is_asked_for_again_at_the_moment_of_a_new_password_opens_no
         theirs = f"thief{number}@example.com"
         change(alice, theirs, caller)
         password_resets.request_reset(login="alice", caller=Caller(ip=random_ip()))
-        password_resets.answer_requests()
+        email_requests.answer()
         key = mailbox.key("alice@example.com")
         each_at_once(
             [

@@ -20,7 +20,7 @@ from accounts.errors import (
     WrongPassword,
 )
 from accounts.models import Budget, Challenge, Event, Passkey, Session, TotpAuthenticator, User
-from accounts.services.account import email_addresses, email_recovery, password_resets, passwords
+from accounts.services.account import email_addresses, email_recovery, email_requests, password_resets, passwords
 from accounts.services.authentication import passkeys, sign_in, totp
 from accounts.services.credentials import challenges, hashing
 from accounts.services.sessions import access_tokens, sessions
@@ -56,7 +56,7 @@ def test_the_owner_is_alone_in_the_account_after_one_press_and_a_new_password(
     )
     mallorys = sign_in.sign_in_app(login=THEIRS, password=MALLORYS, caller=caller)
     password_resets.request_reset(login=THEIRS, caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     reset_key, reset_code = mailbox.key(THEIRS), mailbox.code(THEIRS)
 
     found = email_recovery.undo(key=key, caller=caller)
@@ -157,7 +157,7 @@ def test_the_link_outlives_new_passwords_resets_and_pruning_but_not_seven_days(
 ) -> None:
     passwords.change(user=alice, current_password=PASSWORD, new_password=MALLORYS, keep=None, caller=caller)
     password_resets.request_reset(login=THEIRS, caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     password_resets.reset_by_key(key=mailbox.key(THEIRS), new_password=NEW, caller=caller)
 
     def made(**ago: float) -> None:
@@ -241,7 +241,7 @@ def test_the_key_of_a_reset_or_of_a_confirmation_takes_nothing_back(
     alice: User, caller: Caller, mailbox: Mailbox
 ) -> None:
     password_resets.request_reset(login="alice", caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     for _ in range(2):
         with pytest.raises(InvalidKey):
             email_recovery.undo(key=mailbox.key(alice.email), caller=caller)
@@ -331,7 +331,7 @@ def test_whatever_happens_at_the_same_moment_the_owner_gets_the_account(
         email_addresses.request_change(user=user, email=move_on, password=PASSWORD, caller=Caller(ip=random_ip()))
         confirm = mailbox.key(move_on)
         password_resets.request_reset(login="alice", caller=Caller(ip=random_ip()))
-        password_resets.answer_requests()
+        email_requests.answer()
         reset = mailbox.key(user.email)
         password_resets.request_reset(login="alice", caller=Caller(ip=random_ip()))
         Budget.objects.all().delete()
@@ -340,7 +340,7 @@ def test_whatever_happens_at_the_same_moment_the_owner_gets_the_account(
                 lambda: email_recovery.undo(key=key, caller=caller),
                 lambda: email_addresses.confirm_by_key(key=confirm, caller=caller),
                 lambda: password_resets.reset_by_key(key=reset, new_password=MALLORYS, caller=caller),
-                password_resets.answer_requests,
+                email_requests.answer.run,
                 lambda: sessions.end_others(user=user, keep=None, caller=caller),
             ]
         )

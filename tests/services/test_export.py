@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -27,8 +26,8 @@ from pytest_django import Settings
 from accounts.caller import Caller, Device
 from accounts.errors import RateLimited
 from accounts.models import Event, Export, PictureUpload, Session, User
+from accounts.services import mail
 from accounts.services.account import deletion, email_addresses
-from accounts.services.mail import mail
 from accounts.services.profile import export, picture_uploads, pictures
 from accounts.services.security import audit
 from accounts.services.sessions import sessions
@@ -91,11 +90,12 @@ def test_a_copy_is_asked_for_made_and_told(alice: User, caller: Caller, mailbox:
     found = export.request(user=alice, caller=caller)
     assert found.state == "queued"
     assert export.address(found) is None
+    before = now()
     assert export.make_queued() == 1
     found = export.latest(alice)  # type: ignore[assignment]
     assert found.state == "ready"
     assert found.expires_at
-    assert abs(found.expires_at - now() - timedelta(days=7)) < timedelta(seconds=10)
+    assert before <= found.expires_at - timedelta(days=7) <= now()
     body = fetch(export.address(found))
     assert len(body) == found.size
     assert zipfile.ZipFile(io.BytesIO(body)).testzip() is None
@@ -174,11 +174,13 @@ def test_the_address_is_that_of_a_file_to_keep_and_works_for_a_while(ready: Expo
     assert asked["response-content-disposition"] == [f'attachment; filename="Crew-{now():%Y-%m-%d}.zip"']
 
 
-def test_the_address_never_outlives_the_copy(ready: Export) -> None:
-    ready.expires_at = now() + timedelta(seconds=100)
+def test_the_address_never_outlives_the_copy(ready: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = now()
+    monkeypatch.setattr(export, "now", lambda: at)
+    ready.expires_at = at + timedelta(seconds=100)
     (seconds,) = parse_qs(urlsplit(export.address(ready) or "").query)["X-Amz-Expires"]
-    assert 90 < int(seconds) <= 100
-    ready.expires_at = now()
+    assert seconds == "100"
+    ready.expires_at = at
     assert export.address(ready) is None
 
 
@@ -235,7 +237,7 @@ def test_it_speaks_the_language_of_the_user_s_mails(alice: User, phone: Session)
     User.objects.filter(id=alice.id).update(language="de", time_zone="Europe/Berlin")
     alice.refresh_from_db()
     found = copy_of(alice)
-    assert found["README.txt"].decode().startswith("Was Crew (")
+    assert found["README.txt"].decode().startswith("Alles, was Crew (")
     assert json.loads(found["events.json"])[0]["what"] == "Angemeldet"
     profile = json.loads(found["profile.json"])
     assert (profile["language"], profile["time_zone"]) == ("de", "Europe/Berlin")
@@ -305,11 +307,12 @@ def free_the_lease() -> None:
 def test_a_storage_that_is_away_costs_a_minute_and_in_the_end_the_copy(
     alice: User, asked: Export, no_storage: None, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before = now()
     assert export.make_queued() == 1
     asked.refresh_from_db()
     assert asked.state == "queued"
     assert asked.claimed_until
-    assert timedelta(seconds=50) < asked.claimed_until - now() <= timedelta(minutes=1)
+    assert before <= asked.claimed_until - timedelta(minutes=1) <= now()
     assert export.make_queued() == 0
     for _ in range(export.MAX_TRIES - 1):
         free_the_lease()
@@ -365,6 +368,25 @@ def test_a_worker_that_is_killed_after_the_upload_leaves_a_row_that_is_taken_aga
     assert (asked.state, asked.tries) == ("ready", 2)
 
 
+@pytest.mark.parametrize("was", ["queued", "claimed by a worker that ended"])
+def test_a_copy_that_an_earlier_version_was_asked_for_is_made(alice: User, mailbox: Mailbox, was: str) -> None:
+    """As SQL, in the columns that version 1.2 wrote."""
+    tries, until = (0, None) if was == "queued" else (1, now())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO accounts_export (id, user_id, state, key, requested_at, tries, claimed_until, ip, device)
+            VALUES (gen_random_uuid(), %s, 'queued', %s, now(), %s, %s, '192.0.2.1', 'A phone')
+            """,
+            [alice.id, "ab" * 24, tries, until],
+        )
+    assert export.make_queued() == 1
+    found = Export.objects.get()
+    assert (found.state, found.tries, found.claimed_until) == ("ready", tries + 1, None)
+    assert stored(found)
+    assert "A phone" in mailbox.last("alice@example.com").message
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_several_workers_each_copy_has_one(caller: Caller, mailbox: Mailbox, db: None) -> None:
     for number in range(6):
@@ -415,10 +437,8 @@ def test_erasing_and_making_do_not_wait_for_each_other_for_ever(alice: User, cal
     for number in range(4):
         user = make_user(f"dora{number}", deletes_at=now())
         export.request(user=user, caller=caller)
-    begun = time.monotonic()
     found = at_once(4, lambda: (export.make_queued(), deletion.erase_due()))
     assert not [item for item in found if isinstance(item, Exception)], found
-    assert time.monotonic() - begun < 30
     assert set(User.objects.all()) == {alice}
     export.remove_expired()
     assert not Export.objects.exists()

@@ -19,7 +19,7 @@ from pytest_django import Settings
 
 from accounts.caller import NOBODY, Caller
 from accounts.models import Event, User
-from accounts.services.account import password_resets, users
+from accounts.services.account import email_requests, password_resets, users
 from accounts.services.authentication import sign_in
 from accounts.services.credentials import identifiers, imported_hashes
 from accounts.services.security import audit
@@ -90,7 +90,7 @@ def test_an_address_is_enough_and_its_owner_gets_in_by_mail(caller: Caller, mail
     assert "dora" not in user.username
     assert now() - user.created_at < timedelta(minutes=1)
     password_resets.request_reset(login="dora@example.com", caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     password_resets.reset_by_code(
         login="dora@example.com", code=mailbox.code(), new_password="another plum lagoon", caller=caller
     )

@@ -10,9 +10,9 @@ from pytest_django import Settings
 from accounts.caller import Caller
 from accounts.errors import InvalidInput
 from accounts.models import Challenge, User
-from accounts.services.account import password_resets, signup
-from accounts.services.mail import mail
-from accounts.services.mail.mail import Message
+from accounts.services import mail
+from accounts.services.account import email_requests, password_resets, signup
+from accounts.services.mail import Message
 from accounts.services.profile import profiles
 from tests.conftest import PASSWORD, Mailbox
 
@@ -62,7 +62,7 @@ def test_what_the_worker_writes_speaks_the_language_of_who_asked(alice: User, ca
     password_resets.request_reset(login="alice", caller=replace(caller, language="ar"))
     assert Challenge.objects.get().language == "ar"
     with translation.override(None):
-        assert password_resets.answer_requests() == 1
+        assert email_requests.answer() == 1
     sent = mailbox.last("alice@example.com")
     assert 'dir="rtl"' in sent.html_message
     assert sent.message.rstrip().splitlines()[-1].startswith("@")

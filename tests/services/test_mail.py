@@ -6,12 +6,12 @@ import logging
 import os
 import re
 import socket
-import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email import policy
 from email.message import EmailMessage as ReceivedMessage
+from email.mime.image import MIMEImage
 from email.parser import BytesParser
 from itertools import pairwise
 from pathlib import Path
@@ -22,19 +22,20 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope
 from aiosmtpd.smtp import Session as SMTPSession
-from celery import Celery
+from celery import Celery, Task
 from django.core.mail import EmailMessage, EmailMultiAlternatives, get_connection, send_mail
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils.timezone import now
-from post_office.models import PRIORITY, STATUS, Email, Log
+from post_office.models import PRIORITY, STATUS, Email, EmailTemplate, Log
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
 from accounts.caller import Caller, Device
-from accounts.lib import jobs
-from accounts.models import User
-from accounts.services.account import password_resets
-from accounts.services.mail import mail
-from accounts.services.mail.mail import Message
+from accounts.lib import jobs, leases
+from accounts.models import Challenge, User
+from accounts.services import mail
+from accounts.services.account import email_requests, password_resets
+from accounts.services.mail import Message, delivery, messages, server, status
+from accounts.services.mail.queue import add
 from project.devstack.servers import Mail, Valkey, free_ports, received
 from tests.conftest import Mailbox, make_user
 from tests.services.conftest import Mute
@@ -63,14 +64,16 @@ CONTEXT: dict[Message, dict[str, Any]] = {
 
 
 class Clock:
-    """Moves the time that the rules see."""
+    """The time that the rules see: it stands still until it is moved."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.by = timedelta()
-        monkeypatch.setattr(mail, "now", self)
+        self.began, self.by = now(), timedelta()
+        for module in (leases, delivery, messages, server, status):
+            monkeypatch.setattr(module, "now", self)
+        monkeypatch.setattr("accounts.services.mail.queue.now", self)
 
     def __call__(self) -> datetime:
-        return now() + self.by
+        return self.began + self.by
 
     def forward(self, **delta: float) -> None:
         self.by += timedelta(**delta)
@@ -158,8 +161,8 @@ def post_box(settings: Settings) -> Iterator[PostBox]:
 
 
 @pytest.fixture(autouse=True)
-def _as_after_a_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(jobs, "_away_until", 0.0)
+def _as_after_a_start() -> Iterator[None]:
+    jobs.broker.worked()
     yield
     mail.hang_up()
 
@@ -178,12 +181,8 @@ def unique(name: str = "ada") -> str:
 
 
 def queue(to: str = "ada@example.com", *, priority: int = PRIORITY.medium, expires_at: datetime | None = None) -> Email:
-    mail._queue(
-        EmailMessage("Subject", "Body", "Crew <no-reply@example.com>", [to]), priority=priority, expires_at=expires_at
-    )
-    found = Email.objects.order_by("id").last()
-    assert isinstance(found, Email)
-    return found
+    message = EmailMessage("Subject", "Body", "Crew <no-reply@example.com>", [to])
+    return add(message, priority=priority, expires_at=expires_at)
 
 
 def fresh(row: Email) -> Email:
@@ -259,7 +258,7 @@ def test_codes_go_before_notices_and_older_before_newer(alice: User, caller: Cal
 
 
 def test_what_django_or_a_library_sends_is_queued_too(db: None, settings: Settings, post_box: PostBox) -> None:
-    settings.EMAIL_BACKEND = "accounts.services.mail.mail.QueueBackend"
+    settings.EMAIL_BACKEND = "accounts.services.mail.queue.QueueBackend"
     assert send_mail("Hello\nworld", "{{ 7|add:7 }} body", None, ["one@example.com"]) == 1
     both = EmailMultiAlternatives("Two", "text", "a@example.com", ["to@example.com"], cc=["cc@example.com"])
     both.attach_alternative("<p>{% now 'Y' %}</p>", "text/html")
@@ -270,6 +269,70 @@ def test_what_django_or_a_library_sends_is_queued_too(db: None, settings: Settin
     assert post_box.got[0]["Subject"] == "Hello world"
     assert "{% now 'Y' %}" in text_of(post_box.got[1], "html")
     assert sorted(post_box.tried) == ["cc@example.com", "one@example.com", "to@example.com"]
+
+
+def test_html_alone_attachments_and_a_reply_address_are_kept(db: None, settings: Settings, post_box: PostBox) -> None:
+    settings.EMAIL_BACKEND = "accounts.services.mail.queue.QueueBackend"
+    html = EmailMessage("One", "<p>{{ 7|add:7 }}</p>", "a@example.com", ["one@example.com"], reply_to=["r@example.com"])
+    html.content_subtype = "html"
+    files = EmailMultiAlternatives("Two", "text", "a@example.com", ["two@example.com"])
+    files.attach_alternative("<p>page</p>", "text/html")
+    files.attach("data.bin", b"\x00\xff", "application/octet-stream")
+    files.attach("words.txt", "Grüße {{ 7|add:7 }}", "text/plain")
+    assert get_connection().send_messages([html, files]) == 2
+    assert mail.deliver() == 2
+    first, second = post_box.got
+    assert (first.get_content_type(), first.get_content().strip()) == ("text/html", "<p>{{ 7|add:7 }}</p>")
+    assert first["Reply-To"] == "r@example.com"
+    assert (text_of(second), text_of(second, "html")) == ("text", "<p>page</p>")
+    assert {part.get_filename(): part.get_content() for part in second.iter_attachments()} == {
+        "data.bin": b"\x00\xff",
+        "words.txt": "Grüße {{ 7|add:7 }}",
+    }
+    assert all(is_blank(row) for row in Email.objects.all())
+
+
+def test_what_a_row_has_no_place_for_is_refused_loudly(db: None, settings: Settings) -> None:
+    settings.EMAIL_BACKEND = "accounts.services.mail.queue.QueueBackend"
+    invited = EmailMultiAlternatives("Come", "text", "a@example.com", ["to@example.com"])
+    invited.attach_alternative("BEGIN:VCALENDAR", "text/calendar")
+    with pytest.raises(ValueError, match="one HTML part"):
+        get_connection().send_messages([invited])
+    pictured = EmailMessage("See", "text", "a@example.com", ["to@example.com"])
+    pictured.attach(MIMEImage(b"GIF89a", "gif"))
+    with pytest.raises(TypeError, match="attachment"):
+        get_connection().send_messages([pictured])
+    assert not Email.objects.exists()
+
+
+def test_a_row_is_no_template_even_where_post_office_would_render_one(db: None, post_box: PostBox) -> None:
+    row = queue()
+    template = EmailTemplate.objects.create(name="t", subject="{{ word }}", content="{{ word }}")
+    Email.objects.filter(id=row.id).update(template=template, context={"word": "rendered"})
+    assert mail.deliver() == 1
+    assert (post_box.got[0]["Subject"], text_of(post_box.got[0])) == ("Subject", "Body\n")
+    assert is_blank(row)
+
+
+def test_an_email_that_an_earlier_version_queued_or_had_claimed_is_sent(db: None, post_box: PostBox) -> None:
+    """As SQL, in the columns that version 1.2 wrote."""
+    insert = """
+        INSERT INTO post_office_email (from_email, "to", cc, bcc, subject, message, html_message, status, priority,
+            created, last_updated, scheduled_time, expires_at, number_of_retries, headers, context, backend_alias,
+            message_id)
+        VALUES ('a@example.com', %s, '', '', 'Your code', 'code {{ 1 }}', '<p>code {{ 1 }}</p>', %s, 2, now(), now(),
+            now() - interval '1 second', now() + interval '1 hour', 0, '{"Auto-Submitted": "auto-generated"}', NULL, '',
+            '<1@example.com>')
+    """
+    with connection.cursor() as cursor:
+        for to, status_before in (("queued@example.com", 2), ("claimed@example.com", 3)):
+            cursor.execute(insert, [to, status_before])
+    assert mail.deliver() == 2
+    assert post_box.recipients == ["queued@example.com", "claimed@example.com"]
+    (got, _) = post_box.got
+    assert (text_of(got), text_of(got, "html")) == ("code {{ 1 }}", "<p>code {{ 1 }}</p>")
+    assert (got["Message-ID"], got["Auto-Submitted"], got["Expires"]) == ("<1@example.com>", "auto-generated", None)
+    assert all(is_blank(row) for row in Email.objects.all())
 
 
 # --- What arrives -------------------------------------------------------------------------------------------
@@ -292,7 +355,7 @@ def test_each_mail_arrives_in_the_inbox_with_both_parts_and_is_blanked(
     assert "\n" not in got["Subject"]
     assert got["Auto-Submitted"] == "auto-generated"
     assert got["Message-ID"] == row.message_id
-    assert abs(got["Date"].datetime.replace(tzinfo=UTC) - now()) < timedelta(minutes=1)
+    assert got["Date"] == row.headers["Date"]
     assert [part.get_content_type() for part in got.iter_parts()] == ["text/plain", "text/html"]
     for kind in ("plain", "html"):
         text = text_of(got, kind)
@@ -415,7 +478,7 @@ def test_while_smtp_is_down_nothing_is_lost_and_afterwards_nothing_is_doubled(
         assert mail.deliver() == 0
         # One knock is enough.
         assert [fresh(row).status for row in rows] == [STATUS.requeued, STATUS.queued, STATUS.queued]
-        for _ in range(mail.MAX_TRIES * 3):  # however long it takes, it is no mail's fault
+        for _ in range(delivery.MAX_TRIES * 3):  # however long it takes, it is no mail's fault
             clock.forward(minutes=1)
             assert mail.deliver() == 0
         assert {fresh(row).status for row in rows} <= {STATUS.queued, STATUS.requeued}
@@ -436,9 +499,7 @@ def test_a_mute_smtp_server_is_given_up_on_after_the_time_out(db: None, settings
     with Mute() as mute:
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", mute.port
         row = queue()
-        began = time.perf_counter()
         assert mail.deliver() == 0
-        assert time.perf_counter() - began < 2
     row = fresh(row)
     assert (row.status, row.number_of_retries) == (STATUS.requeued, 0)
     assert row.scheduled_time > now()
@@ -449,11 +510,11 @@ def test_pauses_grow_up_to_hours_and_after_about_a_day_it_is_over(
 ) -> None:
     post_box.at_rcpt["ada"] = "451 later"
     row, pauses = queue(), list[float]()
-    for _ in range(mail.MAX_TRIES - 1):
+    for _ in range(delivery.MAX_TRIES - 1):
         mail.deliver()
         waiting = fresh(row)
         assert waiting.status == STATUS.requeued
-        pauses.append((waiting.scheduled_time - now() - clock.by).total_seconds())
+        pauses.append((waiting.scheduled_time - clock()).total_seconds())
         clock.forward(seconds=pauses[-1] - 1)
         assert len(post_box.tried) == len(pauses)
         mail.deliver()
@@ -462,12 +523,12 @@ def test_pauses_grow_up_to_hours_and_after_about_a_day_it_is_over(
     mail.deliver()
     assert fresh(row).status == STATUS.failed
     assert is_blank(row)
-    assert len(post_box.tried) == mail.MAX_TRIES
+    assert len(post_box.tried) == delivery.MAX_TRIES
     assert 4 <= pauses[0] <= 8
     assert all(later > earlier for earlier, later in pairwise(pauses[:10]))
     assert max(pauses) <= 3 * 3600 * 1.2
     assert 6 * 3600 < clock.by.total_seconds() < 48 * 3600
-    assert Log.objects.filter(email=row).count() == mail.MAX_TRIES
+    assert Log.objects.filter(email=row).count() == delivery.MAX_TRIES
 
 
 @pytest.mark.parametrize("at", ["rcpt", "data"])
@@ -551,7 +612,7 @@ def test_a_connection_is_kept_for_the_mails_of_the_next_seconds_and_no_longer(
     queue()
     assert mail.deliver() == 1
     assert post_box.connections == 1
-    monkeypatch.setattr(mail, "KEPT_OPEN", 0.0)
+    monkeypatch.setattr(server, "KEPT_OPEN", 0.0)
     queue()
     assert mail.deliver() == 1
     assert post_box.connections == 2
@@ -560,15 +621,15 @@ def test_a_connection_is_kept_for_the_mails_of_the_next_seconds_and_no_longer(
 def test_a_kept_connection_that_is_gone_costs_a_mail_nothing(db: None, post_box: PostBox) -> None:
     queue()
     assert mail.deliver() == 1
-    assert mail._line.backend is not None
-    assert mail._line.backend.connection is not None
-    assert mail._line.backend.connection.sock is not None
-    mail._line.backend.connection.sock.shutdown(socket.SHUT_RDWR)
+    assert server._line.backend is not None
+    assert server._line.backend.connection is not None
+    assert server._line.backend.connection.sock is not None
+    server._line.backend.connection.sock.shutdown(socket.SHUT_RDWR)
     row = queue()
     assert mail.deliver() == 1
     assert fresh(row).number_of_retries == 0
     assert post_box.connections == 2
-    mail._line.backend.connection.sock.shutdown(socket.SHUT_RDWR)
+    server._line.backend.connection.sock.shutdown(socket.SHUT_RDWR)
     assert mail.check_server(), "nor is the server taken to be away"
 
 
@@ -581,16 +642,16 @@ def test_after_its_turn_the_sender_stands_in_line_again(
     """Else whoever forgot a password waits until every notice has left."""
     for _ in range(3):
         queue()
-    told: list[str] = []
-    monkeypatch.setattr(jobs, "_notify", lambda task: told.append(task.name))
-    monkeypatch.setattr(mail, "TURN", 1e-9)
+    notified: list[str] = []
+    monkeypatch.setattr(jobs, "_notify", lambda task: notified.append(task.name))
+    monkeypatch.setattr(delivery, "TURN", 1e-9)
     with django_capture_on_commit_callbacks(execute=True):
-        mail.take_turn()
-    assert told == ["accounts.deliver_mail"]
-    monkeypatch.setattr(mail, "TURN", 60.0)
+        mail.deliver_mail()
+    assert notified == ["accounts.deliver_mail"]
+    monkeypatch.setattr(delivery, "TURN", 60.0)
     with django_capture_on_commit_callbacks(execute=True):
-        assert mail.take_turn() == 3
-    assert told == ["accounts.deliver_mail"]
+        assert mail.deliver_mail() == 3
+    assert notified == ["accounts.deliver_mail"]
 
 
 def test_a_mail_that_ends_each_connection_waits_longer_each_time_and_the_others_go(
@@ -615,7 +676,7 @@ def test_a_server_that_will_not_have_us_is_no_mails_fault(
 ) -> None:
     post_box.at_mail = answer
     rows = [queue(), queue("bob@example.com")]
-    for _ in range(mail.MAX_TRIES + 1):
+    for _ in range(delivery.MAX_TRIES + 1):
         assert mail.deliver() == 0
         clock.forward(seconds=13)
     assert {fresh(row).number_of_retries for row in rows} == {0}
@@ -626,9 +687,9 @@ def test_a_server_that_will_not_have_us_is_no_mails_fault(
 def test_a_mail_that_is_refused_for_good_came_back(db: None, post_box: PostBox) -> None:
     post_box.at_rcpt["gone"] = "550 no such person"
     gone, there = queue("gone@example.com"), queue("there@example.com")
-    assert (mail.delivery(gone), mail.delivery(there)) == ("queued", "queued")
+    assert (mail.delivery_of(gone), mail.delivery_of(there)) == ("queued", "queued")
     assert mail.deliver() == 1
-    assert (mail.delivery(fresh(gone)), mail.delivery(fresh(there))) == ("bounced", "sent")
+    assert (mail.delivery_of(fresh(gone)), mail.delivery_of(fresh(there))) == ("bounced", "sent")
 
 
 # --- How late mail is ---------------------------------------------------------------------------------------
@@ -683,22 +744,24 @@ def test_one_mail_that_waits_makes_no_difference_to_what_anybody_is_told(
 
 
 def test_a_crowd_of_codes_that_waits_is_told_and_notices_are_not(db: None, clock: Clock) -> None:
-    for _ in range(mail.CROWD):
+    for _ in range(status.CROWD):
         queue(expires_at=now() + timedelta(hours=1))
     clock.forward(minutes=5)
     assert mail.delay() == timedelta()
-    for _ in range(mail.CROWD):
+    for _ in range(status.CROWD):
         queue(priority=PRIORITY.high, expires_at=now() + timedelta(hours=1))
-    assert abs(mail.delay() - timedelta(minutes=5)) < timedelta(seconds=3)
+    Email.objects.update(created=clock.began)
+    assert mail.delay() == timedelta(minutes=5)
 
 
 def test_a_request_that_no_worker_answers_is_told_for_any_name(alice: User, caller: Caller, clock: Clock) -> None:
     for login in ("alice", "nobody.here"):
         password_resets.request_reset(login=login, caller=caller)
+        Challenge.objects.asked().update(created_at=clock.began)
         clock.forward(minutes=2)
         assert mail.delay() == timedelta(minutes=2)
         clock.by = timedelta()
-        password_resets.answer_requests()
+        email_requests.answer()
         Email.objects.all().delete()
         clock.forward(minutes=2)
         assert mail.delay() == timedelta()
@@ -712,7 +775,7 @@ def test_a_row_that_somebody_has_is_not_taken_before_the_lease_is_over(
     db: None, post_box: PostBox, clock: Clock, settings: Settings
 ) -> None:
     row = queue()
-    dead = mail._claim()
+    dead = delivery._claim()
     assert dead is not None
     assert dead.id == row.id
     assert mail.deliver() == 0
@@ -728,15 +791,15 @@ def test_a_sender_that_wakes_up_late_changes_nothing_of_the_next_ones(
     db: None, clock: Clock, settings: Settings, ends: str
 ) -> None:
     queue()
-    late = mail._claim()
+    late = delivery._claim()
     clock.forward(seconds=settings.EMAIL_TIMEOUT * 8 + 1)
-    mine = mail._claim()
+    mine = delivery._claim()
     assert late is not None
     assert mine is not None
     if ends == "later":
-        mail._try_later(late, OSError())
+        delivery._try_later(late, OSError())
     else:
-        mail._finish(late, STATUS.sent if ends == "sent" else STATUS.failed)
+        delivery._finish(late, STATUS.sent if ends == "sent" else STATUS.failed)
     row = fresh(mine)
     assert (row.status, row.scheduled_time, row.message) == (STATUS.requeued, mine.scheduled_time, "Body")
 
@@ -781,7 +844,7 @@ def test_a_mail_whose_code_has_run_out_is_not_sent_and_is_blanked(db: None, post
 def test_prune_leaves_what_can_still_be_sent_or_is_being_sent(db: None, clock: Clock) -> None:
     waiting, sending = queue(expires_at=now() + timedelta(minutes=10)), queue(expires_at=now() + timedelta(seconds=5))
     Email.objects.filter(id=waiting.id).update(scheduled_time=now() + timedelta(minutes=5))
-    claimed = mail._claim()
+    claimed = delivery._claim()
     assert claimed is not None
     assert claimed.id == sending.id
     clock.forward(seconds=6)
@@ -801,107 +864,97 @@ def test_records_of_old_mails_are_forgotten(db: None, clock: Clock, settings: Se
     assert not Log.objects.exists()
 
 
-# --- The bell -----------------------------------------------------------------------------------------------
+# --- Notifying the worker -----------------------------------------------------------------------------------
 
 
-def bell(url: str, settings: Settings) -> Any:
+def task_at(url: str, settings: Settings) -> "Task[[], None]":
     """A task whose broker is at this address, with the patience of a web process."""
-    app = Celery("drill", set_as_current=False)
+    app = Celery("drill", broker=url, set_as_current=False)
     app.config_from_object("django.conf:settings", namespace="CELERY")
-    app.conf.broker_url = url
 
-    @app.task(name="drill.ring", shared=False)  # type: ignore[untyped-decorator]
-    def ring() -> None:
+    @app.task(name="drill.work", shared=False)
+    def work() -> None:
         """Nobody runs it."""
 
-    return ring
+    return work
 
 
-def rung(url: str, queue_name: str = "celery") -> int:
+def messages_at(url: str) -> list[dict[str, Any]]:
     import redis
 
     with redis.Redis.from_url(url) as client:
-        count = client.llen(queue_name)
-    assert isinstance(count, int)
-    return count
+        return [json.loads(message) for message in cast("list[bytes]", client.lrange("celery", 0, -1))]
 
 
-def expiry(url: str, queue_name: str = "celery") -> datetime:
-    import redis
-
-    with redis.Redis.from_url(url) as client:
-        (message,) = cast("list[bytes]", client.lrange(queue_name, 0, -1))
-    return datetime.fromisoformat(json.loads(message)["headers"]["expires"])
-
-
-def test_the_bell_rings_after_the_commit_and_not_without_one(
+def test_the_worker_is_notified_after_the_commit_and_not_without_one(
     db: None, settings: Settings, tmp_path: Path, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
     with Valkey(tmp_path / "valkey") as valkey:
-        task = bell(valkey.url, settings)
+        settings.CELERY_BROKER_URL = valkey.url
+        task = task_at(valkey.url, settings)
         with django_capture_on_commit_callbacks(execute=True):
             jobs.enqueue(task)
-            assert rung(valkey.url) == 0
-        assert rung(valkey.url) == 1
-        assert expiry(valkey.url) - now() < timedelta(seconds=jobs.EXPIRES)  # else a day's bells would wait
+            assert messages_at(valkey.url) == []
+        (message,) = messages_at(valkey.url)
+        expires = datetime.fromisoformat(message["headers"]["expires"])
+        assert expires - now() < timedelta(seconds=jobs.EXPIRES)  # else a day's notifications would wait
         with django_capture_on_commit_callbacks(execute=True), transaction.atomic():
             jobs.enqueue(task)
             transaction.set_rollback(True)
-        assert rung(valkey.url) == 1
+        assert messages_at(valkey.url) == [message]
 
 
 @pytest.mark.parametrize("how", ["down", "mute", "stopped after it was known"])
-def test_a_broker_that_does_not_answer_costs_no_error_and_little_time(
-    db: None,
-    settings: Settings,
-    tmp_path: Path,
-    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
-    how: str,
-    caplog: pytest.LogCaptureFixture,
+def test_a_broker_that_does_not_answer_costs_no_error_and_is_left_alone_for_a_while(
+    settings: Settings, tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    assert settings.CELERY_BROKER_TRANSPORT_OPTIONS == {
+        "max_retries": 0,
+        "socket_connect_timeout": 0.3,
+        "socket_timeout": 0.3,
+    }
     with Valkey(tmp_path / "valkey") as valkey, Mute() as mute:
-        task = bell(f"redis://127.0.0.1:{mute.port}/0" if how == "mute" else valkey.url, settings)
+        settings.CELERY_BROKER_URL = f"redis://127.0.0.1:{mute.port}/0" if how == "mute" else valkey.url
+        task = task_at(settings.CELERY_BROKER_URL, settings)
         if how.startswith("stopped"):
             jobs._notify(task)
-            assert rung(valkey.url) == 1
+            assert len(messages_at(valkey.url)) == 1
         valkey.stop()
-        began = time.perf_counter()
-        with caplog.at_level(logging.WARNING), django_capture_on_commit_callbacks(execute=True):
-            jobs.enqueue(task)
-        assert time.perf_counter() - began < 0.8
-        assert "the sweep will find it" in caplog.text
-        # Nobody waits for it again for a while.
-        began = time.perf_counter()
-        for _ in range(50):
+        with caplog.at_level(logging.WARNING):
             jobs._notify(task)
-        assert time.perf_counter() - began < 0.05
-        assert caplog.text.count("the sweep will find it") == 1
+            assert "it will poll" in caplog.text
+            for _ in range(50):
+                jobs._notify(task)
+        assert caplog.text.count("it will poll") == 1
 
 
-def test_a_broker_that_is_back_is_rung_again(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broker_that_is_back_is_notified_again(settings: Settings, tmp_path: Path) -> None:
     with Valkey(tmp_path / "valkey") as valkey:
-        task = bell(valkey.url, settings)
+        settings.CELERY_BROKER_URL = valkey.url
+        task = task_at(valkey.url, settings)
         jobs._notify(task)
         valkey.stop()
         jobs._notify(task)
         valkey.start()
         jobs._notify(task)
-        assert rung(valkey.url) == 0  # still pausing; the sweep does its work meanwhile
-        monkeypatch.setattr(jobs, "_away_until", 0.0)
+        assert messages_at(valkey.url) == []  # still pausing; polling does the work meanwhile
+        jobs.broker.pause = 0.0
+        jobs.broker.failed()
+        jobs.broker.pause = 5.0
         jobs._notify(task)
-        assert rung(valkey.url) == 1
+        assert len(messages_at(valkey.url)) == 1
+        jobs._notify(task)
+        assert len(messages_at(valkey.url)) == 2, "no pause any more"
 
 
-def test_a_queued_mail_rings_the_bell(
+def test_a_queued_email_notifies_the_worker(
     alice: User,
     caller: Caller,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(jobs, "_notify", lambda task: told.append(task.name))
+    notified: list[str] = []
+    monkeypatch.setattr(jobs, "_notify", lambda task: notified.append(task.name))
     with django_capture_on_commit_callbacks(execute=True):
         mail.send(Message.PASSWORD_CHANGED, user=alice, caller=caller)
-    assert told == ["accounts.deliver_mail"]
+    assert notified == ["accounts.deliver_mail"]

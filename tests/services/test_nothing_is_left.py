@@ -24,9 +24,9 @@ from accounts.caller import Caller, Device
 from accounts.errors import AccountError, InvalidCredentials
 from accounts.lib.storage import bucket as bucket_service
 from accounts.models import Budget, Event, Export, Session, Tombstone, User
-from accounts.services.account import deletion, email_addresses, password_resets, sign_in_codes, signup
+from accounts.services import mail
+from accounts.services.account import deletion, email_addresses, email_requests, password_resets, sign_in_codes, signup
 from accounts.services.authentication import sign_in
-from accounts.services.mail import mail
 from accounts.services.profile import export, picture_uploads, pictures, profiles
 from accounts.services.security import rate_limits
 from accounts.services.sessions import sessions
@@ -107,7 +107,7 @@ def a_life(mailbox: Mailbox) -> User:
     email_addresses.request_change(user=user, email="palmyra@example.com", password=PASSWORD, caller=HERS)
     email_addresses.confirm_mine(user=user, code=mailbox.code("palmyra@example.com"), caller=HERS)
     password_resets.request_reset(login="palmyra@example.com", caller=HERS)
-    password_resets.answer_requests()
+    email_requests.answer()
     with pytest.raises(AccountError):
         password_resets.reset_by_code(login="zenobia", code="00000000", new_password=NEW, caller=HERS)
     password_resets.reset_by_code(
@@ -120,7 +120,7 @@ def a_life(mailbox: Mailbox) -> User:
     export.make_queued()
     mail.deliver()
     password_resets.request_reset(login="zenobia", caller=HERS)
-    password_resets.answer_requests()  # and one mail that waits
+    email_requests.answer()  # and one mail that waits
     return user
 
 

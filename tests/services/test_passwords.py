@@ -17,7 +17,7 @@ from accounts.errors import (
 )
 from accounts.lib import sealing
 from accounts.models import Challenge, DiscardedPicture, Event, Passkey, Session, TotpAuthenticator, User
-from accounts.services.account import email_addresses, password_resets, passwords, signup
+from accounts.services.account import email_addresses, email_requests, password_resets, passwords, signup
 from accounts.services.authentication import sign_in, totp
 from accounts.services.authentication.totp import Factors
 from accounts.services.credentials import identifiers, password_policy
@@ -30,7 +30,7 @@ NEW = "another lagoon tractor"
 
 def ask(name: str, caller: Caller) -> None:
     password_resets.request_reset(login=name, caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
 
 
 def reset(name: str, code: str, caller: Caller, new: str = NEW) -> User:
@@ -239,7 +239,7 @@ def test_twenty_wrong_codes_a_day_shut_the_door_of_the_code_for_good(
         with pytest.raises(InvalidCode):
             reset("alice", "not it", caller)
     password_resets.request_reset(login="alice@example.com", caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     with pytest.raises(InvalidCode) as refused:
         reset("alice", mailbox.code(), caller)
     assert "locked" in refused.value.reason

@@ -8,7 +8,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from accounts.caller import Caller
 from accounts.errors import AccountDisabled, CodeSignInClosed, InvalidCode, RateLimited
 from accounts.models import Challenge, Event, User
-from accounts.services.account import password_resets, passwords, sign_in_codes, users
+from accounts.services.account import email_requests, password_resets, passwords, sign_in_codes, users
 from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox
 from tests.threads import at_once
@@ -16,7 +16,7 @@ from tests.threads import at_once
 
 def ask(login: str, caller: Caller) -> None:
     sign_in_codes.request(login=login, caller=caller)
-    sign_in_codes.answer_requests()
+    email_requests.answer()
 
 
 @pytest.mark.parametrize("name", ["alice", "ALICE", "Alice@Example.com"])
@@ -70,7 +70,7 @@ def test_bobs_code_does_not_sign_alice_in(alice: User, bob: User, caller: Caller
 
 def test_the_code_of_another_mail_does_not_sign_in(alice: User, caller: Caller, mailbox: Mailbox) -> None:
     password_resets.request_reset(login="alice", caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     with pytest.raises(InvalidCode):
         sign_in_codes.check(login="alice", code=mailbox.code(), caller=caller)
 

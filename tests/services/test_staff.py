@@ -12,7 +12,7 @@ from pytest_django import Settings
 from accounts.caller import Caller, Device
 from accounts.errors import AccountDisabled, AccountError, InvalidCredentials, LastSuperuser, NotAllowed, OwnAccount
 from accounts.models import Challenge, Event, Passkey, Session, User
-from accounts.services.account import deletion, password_resets, users
+from accounts.services.account import deletion, email_requests, password_resets, users
 from accounts.services.authentication import sign_in, totp
 from accounts.services.profile import export
 from accounts.services.security import audit
@@ -167,7 +167,7 @@ def test_a_new_password_is_forced_by_a_mail_and_the_old_one_is_as_wrong_as_any(
     alice: User, bob: User, bobs_phone: Session, caller: Caller, mailbox: Mailbox
 ) -> None:
     password_resets.request_reset(login="bob", caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     earlier = mailbox.key("bob@example.com")
     actions.revoke_password(staff=alice, user=bob, caller=caller)
     assert sessions.list_for(bob) == []

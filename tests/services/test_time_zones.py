@@ -11,9 +11,9 @@ from accounts.caller import Caller
 from accounts.errors import InvalidInput
 from accounts.lib import time_zones
 from accounts.models import Event, User
-from accounts.services.account import password_resets, signup
-from accounts.services.mail import mail
-from accounts.services.mail.mail import Message
+from accounts.services import mail
+from accounts.services.account import email_requests, password_resets, signup
+from accounts.services.mail import Message
 from accounts.services.profile import profiles
 from project import env
 from tests.conftest import PASSWORD, Mailbox
@@ -109,7 +109,7 @@ def test_who_gets_an_account_by_its_address_does_not_get_the_zone_of_a_squatter(
 ) -> None:
     profiles.update(user=carol, changes={"time_zone": "Asia/Tokyo"}, caller=caller)
     password_resets.request_reset(login="carol@example.com", caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     code = mailbox.code("carol@example.com")
     password_resets.reset_by_code(
         login="carol@example.com", code=code, new_password="another lagoon tractor", caller=caller

@@ -10,7 +10,7 @@ from pytest_django import Settings
 from accounts.caller import Caller
 from accounts.errors import RateLimited, UsernameChangeLimited, UsernameTaken
 from accounts.models import Budget, Event, ReservedUsername, User
-from accounts.services.account import deletion, password_resets, signup, users
+from accounts.services.account import deletion, email_requests, password_resets, signup, users
 from accounts.services.profile import profiles
 from tests.conftest import PASSWORD, Mailbox
 from tests.threads import each_at_once
@@ -90,7 +90,7 @@ def test_who_gets_an_account_by_its_address_may_change_the_name_that_a_squatter_
     for name in ("carola", "stinker"):
         rename(carol, name, caller)
     password_resets.request_reset(login="carol@example.com", caller=caller)
-    password_resets.answer_requests()
+    email_requests.answer()
     code = mailbox.code("carol@example.com")
     password_resets.reset_by_code(login="carol@example.com", code=code, new_password="another lagoon", caller=caller)
     assert rename(carol, "carol", caller).username == "carol"

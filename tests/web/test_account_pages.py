@@ -58,7 +58,7 @@ def test_language_and_time_zone_are_chosen_on_the_profile(alices_page: Client, a
     assert (alice.language, alice.time_zone) == ("de", "Europe/Berlin")
     html = sound(alices_page.get("/account/profile/"))
     assert '<html lang="de"' in html
-    assert "Dein Profil ist gespeichert." in html
+    assert "Dein Profil wurde gespeichert." in html
     assert '<option value="Europe/Berlin" selected>Berlin</option>' in html
 
 

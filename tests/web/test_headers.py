@@ -13,7 +13,7 @@ from django.utils.regex_helper import normalize
 from pytest_django import Settings
 
 from accounts.models import User
-from accounts.services.account import password_resets
+from accounts.services.account import email_requests, password_resets
 from accounts.services.authentication import sign_in
 from project.wsgi import API_PREFIXES
 from tests.conftest import Api
@@ -143,7 +143,7 @@ def test_a_key_from_a_mail_stands_in_no_address_for_long(page: Client, alice: Us
     from accounts.caller import Caller
 
     password_resets.request_reset(login="alice", caller=Caller(ip=None))
-    password_resets.answer_requests()
+    email_requests.answer()
     answer = page.get(mailbox.link())
     assert answer.status_code == HTTPStatus.FOUND
     assert mailbox.key().partition("-")[2] not in answer.headers["Location"]

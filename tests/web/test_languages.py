@@ -146,7 +146,7 @@ def test_no_page_has_an_english_leftover(alices_page: Client, page: Client, alic
 
 def test_a_page_in_front_of_everything_speaks_the_language_of_its_request(page: Client) -> None:
     page.get("/account/login/", headers={"accept-language": "ar"})
-    for language, title in (("en", "That file is too large"), ("de", "Das ist zu groß")):
+    for language, title in (("en", "That file is too large"), ("de", "Diese Datei ist zu groß")):
         answer = page.post("/account/profile/", CONTENT_LENGTH="x", headers={"accept-language": language})
         assert title in sound(answer, 413)
 

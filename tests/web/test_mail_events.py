@@ -18,7 +18,9 @@ from django.urls import clear_url_caches, include, path
 from post_office.models import PRIORITY, STATUS, Email, Log
 from pytest_django import Settings
 
-from accounts.services.mail import mail
+from accounts.services import mail
+from accounts.services.mail import delivery
+from accounts.services.mail.queue import add
 from project.devstack.servers import BASE
 
 SECRET = "hook:plum-tractor"
@@ -29,7 +31,7 @@ TO = "ada@example.com"
 @pytest.fixture
 def sent(db: None) -> Email:
     """A mail that the mail service took."""
-    row = mail._queue(EmailMessage("Subject", "Body", "crew@example.com", [TO]), priority=PRIORITY.high)
+    row = add(EmailMessage("Subject", "Body", "crew@example.com", [TO]), priority=PRIORITY.high)
     Email.objects.filter(id=row.id).update(status=STATUS.sent)
     return row
 
@@ -44,6 +46,7 @@ def told(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Callabl
     sys.modules[urls.__name__] = urls
 
     def tell(esp: str, body: Any, secret: str = SECRET) -> int:
+        """`body` as JSON, or as it is."""
         from accounts.pages import hooks
 
         settings.ANYMAIL_ESP = esp
@@ -53,12 +56,13 @@ def told(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Callabl
         basic = base64.b64encode(secret.encode()).decode()
         answer = Client(SERVER_NAME="localhost", raise_request_exception=False).post(
             "/hooks/mail/",
-            json.dumps(body),
+            body if isinstance(body, bytes) else json.dumps(body),
             content_type="application/json",
             HTTP_AUTHORIZATION=f"Basic {basic}",
             **{
                 f"HTTP_X_AMZ_SNS_MESSAGE_{name}": body.get(key, "")
                 for name, key in (("ID", "MessageId"), ("TYPE", "Type"))
+                if isinstance(body, dict)
             },
         )
         return int(answer.status_code)
@@ -118,35 +122,71 @@ def amazon_ses(message_id: str) -> Any:
 def test_a_mail_that_came_back_later_is_known_by_our_message_id(
     service: Callable[[str], Any], sent: Email, told: Callable[..., int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert mail.delivery(Email.objects.get(id=sent.id)) == "sent"
+    assert mail.delivery_of(Email.objects.get(id=sent.id)) == "sent"
     assert told(service.__name__, service(sent.message_id)) == 200
-    assert mail.delivery(Email.objects.get(id=sent.id)) == "bounced"
+    assert mail.delivery_of(Email.objects.get(id=sent.id)) == "bounced"
     assert Log.objects.filter(email=sent).count() == 1
     assert TO not in caplog.text
 
 
 def test_a_mail_that_is_called_unwanted_came_back_too(sent: Email, told: Callable[..., int]) -> None:
     assert told("postmark", postmark(sent.message_id, kind="SpamComplaint")) == 200
-    assert mail.delivery(Email.objects.get(id=sent.id)) == "bounced"
+    assert mail.delivery_of(Email.objects.get(id=sent.id)) == "bounced"
 
 
 @pytest.mark.parametrize("secret", ["hook:wrong", "x:y", ":"])
 def test_nobody_else_may_tell(secret: str, sent: Email, told: Callable[..., int]) -> None:
     assert told("postmark", postmark(sent.message_id), secret) == 400
-    assert mail.delivery(Email.objects.get(id=sent.id)) == "sent"
+    assert mail.delivery_of(Email.objects.get(id=sent.id)) == "sent"
+
+
+def test_what_cannot_be_read_is_refused_with_one_line(
+    sent: Email, told: Callable[..., int], caplog: pytest.LogCaptureFixture
+) -> None:
+    def odd(**changes: Any) -> Any:
+        return postmark(sent.message_id) | changes
+
+    def sns(**changes: Any) -> Any:
+        return amazon_ses(sent.message_id) | changes
+
+    anything: list[Any] = [[], None, 7, "x", [[]], b"", b"{", b"\xff", b"[" * 60_000, {"signature": None}, {"Type": []}]
+    metadata: list[Any] = [[], "x", 7, None, {"message_id": ["x"]}, {"message_id": {}}]
+    bodies: list[tuple[str, Any]] = [
+        *((esp, body) for esp in ("postmark", "mailgun", "amazon_ses") for body in anything),
+        *(("postmark", odd(Metadata=one)) for one in metadata),
+        *(("postmark", odd(**{name: []})) for name in ("Email", "BouncedAt", "RecordType", "Type")),
+        *(("amazon_ses", sns(Message=one)) for one in ("[]", "null", None, '{"eventType": "Bounce"}', '{"mail": []}')),
+    ]
+    wrong = []
+    for esp, body in bodies:
+        caplog.clear()
+        status = told(esp, body)
+        lines = [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"]
+        if status not in {200, 400} or (status == 400 and len(lines) != 1):
+            wrong.append((esp, body if len(str(body)) < 200 else "long", status, lines))
+        assert mail.delivery_of(Email.objects.get(id=sent.id)) == "sent"
+    assert not wrong
 
 
 def test_a_mail_of_somebody_else_or_of_nobody_changes_nothing(sent: Email, told: Callable[..., int]) -> None:
-    for message_id, to in ((sent.message_id, "eve@example.com"), ("<nonsense@x>", TO), ("", TO), ("\x00", TO)):
+    for message_id, to in (
+        (sent.message_id, "eve@example.com"),
+        ("<nonsense@x>", TO),
+        ("", TO),
+        ("\x00", TO),
+        ("ffffffff-ffff-7fff-bfff-ffffffffffff@x", TO),
+    ):
         assert told("postmark", postmark(message_id, to)) == 200
     assert told("postmark", postmark(sent.message_id, kind="Delivery")) == 200
-    assert mail.delivery(Email.objects.get(id=sent.id)) == "sent"
+    assert mail.delivery_of(Email.objects.get(id=sent.id)) == "sent"
 
 
 def test_the_service_is_given_our_message_id_where_it_keeps_its_own(sent: Email, settings: Settings) -> None:
     def headers(esp: str) -> dict[str, str]:
         settings.ANYMAIL_ESP = esp
-        return dict(mail._written(sent).message().items())
+        email = Email.objects.get(id=sent.id)
+        delivery._prepare(email)
+        return dict(email.email_message().message().items())
 
     assert headers("postmark")["X-PM-Metadata-message_id"] == sent.message_id
     assert json.loads(headers("amazon_ses")["X-Metadata"]) == {"message_id": sent.message_id}

@@ -13,7 +13,7 @@ from django.urls import reverse
 from pytest_django import Settings
 
 from accounts.models import User
-from accounts.services.mail.mail import Message
+from accounts.services.mail import Message
 from tests.web.conftest import sound
 
 LANGUAGES = [code for code, _name in configured.LANGUAGES]

@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 
 from accounts.models import Challenge, Session, User
-from accounts.services.account import password_resets
+from accounts.services.account import email_requests
 from tests.conftest import PASSWORD, Mailbox
 from tests.web.conftest import NEW, refused, signed_in, sound
 
@@ -23,7 +23,7 @@ def ask(page: Client, alice: User, mailbox: Mailbox) -> Callable[[], tuple[str, 
         answer = page.post("/account/password/reset/", {"email": "alice"})
         assert answer.status_code == 302
         assert answer.headers["Location"] == CHECK
-        password_resets.answer_requests()
+        email_requests.answer()
         return mailbox.code(alice.email), mailbox.link(alice.email)
 
     return forget
@@ -52,7 +52,7 @@ def test_nothing_typed_is_said_beside_the_field(page: Client) -> None:
 def test_strange_names_are_no_error_of_ours(page: Client, login: str) -> None:
     answer = page.post("/account/password/reset/", {"email": login})
     assert answer.status_code in {200, 302}
-    password_resets.answer_requests()
+    email_requests.answer()
 
 
 def test_too_many_mails_say_when_to_come_back(page: Client, alice: User) -> None:
@@ -200,6 +200,15 @@ def test_a_change_gives_this_browser_another_cookie(alices_page: Client) -> None
     assert change(alices_page).status_code == 302
     assert signed_in(alices_page)
     assert not signed_in(copy)
+
+
+def test_who_has_no_password_is_led_to_the_reset(alices_page: Client, alice: User) -> None:
+    """After staff have revoked it, say: the form of the change would ask for a password that there is not."""
+    alice.set_unusable_password()
+    alice.save()
+    answer = alices_page.get("/account/password/change/", follow=True)
+    assert answer.redirect_chain[-1][0] == "/account/password/reset/"
+    sound(answer)
 
 
 def test_a_change_asks_for_the_current_password(alices_page: Client) -> None:

@@ -11,7 +11,7 @@ from pytest_django import Settings
 from accounts.http import client_ip
 from accounts.models import Session, User
 from accounts.pages.middleware import PageMiddleware
-from accounts.services.account import password_resets
+from accounts.services.account import email_requests
 from tests.conftest import PASSWORD, Mailbox, picture
 from tests.web.conftest import NEW, signed_in, sound, upload
 
@@ -119,7 +119,7 @@ def test_links_in_mails_never_follow_the_host(page: Client, alice: User, mailbox
         "HTTP_FORWARDED": "host=evil.example",
     }
     assert page.post("/account/password/reset/", {"email": "alice"}, **extra).status_code == 302
-    password_resets.answer_requests()
+    email_requests.answer()
     body = {"username": "ada", "email": "ada@example.com", "password": PASSWORD}
     assert page.post("/account/signup/", body, **extra).status_code == 302
     api_body = '{"username": "eve", "email": "eve@example.com", "password": "plum tractor lagoon"}'

@@ -5,7 +5,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import Session, User
-from accounts.services.account import sign_in_codes
+from accounts.services.account import email_requests
 from tests.conftest import Mailbox
 from tests.web.conftest import refused, signed_in, sound
 
@@ -16,7 +16,7 @@ ASK, TYPE = "/account/login/code/", "/account/login/code/confirm/"
 def code(page: Client, alice: User, mailbox: Mailbox) -> str:
     answer = page.post(f"{ASK}?next=/account/profile/", {"login": "alice", "next": "/account/profile/"})
     assert answer.headers["Location"] == TYPE
-    sign_in_codes.answer_requests()
+    email_requests.answer()
     return mailbox.code(alice.email)
 
 
@@ -42,7 +42,7 @@ def test_another_browser_without_the_question_is_asked_first(code: str, alice: U
 
 def test_next_leads_nowhere_else(page: Client, alice: User, mailbox: Mailbox) -> None:
     page.post(ASK, {"login": "alice", "next": "https://evil.example.com/"})
-    sign_in_codes.answer_requests()
+    email_requests.answer()
     assert page.post(TYPE, {"code": mailbox.code(alice.email)}).headers["Location"] == "/account/"
 
 

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from accounts.models import Session, User
-from accounts.services.account import email_addresses
+from accounts.services.account import email_requests
 from tests.conftest import PASSWORD, Mailbox, picture
 from tests.web.conftest import refused, signed_in, sound, upload
 
@@ -143,7 +143,7 @@ def test_another_mail_can_be_asked_for(page: Client, mailbox: Mailbox) -> None:
     sign_up(page)
     answer = page.post("/account/confirm-email/again/", follow=True)
     sound(answer)
-    email_addresses.answer_requests()
+    email_requests.answer()
     assert len(mailbox.all("ada@example.com")) == 2
 
 

@@ -13,6 +13,7 @@ from django.utils.timezone import now
 
 from accounts.caller import Caller
 from accounts.models import Passkey, Session, TotpAuthenticator, User
+from accounts.services.account import email_requests
 from tests.conftest import PASSWORD, Mailbox
 from tests.factors import App, Device, passkey_on, two_step_on
 from tests.web.conftest import refused, signed_in, sound, words
@@ -67,12 +68,22 @@ def test_a_recovery_code_does_as_well(page: Client, app: App) -> None:
 
 
 def test_a_code_by_mail_is_followed_by_it_too(page: Client, app: App, alice: User, mailbox: Mailbox) -> None:
-    from accounts.services.account import sign_in_codes
 
     page.post("/account/login/code/", {"login": "alice"})
-    sign_in_codes.answer_requests()
+    email_requests.answer()
     answer = page.post("/account/login/code/confirm/", {"code": mailbox.code()})
     assert answer.headers["Location"] == "/account/login/second-step/"
+    assert not signed_in(page)
+
+
+def test_whoever_waits_for_the_step_may_sign_in_as_somebody_else(page: Client, app: App, bob: User) -> None:
+    password(page)
+    sound(page.get("/account/login/"))
+    assert password(page, login="bob").headers["Location"] == "/account/"
+    assert Session.objects.get(kind="browser").user == bob
+    page.post("/account/logout/")
+    answer = page.post("/account/login/second-step/", {"code": app.code()})
+    assert answer.headers["Location"] == "/account/login/"
     assert not signed_in(page)
 
 

@@ -1,8 +1,8 @@
-"""Deleting an account: planned with a proof of who asks, taken back as long as the grace lasts, then erased.
+"""Deleting an account: planned after re-authentication, cancelled at any time in the grace period, then erased.
 
-While it is planned everything works as before, and every page and every profile says what is coming: an owner
-whose account somebody else wants to delete must see it, and signing in (or a phone's refresh) takes nothing back by
-itself. Erasing is one transaction for each account that leaves a tombstone, which names nobody."""
+Until then everything works as before, and every page and profile shows the date: an owner must notice if somebody else
+asked for the deletion. Signing in does not cancel it. Erasing is one transaction an account and leaves an anonymous
+tombstone."""
 
 import logging
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ from django.utils.timezone import now
 from accounts.caller import NOBODY, Caller
 from accounts.errors import InvalidKey, LastSuperuser, RecentSignInNeeded, SessionRevoked
 from accounts.models import Challenge, Session, Tombstone, User
+from accounts.services import mail
 from accounts.services.account import lifecycle
 from accounts.services.authentication import reauthentication
 from accounts.services.credentials import challenges, identifiers, reserved_usernames
-from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import locks
 
@@ -33,8 +33,8 @@ LAST_MAIL = timedelta(days=7)  # after which the mail that it is done is given u
 
 
 def request(*, user: User, session: Session, password: str, caller: Caller) -> datetime:
-    """A signed-in user wants the account gone, and gives the password or has just signed in on this device. The
-    moment of the erasure; asked for again, it stays the same.
+    """Plan the deletion. The user gives the password or has just signed in on this device. Returns when the account is
+    erased; a second request does not change it.
 
     Raises WrongPassword, MfaRequired, RecentSignInNeeded, LastSuperuser, RateLimited, Overloaded, SessionRevoked."""
     reauthentication.require_mfa(user, session)
@@ -45,7 +45,7 @@ def request(*, user: User, session: Session, password: str, caller: Caller) -> d
             locks.lock(user, confirmed)
         row = User.objects.lock().filter(id=user.id).first()
         if row is None:
-            raise SessionRevoked("erased at this moment")
+            raise SessionRevoked("erased in the meantime")
         if confirmed is None and not reauthentication.is_recent(session):
             raise RecentSignInNeeded
         if row.deletes_at is None:
@@ -56,7 +56,7 @@ def request(*, user: User, session: Session, password: str, caller: Caller) -> d
 
 
 def require_another_superuser(user: User) -> None:
-    """The last who has every right stays. All of them are held, so that no two go at once."""
+    """The last superuser can't be deleted. All of them are locked, so that no two leave at the same time."""
     if not user.is_superuser:
         return
     supers = list(User.objects.lock().filter(is_superuser=True, is_active=True).order_by("id"))
@@ -86,7 +86,7 @@ def _plan(user: User, caller: Caller) -> None:
 
 
 def cancel(*, user: User, caller: Caller) -> None:
-    """The account stays. Quiet where no deletion is planned, and where it was erased at this moment."""
+    """Keep the account. Does nothing if no deletion is planned, or the account has just been erased."""
     with transaction.atomic():
         row = User.objects.lock().filter(id=user.id).first()
         if row:
@@ -95,7 +95,7 @@ def cancel(*, user: User, caller: Caller) -> None:
 
 
 def cancel_locked(user: User, *, caller: Caller) -> None:
-    """The same for a user whose row the caller holds."""
+    """The same for a user whose row the caller has locked."""
     if user.deletes_at is None:
         return
     user.deletes_at = None
@@ -111,14 +111,14 @@ def match_key(key: str) -> Challenge:
 
 
 def cancel_by_key(*, key: str, caller: Caller) -> User:
-    """The account stays, says whoever reads its mail. Raises InvalidKey, InvalidCode, RateLimited."""
+    """Cancel the deletion with the key of the email's link. Raises InvalidKey, InvalidCode, RateLimited."""
     rate_limits.count_address("code_per_ip", caller=caller)
     offer = match_key(key)
     assert offer.user_id is not None
     with transaction.atomic():
         user = User.objects.lock().filter(id=offer.user_id).first()
         if user is None:
-            raise InvalidKey("erased at this moment")
+            raise InvalidKey("erased in the meantime")
         challenges.close(offer)
         cancel_locked(user, caller=caller)
     return user
@@ -128,13 +128,9 @@ def cancel_by_key(*, key: str, caller: Caller) -> User:
 
 
 @shared_task(name="accounts.erase_due_accounts")
-def erase_due_accounts() -> int:
-    return erase_due()
-
-
 def erase_due() -> int:
-    """In the worker: erase whoever's grace is over. Several workers share them out; one that fails holds up no other.
-    The number of accounts."""
+    """In the worker: erase the accounts whose grace period is over. Several workers share them; one account that fails
+    does not block the others. Returns how many."""
     due = User.objects.filter(deletes_at__lte=now()).order_by("deletes_at").values_list("id", flat=True)
     count = 0
     for user_id in list(due[:1000]):
@@ -147,8 +143,8 @@ def erase_due() -> int:
 
 def _erase(user_id: UUID) -> bool:
     with transaction.atomic():
-        # Held to the end: nobody signs in meanwhile, and of two workers one does it. FOR UPDATE and not `hold`: no
-        # event, session or mail about them may come in meanwhile either.
+        # Locked to the end: nobody signs in, and only one worker erases it. FOR UPDATE, not `lock`: no event, session
+        # or email about them may be added either.
         due = User.objects.select_for_update(skip_locked=True).filter(id=user_id, deletes_at__lte=now())
         user = due.first()
         if user is None:
@@ -164,23 +160,23 @@ def _erase(user_id: UUID) -> bool:
 
 
 def remove(user: User) -> None:
-    """Erase an account that nobody has used for so long that its browsers' sessions have run out, in the caller's
-    transaction that holds its row: no tombstone, no mail, and the name is free at once."""
+    """Erase an account that has been unused for so long that its browser sessions have expired: no tombstone, no email,
+    and the name is free at once. The caller's transaction has locked its row."""
     lifecycle.erase(user)
     user.reserved_usernames.all().delete()
     user.delete()
 
 
 def _forget_browsers(user: User) -> None:
-    """Django's own sessions of this user, and those in which somebody typed the name or the address. They are sealed
-    text, so each is opened: some 40 µs."""
+    """Delete Django's sessions of this user, and those in which somebody typed the name or the address. They are signed
+    text, so each one is decoded (40 µs)."""
     names = {str(user.id), user.username, user.email} - {""}
     found = [row.pk for row in BrowserSession.objects.iterator() if not names.isdisjoint(_texts(row.get_decoded()))]
     BrowserSession.objects.filter(pk__in=found).delete()
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Every text in a session, in the spelling in which names and addresses are kept."""
+    """Every string in a session, folded like names and addresses."""
     if isinstance(value, str):
         yield identifiers.fold_login(value)
     elif isinstance(value, dict):

@@ -1,22 +1,20 @@
-"""Addresses. One is a claim until it is proved, by a code or link from a mail to it. Proved, it belongs to one
-account, and every other claim on it lapses; until then it holds nothing and blocks nobody."""
+"""Email addresses. An address is a claim until the code or link of an email to it is used. A verified address belongs
+to one account, and every other claim on it lapses. An unverified one blocks nobody."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from celery import shared_task
 from django.conf import settings
 from django.db import transaction
 
 from accounts.caller import Caller
 from accounts.errors import FieldError, InvalidCode, InvalidInput, InvalidKey
-from accounts.lib import jobs
 from accounts.models import Challenge, Session, User
+from accounts.services import mail
 from accounts.services.authentication import reauthentication, sign_in
 from accounts.services.credentials import challenges, identifiers
-from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import locks
 from accounts.services.sessions.sessions import SignedIn
@@ -25,16 +23,15 @@ from accounts.services.sessions.sessions import SignedIn
 
 
 def send_confirmation(user: User, email: str, *, caller: Caller) -> None:
-    """Mail a code and a link to a claimed address, or, where somebody else has proved it, a notice to them: the
-    caller can't tell which. In the caller's transaction."""
+    """Email a code and a link to a claimed address. If somebody else has verified it, email them a notice instead: the
+    caller can't tell which. Runs in the caller's transaction."""
     if not rate_limits.may_mail_claim(email, caller=caller):
-        return  # the mail box is full of ours; the claim stands, and a mail can be asked for later
-    # Issued for an owned address as well, with a code that nobody reads: it ends earlier ones and can be asked for
-    # again alike.
+        return  # that mailbox has had enough of our emails; the claim stays, and an email can be requested later
+    # Issued for an owned address too, with a code that nobody reads: it closes earlier ones and can be sent again.
     secrets = challenges.issue(Challenge.Kind.CONFIRM_EMAIL, user=user, email=email, caller=caller)
     expires_at = secrets.challenge.link_expires_at
     owner = User.objects.filter(email=email, email_verified=True).exclude(id=user.id).first()
-    # For nobody as well: it takes as long.
+    # Recorded for nobody too, so that it takes as long.
     audit.record(audit.Kind.EMAIL_CLAIMED_ELSEWHERE, user=owner, caller=caller)
     if owner is not None:
         words = {"other": user.username}
@@ -49,7 +46,7 @@ def send_confirmation(user: User, email: str, *, caller: Caller) -> None:
 
 @dataclass(frozen=True)
 class Progress:
-    """Of the proof that a user was last mailed for."""
+    """How the last verification email of a user is doing."""
 
     email: str
     delivery: mail.Delivery | None
@@ -57,8 +54,8 @@ class Progress:
 
 
 def progress(user: User) -> Progress | None:
-    """What became of the mail for the address that a user claims or wants. For that user's eyes: the state is the
-    same whether or not somebody else has proved the address."""
+    """What became of the email for the address that a user claims or wants. It is the same whether or not somebody else
+    has verified the address."""
     found = (
         Challenge.objects.open()
         .filter(user=user, kind=Challenge.Kind.CONFIRM_EMAIL)
@@ -69,11 +66,11 @@ def progress(user: User) -> Progress | None:
     )
     if found is None:
         return None
-    return Progress(found.email, mail.delivery(found.mail) if found.mail else None, found.created_at)
+    return Progress(found.email, mail.delivery_of(found.mail) if found.mail else None, found.created_at)
 
 
 def send_again(*, user: User, email: str, caller: Caller) -> None:
-    """Once more to the address that a signed-in user claims or wants. Quiet where nothing waits for it."""
+    """Send the email again to the address that a signed-in user claims or wants. Does nothing if none is pending."""
     email = identifiers.fold_email(email)
     rate_limits.count_address("mail_per_ip", caller=caller)
     with transaction.atomic():
@@ -87,31 +84,21 @@ def send_again(*, user: User, email: str, caller: Caller) -> None:
 
 
 def resend(*, email: str, caller: Caller) -> None:
-    """Mail once more to whoever waits for the proof of this address. The same small write for any address."""
+    """Send the email again to those who have claimed this address. The same small write for any address."""
     rate_limits.count_address("mail_per_ip", caller=caller)
     with transaction.atomic():
         challenges.ask(Challenge.Kind.CONFIRM_EMAIL, login=identifiers.fold_email(email), caller=caller)
-        jobs.enqueue(answer_resend_requests)
 
 
-@shared_task(name="accounts.answer_resend_requests")
-def answer_resend_requests() -> int:
-    return answer_requests()
-
-
-def answer_requests() -> int:
-    """In the worker: mail to the claims on each address that was asked for. The number of requests."""
-    return challenges.answer_asked(Challenge.Kind.CONFIRM_EMAIL, _answer)
-
-
-def _answer(request: Challenge) -> None:
+def answer(request: Challenge) -> None:
+    """In the worker: email those who claim the address that was asked for."""
     for user in _waiting(request):
         send_confirmation(user, request.login, caller=challenges.caller_of(request))
 
 
 def _waiting(request: Challenge) -> Sequence[User]:
-    """Three of those who claim the address: first who was mailed for somebody at the asker's network address, then
-    the newest. A stranger's claims, before or after, must not keep the asker from their mail."""
+    """Up to three users who claim the address: first those who were emailed for the caller's network address, then the
+    newest. A stranger's claims must not keep the caller from getting the email."""
     if not request.login:
         return ()
     claims = User.objects.active().filter(email=request.login, email_verified=False).order_by("-id")[:100]
@@ -123,14 +110,15 @@ def _waiting(request: Challenge) -> Sequence[User]:
 
 
 def confirm_mine(*, user: User, code: str, caller: Caller) -> User:
-    """A signed-in user proves the claimed or the new address. Raises InvalidCode, RateLimited."""
+    """A signed-in user verifies the claimed or the new address. Raises InvalidCode, RateLimited."""
     challenge = _match(code, caller, user_id=user.id)
     return _use(challenge, caller)
 
 
 def confirm(*, email: str, code: str, caller: Caller) -> User:
-    """Somebody who is not signed in proves the address of their sign-up. Raises InvalidCode, RateLimited, and
-    AccountDisabled."""
+    """A user who is not signed in verifies the address of their sign-up.
+
+    Raises InvalidCode, RateLimited, AccountDisabled."""
     challenge = _match(code, caller, email=identifiers.fold_email(email))
     user = _use(challenge, caller)
     sign_in.admit(user)
@@ -158,7 +146,7 @@ def match_key(key: str) -> Challenge:
 
 
 def confirm_by_key(*, key: str, caller: Caller) -> User:
-    """Prove an address with the link, after a press of the button. Raises InvalidKey, RateLimited."""
+    """Verify an address with the link, after the button was pressed. Raises InvalidKey, RateLimited."""
     rate_limits.count_address("code_per_ip", caller=caller)
     try:
         return _use(match_key(key), caller)
@@ -182,11 +170,11 @@ def verify(user: User, email: str, *, caller: Caller) -> bool:
     holds both (challenges.hold_with_users). Whether it is the first that the account has proved. Raises InvalidCode
     where somebody else has proved it first."""
     if is_verified_by_another(user, email):
-        raise InvalidCode("somebody else proved the address first")
+        raise InvalidCode("somebody else verified the address first")
     user.refresh_from_db()
     before, was_verified = user.email, user.email_verified
     give(user, email, caller)
-    # What was mailed to an address that the account no longer has opens nothing.
+    # Codes sent to an address that the account no longer has stop working.
     Challenge.objects.open().proofs().filter(user=user).exclude(email=email).close()
     changed = before != email
     audit.record(audit.Kind.EMAIL_CHANGED if changed else audit.Kind.EMAIL_CONFIRMED, user=user, caller=caller)
@@ -200,14 +188,14 @@ def is_verified_by_another(user: User, email: str) -> bool:
 
 
 def give(user: User, email: str, caller: Caller) -> None:
-    """The address is this user's from now on; other claims on it lapse."""
+    """Make the address this user's; other claims on it lapse."""
     lapse_other_claims(email, owner_id=user.id, caller=caller)
     user.email, user.email_verified = email, True
     user.save_profile("email", "email_verified")
 
 
 def lapse_other_claims(email: str, *, owner_id: UUID, caller: Caller) -> None:
-    """What follows for everybody else when an address is proved. In the transaction that proves it."""
+    """Take the address from everybody else who claims it, in the transaction that verifies it."""
     for other in User.objects.filter(email=email).exclude(id=owner_id):
         other.email = ""
         other.save_profile("email")
@@ -219,8 +207,9 @@ def lapse_other_claims(email: str, *, owner_id: UUID, caller: Caller) -> None:
 
 
 def request_change(*, user: User, email: str, password: str, session: Session | None = None, caller: Caller) -> None:
-    """A user who is signed in on this device wants another address: it takes effect when it is proved. Raises
-    MfaRequired, WrongPassword, InvalidInput; a taken address is not told."""
+    """A signed-in user wants another address. The change takes effect when the address is verified.
+
+    Raises MfaRequired, WrongPassword, InvalidInput, RateLimited. It never reveals that an address is taken."""
     if session:
         reauthentication.require_mfa(user, session)
     rate_limits.count_address("mail_per_ip", caller=caller)
@@ -233,7 +222,7 @@ def request_change(*, user: User, email: str, password: str, session: Session | 
     rate_limits.spend_or_refuse("change_mail_per_account", user.id)
     with transaction.atomic():
         locks.lock(user, confirmed)
-        if not user.email:  # a claim that lapsed: the new one takes its place at once
+        if not user.email:  # the earlier claim lapsed, so the new one replaces it at once
             user.email = email
             user.save_profile("email")
         audit.record(audit.Kind.EMAIL_CHANGE_REQUESTED, user=user, caller=caller)
@@ -244,8 +233,7 @@ def request_change(*, user: User, email: str, password: str, session: Session | 
 
 
 def _offer_undo(user: User, before: str, caller: Caller) -> None:
-    """Tell the earlier address of the change, with a link that takes it back: whoever has taken an account over
-    changes its address first."""
+    """Email the earlier address a link that undoes the change: a thief changes the address first."""
     secrets = challenges.issue(Challenge.Kind.UNDO_EMAIL, user=user, email=before, caller=caller)
     mail.send(
         mail.Message.EMAIL_CHANGED,

@@ -28,18 +28,18 @@ def match_key(key: str) -> Challenge:
 
 
 def undo(*, key: str, caller: Caller) -> Undone:
-    """The owner of the earlier address takes the account back, whatever was changed since: the address is restored,
-    every session ends, the password opens nothing any more, every later link and code is void, a deletion that is
-    planned is off, and passkeys and two-step verification that were set up in the week before the change or since
-    are gone.
+    """The owner of the earlier address recovers the account, whatever was changed since.
 
-    Raises InvalidKey, EmailInUse (somebody else has proved the address since; the link stays good), RateLimited."""
+    The address is restored. All sessions, the password, and later links and codes stop working. A planned deletion is
+    cancelled. Passkeys and a TOTP authenticator from the week before the change, or newer, are removed.
+
+    Raises InvalidKey, EmailInUse (somebody else has verified the address since; the link stays valid), RateLimited."""
     rate_limits.count_address("code_per_ip", caller=caller)
     offer = match_key(key)
     assert offer.user_id is not None
     with transaction.atomic():
         challenges.lock_with_users(offer.email, offer.user_id)
-        match_key(key)  # of several presses at once, one counts
+        match_key(key)  # if the button was pressed twice at once, one of them counts
         user = User.objects.get(id=offer.user_id)
         challenges.close(offer)
         if email_addresses.is_verified_by_another(user, offer.email):

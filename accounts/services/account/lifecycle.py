@@ -26,9 +26,9 @@ from accounts.models import (
     TotpAuthenticator,
     User,
 )
+from accounts.services import mail
 from accounts.services.authentication import passkeys, totp
 from accounts.services.credentials import challenges, reserved_usernames
-from accounts.services.mail import mail
 from accounts.services.profile import export, picture_uploads
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import sessions

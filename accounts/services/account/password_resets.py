@@ -1,41 +1,29 @@
 """A new password by the code or the link of an email."""
 
-from celery import shared_task
 from django.conf import settings
 from django.db import transaction
 from django.utils.timezone import now
 
 from accounts.caller import Caller
 from accounts.errors import InvalidCode, InvalidInput, InvalidKey, Overloaded
-from accounts.lib import jobs
 from accounts.models import Challenge, User
+from accounts.services import mail
 from accounts.services.account import email_addresses, lifecycle, passwords
 from accounts.services.account.lifecycle import Revocation
 from accounts.services.authentication import email_codes
 from accounts.services.credentials import challenges, identifiers, password_policy
-from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits
 
 
 def request_reset(*, login: str, caller: Caller) -> None:
-    """Somebody forgot their password. The same small writes for any name; the worker looks whom it means.
+    """Request a reset. The same small writes for any name; the worker finds out whom it means.
+
     Raises RateLimited, for known and unknown names alike."""
     rate_limits.count_address("mail_per_ip", caller=caller)
     folded = identifiers.fold_login(login)
     rate_limits.spend_or_refuse("reset_mail_per_login", folded)
     with transaction.atomic():
         challenges.ask(Challenge.Kind.RESET_PASSWORD, login=folded, caller=caller)
-        jobs.enqueue(answer_reset_requests)
-
-
-@shared_task(name="accounts.answer_reset_requests")
-def answer_reset_requests() -> int:
-    return answer_requests()
-
-
-def answer_requests() -> int:
-    """In the worker: make a mail of each request that means somebody. The number of requests."""
-    return challenges.answer_asked(Challenge.Kind.RESET_PASSWORD, answer)
 
 
 def answer(request: Challenge) -> None:
@@ -45,7 +33,7 @@ def answer(request: Challenge) -> None:
         return
     secrets = challenges.issue(Challenge.Kind.RESET_PASSWORD, user=user, email=user.email, caller=caller)
     if user.email_verified:
-        # Whoever only claims an address must not learn from their own log that nobody else was meant by it.
+        # A user who only claims an address must not learn from their log that nobody else was meant by it.
         audit.record(audit.Kind.PASSWORD_RESET_REQUESTED, user=user, caller=caller)
     mail.send(
         mail.Message.RESET_PASSWORD,
@@ -61,8 +49,8 @@ def answer(request: Challenge) -> None:
 
 
 def revoke(user: User, *, caller: Caller) -> None:
-    """The password opens nothing any more, every device is signed out, and a mail leads to a new one, where there is
-    an address. In the caller's transaction, which holds the user."""
+    """Make the password unusable, end every session, and email a link to choose a new one if there is an address. The
+    caller's transaction has locked the user."""
     user.set_unusable_password()
     user.save(update_fields=["password"])
     lifecycle.revoke(user, Revocation(caller))
@@ -82,7 +70,7 @@ def revoke(user: User, *, caller: Caller) -> None:
 def _may_mail(user: User, caller: Caller) -> bool:
     if not user.is_active or not user.email:
         return False
-    # An owner's mails are limited by the name that is typed; those to a claimed address with all others to it.
+    # Emails to a verified address are limited by the name that is typed, those to a claim by the address.
     return user.email_verified or rate_limits.may_mail_claim(user.email, caller=caller)
 
 

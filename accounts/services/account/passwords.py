@@ -8,11 +8,11 @@ from django.utils.timezone import now
 from accounts.caller import Caller
 from accounts.errors import WrongPassword
 from accounts.models import Session, User
+from accounts.services import mail
 from accounts.services.account import lifecycle
 from accounts.services.account.lifecycle import Revocation
 from accounts.services.authentication import reauthentication
 from accounts.services.credentials import password_policy
-from accounts.services.mail import mail
 from accounts.services.security import audit
 from accounts.services.sessions import locks
 

@@ -1,17 +1,15 @@
 """Signing in by a code that is mailed, for who has no password at hand (SIGN_IN_BY_CODE switches it off)."""
 
-from celery import shared_task
 from django.conf import settings
 from django.db import transaction
 
 from accounts.caller import Caller
 from accounts.errors import AccountError, CodeSignInClosed
-from accounts.lib import jobs
 from accounts.models import Challenge, User
+from accounts.services import mail
 from accounts.services.account import password_resets
 from accounts.services.authentication import email_codes, sign_in
 from accounts.services.credentials import challenges, identifiers
-from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions.sessions import SignedIn
 
@@ -25,7 +23,6 @@ def request(*, login: str, caller: Caller) -> None:
     rate_limits.spend_or_refuse("sign_in_mail_per_login", folded)
     with transaction.atomic():
         challenges.ask(Challenge.Kind.SIGN_IN, login=folded, caller=caller)
-        jobs.enqueue(answer_sign_in_requests)
 
 
 def _open() -> None:
@@ -33,17 +30,8 @@ def _open() -> None:
         raise CodeSignInClosed
 
 
-@shared_task(name="accounts.answer_sign_in_requests")
-def answer_sign_in_requests() -> int:
-    return answer_requests()
-
-
-def answer_requests() -> int:
-    """In the worker: make a mail of each request that means somebody. The number of requests."""
-    return challenges.answer_asked(Challenge.Kind.SIGN_IN, _answer)
-
-
-def _answer(asked: Challenge) -> None:
+def answer(asked: Challenge) -> None:
+    """In the worker: email a code to the person whom this request means, if anybody."""
     user, caller = identifiers.find(asked.login), challenges.caller_of(asked)
     if user is None or not user.is_active or not user.email:
         return

@@ -41,8 +41,8 @@ from accounts.errors import (
     TooManyPasskeys,
 )
 from accounts.models import Passkey, Session, User
+from accounts.services import mail
 from accounts.services.authentication import reauthentication, sign_in, totp
-from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits, tickets
 from accounts.services.sessions import locks, mfa, sessions
 from accounts.services.sessions.mfa import Passed

@@ -15,8 +15,9 @@ from accounts.services.sessions import mfa, sessions
 
 
 def confirm_password(*, user: User, password: str, caller: Caller) -> str:
-    """A signed-in user gives the password once more, before something dangerous; `hold` takes what this returns.
-    Raises WrongPassword, RateLimited."""
+    """A signed-in user enters the password again before a dangerous change. Returns the hash for `locks.lock`.
+
+    Raises WrongPassword, RateLimited, Overloaded."""
     rate_limits.count_address("login_per_ip", caller=caller)
     rate_limits.spend_or_refuse("wrong_password_per_account", user.id)
     full = User.objects.get(id=user.id)
@@ -33,8 +34,9 @@ def confirm_password(*, user: User, password: str, caller: Caller) -> str:
 
 
 def reauthenticate(*, user: User, session: Session, password: str, code: str = "", caller: Caller) -> None:
-    """A signed-in device proves once more who uses it; with a `code` of the second step where that was turned on
-    since it signed in. Raises WrongPassword, MfaRequired, InvalidCode, RateLimited."""
+    """A signed-in device proves again who is using it. `code` is needed if MFA was turned on after it signed in.
+
+    Raises WrongPassword, MfaRequired, InvalidCode, RateLimited."""
     confirm_password(user=user, password=password, caller=caller)
     if code and lacks_mfa(session):
         sessions.strengthen(session, mfa.step_up(user=user, code=code, caller=caller))
@@ -43,19 +45,19 @@ def reauthenticate(*, user: User, session: Session, password: str, code: str = "
 
 
 def _methods(session: Session) -> Sequence[str]:
-    """As they are now: a request of the API knows only a part of its session."""
+    """Read from Postgres: an API request loads only a part of its session."""
     found = Session.objects.filter(id=session.id).values_list("authenticated_by", flat=True).first()
     return (found or "").split()
 
 
 def lacks_mfa(session: Session) -> bool:
-    """Whether this device signed in before two-step verification was on, and has not done the step since."""
+    """Whether this device signed in before MFA was turned on and has not given a code since."""
     return mfa.MFA not in _methods(session) and TotpAuthenticator.objects.filter(user=session.user_id).exists()
 
 
 def require_mfa(user: User, session: Session) -> None:
-    """Before a dangerous change the password alone is not enough for such a device either: whoever turned the step on
-    may have done it because somebody knows the password. Raises MfaRequired."""
+    """The password alone is not enough for a dangerous change on such a device: the owner may have turned MFA on
+    because somebody else knows the password. Raises MfaRequired."""
     mfa.require(user, _methods(session))
 
 
@@ -63,18 +65,20 @@ RECENT = timedelta(minutes=10)
 
 
 def is_recent(session: Session) -> bool:
-    """Whether this device, which is still signed in, has just proved who uses it: that counts as the password."""
+    """Whether this session is open and has just proved who is using it, which counts as the password."""
     recent = Session.objects.open().filter(id=session.id, authenticated_at__gt=now() - RECENT).exists()
     return recent and not lacks_mfa(session)
 
 
 def require_recent(user: User, session: Session) -> None:
-    """Before a change that could lock its owner out or let somebody else in. Raises MfaRequired, RecentSignInNeeded."""
+    """Required before a change that could lock the owner out or let somebody else in.
+
+    Raises MfaRequired, RecentSignInNeeded."""
     require_mfa(user, session)
     if not is_recent(session):
         raise RecentSignInNeeded
 
 
 def may_administer(user: User, session: Session) -> bool:
-    """Staff, and only by more than a password: what they may do to others is worth more than one secret."""
+    """Staff need more than a password, because of what they may do to other accounts."""
     return user.is_active and user.is_staff and mfa.MFA in session.methods

@@ -1,5 +1,5 @@
-"""Who may sign in. A right password is not enough: whether the account is switched off or still waits for the
-proof of its address is decided here too, for both faces."""
+"""Who may sign in, for both faces. A right password is not enough: the account must be active, and verified where that
+is mandatory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ class _Try:
     compared: bool = False
 
     def is_right(self, password: str) -> bool:
-        # An account whose tries are used up under another of its names answers like a wrong password: a 429 here
-        # would tell that the two names are one person.
+        # An account whose tries are used up under another of its names answers like a wrong password. A 429 here would
+        # reveal that the two names belong to one person.
         self.left = rate_limits.spend("wrong_password_per_account", self.account).allowed
         right = hashing.matches(self.user if self.left else None, password)
         self.compared = True
@@ -42,7 +42,7 @@ class _Try:
             rate_limits.refund("wrong_password_per_account", self.account)
 
     def note(self, caller: Caller) -> None:
-        """Written for nobody too, so that the time of the answer tells nothing; operators see who tries names."""
+        """Recorded for unknown names too, so that timing reveals nothing and operators see who tries names."""
         kind = audit.Kind.LOGIN_FAILED if self.left else audit.Kind.LOGIN_PAUSED
         audit.record(kind, user=self.user, caller=caller)
 
@@ -90,7 +90,7 @@ def _give_back(login: str, tries: Sequence[_Try], *, whole: bool = True) -> None
 
 
 def admit(user: User) -> None:
-    """Whether somebody who has proved to be this user may come in."""
+    """Raises AccountDisabled, EmailNotVerified."""
     if not user.is_active:
         raise AccountDisabled
     if settings.EMAIL_VERIFICATION == "mandatory" and not user.email_verified:
@@ -110,24 +110,24 @@ def begin_app(user: User, caller: Caller, *, methods: Sequence[str] = BY_PASSWOR
 
 
 def finish(*, ticket: str, code: str, caller: Caller) -> SignedIn:
-    """The second step of signing an app in (second_step.py). Raises InvalidTicket, InvalidCode, RateLimited and what
+    """Finish an app's sign-in with a code (sessions/mfa.py). Raises InvalidTicket, InvalidCode, RateLimited and what
     `admit` raises."""
     passed = check_mfa(ticket=ticket, code=code, caller=caller)
     return begin_app(passed.user, caller, methods=passed.methods)
 
 
 def check_mfa(*, ticket: str, code: str, caller: Caller) -> Passed:
-    """Who may come in with this code, and how that was proved. Raises as `finish`."""
+    """Return whom this code signs in, and by which methods. Raises what `finish` raises."""
     passed = mfa.check(ticket=ticket, code=code, caller=caller)
     admit(passed.user)
     return passed
 
 
 def begin_app_by_mail(user: User, caller: Caller) -> SignedIn:
-    """Sign an app in that has shown to read the account's mail. Raises what `admit` raises, and InvalidCode where the
-    password was changed at this very moment."""
+    """Sign an app in that has shown a code from the account's email. Raises what `admit` raises, and InvalidCode if the
+    password has changed in the meantime."""
     admit(user)
     try:
         return begin_app(user, caller, methods=BY_MAIL)
     except InvalidCredentials:
-        raise InvalidCode("changed meanwhile") from None
+        raise InvalidCode("changed in the meantime") from None

@@ -20,9 +20,9 @@ from django.utils.timezone import now
 from accounts.caller import Caller
 from accounts.errors import EmailNotVerified, InvalidCode, InvalidTicket, MfaIsOff, MfaIsOn
 from accounts.models import Passkey, Session, TotpAuthenticator, User
+from accounts.services import mail
 from accounts.services.authentication import reauthentication
 from accounts.services.credentials import challenges
-from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits, tickets
 from accounts.services.sessions import locks, mfa, sessions
 

@@ -4,6 +4,7 @@ a key for the link. Both are kept as HMACs only; using one closes both; a newer 
 A try at a code is spent by one UPDATE before anything is compared. Five wrong ones shut the door of the code but
 not that of the link: otherwise anybody could keep the owner out by guessing."""
 
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,12 @@ from django.utils.timezone import now
 
 from accounts.caller import Caller
 from accounts.errors import InvalidCode, InvalidKey
-from accounts.lib import sealing
+from accounts.lib import jobs, sealing
+from accounts.lib.leases import Queue
 from accounts.models import Challenge, User
 from accounts.services.security import audit, rate_limits
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,34 +35,47 @@ class Secrets:
     challenge: Challenge
 
 
+# --- Requests for an email ----------------------------------------------------------------------------------
+
+_requests = Queue(rows=Challenge.objects, waiting=Q(answered_at=None), on_claim="")
+LEASE = timedelta(minutes=1)
+PAUSE = timedelta(minutes=1)  # after a try that failed
+GIVEN_UP_AFTER = timedelta(hours=1)
+
+
 def ask(kind: Challenge.Kind, *, login: str, caller: Caller) -> None:
-    """One small write, the same for any name; the worker finds out whom it means."""
+    """One small write, the same for any name; the worker finds out whom it means. In the caller's transaction."""
     Challenge.objects.create(
         kind=kind, login=login[:254], ip=caller.ip, device=caller.label[:200], language=caller.language
     )
+    jobs.enqueue("accounts.answer_requests")
 
 
-def answer_asked(kind: Challenge.Kind, answer: Callable[[Challenge], None]) -> int:
-    """In the worker: `answer` each waiting request of this kind, each in a transaction of its own that also removes
-    it. Several workers share them out. The number of requests."""
+def answer_asked(answer: Callable[[Challenge], None]) -> int:
+    """In the worker: `answer` each waiting request, in a transaction of its own that also removes it. One that fails
+    holds up none behind it. The number of requests."""
     count = 0
-    while _answer_one(kind, answer):
+    while request := _requests.claim(lease=LEASE):
         count += 1
+        try:
+            with transaction.atomic():
+                answer(request)
+                if not _requests.mine(request).delete()[0]:  # erased, or another worker's by now
+                    transaction.set_rollback(True)
+        except Exception:
+            log.exception("a request for an email could not be answered")
+            if request.created_at > now() - GIVEN_UP_AFTER:
+                _requests.retry_later(request, PAUSE)
+            else:
+                _requests.mine(request).delete()
     return count
-
-
-def _answer_one(kind: Challenge.Kind, answer: Callable[[Challenge], None]) -> bool:
-    with transaction.atomic():
-        request = Challenge.objects.asked().filter(kind=kind).select_for_update(skip_locked=True).order_by("id").first()
-        if request is None:
-            return False
-        answer(request)
-        request.delete()
-    return True
 
 
 def caller_of(challenge: Challenge) -> Caller:
     return Caller(ip=challenge.ip, known_as=challenge.device, language=challenge.language)
+
+
+# --- Codes and links ----------------------------------------------------------------------------------------
 
 
 def issue(kind: Challenge.Kind, *, user: User, email: str, caller: Caller) -> Secrets:
@@ -203,9 +220,6 @@ def forget(user: User) -> None:
     """Everything of an account that is erased: its own, what was typed and waits for the worker, and what others used
     up on an address that it had proved."""
     user.challenges.all().delete()
-    # One that the worker answers at this moment waits for this user, and goes by itself.
-    asked = Challenge.objects.asked().filter(login__in=[name for name in (user.username, user.email) if name])
-    mine = [request.id for request in asked.select_for_update(skip_locked=True)]
-    Challenge.objects.filter(id__in=mine).delete()
+    Challenge.objects.asked().filter(login__in=[name for name in (user.username, user.email) if name]).delete()
     if user.email_verified:
         Challenge.objects.filter(email=user.email).exclude(closed_at=None).delete()

@@ -1,5 +1,4 @@
-"""What people are called by: what a username and an address may be, the one spelling of each that is kept, and
-when two usernames look alike."""
+"""Usernames and email addresses: what they may be, the one spelling that is stored, and when two look alike."""
 
 import re
 import unicodedata
@@ -32,7 +31,7 @@ def fold_username(username: str) -> str:
 
 
 def _storable(text: str) -> str:
-    """Without what Postgres can't be asked for (NUL, lone surrogates); such a name is simply nobody's."""
+    """Drop what Postgres can't store (NUL, lone surrogates). No account has such a name."""
     return _UNSTORABLE.sub("\ufffd", text.strip())
 
 
@@ -40,7 +39,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def username_problem(username: str, *, by_operator: bool = False) -> FieldError | None:
-    """What is wrong with a (folded) username by itself; whether it is taken, only the database knows."""
+    """What is wrong with a folded username. Whether it is taken, only Postgres knows."""
     if not MIN_LENGTH <= len(username) <= MAX_LENGTH:
         return FieldError("username", "username_length")
     if not all(_is_letter_or_digit(character) or character in _PUNCTUATION for character in username):
@@ -94,7 +93,7 @@ def _prototype(character: str) -> str:
     plain = sorted(other for other in alike if other.isascii() and other.isalnum())
     if plain:
         return "".join(_BY_HAND.get(letter, letter) for letter in plain[0])
-    # Neither looks like a Latin letter: of Greek phi and Cyrillic ef, say, the first stands for both.
+    # Neither looks like a Latin letter, as with Greek phi and Cyrillic ef: the first represents both.
     return min({character, *(other for other in alike if len(other) == 1 and other.isalpha())})
 
 
@@ -115,7 +114,7 @@ def _reserved_skeleton(username: str) -> str:
 # --- Addresses ----------------------------------------------------------------------------------------------
 
 EMAIL_MAX_LENGTH = 254
-# A plain local part: what can be quoted, split or read as a header is refused before it reaches a mail.
+# A plain local part: what can be quoted, split or read as a header is refused before it reaches an email.
 _LOCAL_PART = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}\Z")
 _DOMAIN = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+\Z")
 
@@ -143,7 +142,9 @@ def fold_login(login: str) -> str:
 
 
 def find(login: str) -> User | None:
-    """Whom a username or an address means: the account that proved the address, else its oldest claim. One look-up."""
+    """The user that a username or an address means: the account that verified the address, else its oldest claim.
+
+    One look-up, with one query."""
     folded = fold_login(login)
     if "@" in folded:
         return User.objects.claiming(folded).first()
@@ -151,10 +152,10 @@ def find(login: str) -> User | None:
 
 
 def candidates(login: str) -> Sequence[User | None]:
-    """Whose password may be meant: with a username one place, with an address two, filled or not.
+    """Whose password may be meant: one place for a username, two for an address. A place may be empty.
 
-    The second place is the newest other claim on the address. Without it, whoever signs up with a stranger's address
-    and then signs in by it would learn whether the stranger has an account: they would get in only if not."""
+    The second place is the newest other claim on the address. Without it, somebody who signs up with a stranger's
+    address and then signs in by it would learn whether the stranger has an account: only then would they be refused."""
     first = find(login)
     folded = fold_login(login)
     if "@" not in folded:

@@ -1,7 +1,6 @@
 """A copy of what is kept about somebody: one ZIP, made by the worker, private in the bucket, for seven days.
 
-A worker claims a request with a lease and holds no lock while it writes and uploads. The row names the object before
-it exists and is removed after it, so whatever is killed, no object stays behind."""
+The row names the object before it exists and is removed after it, so whatever is killed, no object stays behind."""
 
 import json
 import logging
@@ -12,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import IO, Any, cast
 
-from botocore.exceptions import BotoCoreError, ClientError
 from celery import shared_task
 from django.conf import settings
 from django.core.files import File
@@ -29,9 +27,11 @@ from storages.backends.s3 import S3Storage
 from accounts.caller import NOBODY, Caller
 from accounts.errors import SessionRevoked
 from accounts.lib import jobs
+from accounts.lib.leases import Queue, remove_object_then_row
+from accounts.lib.storage import bucket
 from accounts.models import Event, Export, User
+from accounts.services import mail
 from accounts.services.authentication import totp
-from accounts.services.mail import mail
 from accounts.services.profile import pictures
 from accounts.services.security import audit, rate_limits
 
@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 LEASE = timedelta(minutes=10)
 PAUSE = timedelta(minutes=1)  # after a try that failed
 MAX_TRIES = 10
-_STORAGE_ERRORS = (BotoCoreError, ClientError, OSError)
+
+_queue = Queue(rows=Export.objects, waiting=Q(state=Export.State.QUEUED))
 
 # --- Asking -------------------------------------------------------------------------------------------------
 
@@ -55,7 +56,7 @@ def request(*, user: User, caller: Caller) -> Export:
             return running
         rate_limits.spend_or_refuse("export_per_account", user.id)
         audit.record(audit.Kind.EXPORT_REQUESTED, user=user, caller=caller)
-        jobs.enqueue(make_exports)
+        jobs.enqueue(make_queued)
         return Export.objects.create(user=user, key=secrets.token_hex(24), ip=caller.ip, device=caller.label[:200])
 
 
@@ -89,30 +90,13 @@ def path(found: Export) -> str:
 
 
 @shared_task(name="accounts.make_exports")
-def make_exports() -> int:
-    return make_queued()
-
-
 def make_queued() -> int:
     """In the worker: make each copy that is asked for. The number of tries."""
     count = 0
-    while row := _claim():
+    while row := _queue.claim(Q(user__isnull=False), lease=LEASE):
         _try(row)
         count += 1
     return count
-
-
-def _claim() -> Export | None:
-    """One that nobody makes just now, taken until the end of a lease."""
-    at = now()
-    free = Q(claimed_until=None) | Q(claimed_until__lte=at)
-    with transaction.atomic():
-        waiting = Export.objects.select_for_update(skip_locked=True).filter(free, state=Export.State.QUEUED)
-        row = waiting.filter(user__isnull=False).order_by("id").first()
-        if row:
-            row.claimed_until, row.tries = at + LEASE, row.tries + 1
-            row.save(update_fields=["claimed_until", "tries"])
-    return row
 
 
 def _try(row: Export) -> None:
@@ -121,7 +105,7 @@ def _try(row: Export) -> None:
         if user is not None:
             row.size = _make(row, user)
     except Exception as error:
-        if isinstance(error, _STORAGE_ERRORS):
+        if isinstance(error, bucket.ERRORS):
             log.warning("a copy of somebody's data waits: %s", type(error).__name__)
         else:
             log.exception("a copy of somebody's data could not be made")
@@ -130,29 +114,24 @@ def _try(row: Export) -> None:
         _finish(row)
 
 
-def _mine(row: Export) -> Any:
-    # Only while the lease is still this worker's.
-    return Export.objects.filter(id=row.id, state=Export.State.QUEUED, claimed_until=row.claimed_until)
-
-
 def _try_later(row: Export) -> None:
     if row.tries < MAX_TRIES:
-        _mine(row).update(claimed_until=now() + PAUSE)
+        _queue.retry_later(row, PAUSE)
     else:
-        failed = {"state": Export.State.FAILED, "claimed_until": None, "expires_at": now() + settings.EXPORT_LIFETIME}
-        _mine(row).update(**failed)
+        _queue.finish(row, state=Export.State.FAILED, claimed_until=None, expires_at=now() + settings.EXPORT_LIFETIME)
 
 
 def _finish(row: Export) -> None:
-    """Ready, and told; the copies before it are let go. Nothing of that for an account that was erased meanwhile."""
+    """Ready, and the owner is notified; the copies before it are removed. Nothing of that for an account that was
+    erased meanwhile."""
     with transaction.atomic():
         user = User.objects.lock().filter(id__in=Export.objects.filter(id=row.id).values("user")).first()
         at = now()
         if user is None:
-            Export.objects.filter(id=row.id).update(claimed_until=None)
+            _queue.release(row)
             return
         ready = {"state": Export.State.READY, "claimed_until": None, "size": row.size}
-        if not _mine(row).update(**ready, expires_at=at + settings.EXPORT_LIFETIME):
+        if not _queue.finish(row, **ready, expires_at=at + settings.EXPORT_LIFETIME):
             return
         user.exports.exclude(id=row.id).update(expires_at=at)
         caller = Caller(ip=row.ip, known_as=row.device)
@@ -303,25 +282,17 @@ def _mails(user: User) -> Iterator[dict[str, Any]]:
 def forget(user: User) -> None:
     """The copies of an account that is erased or handed over: the objects go once the transaction is committed."""
     user.exports.update(user=None, ip=None, device="", expires_at=now())
-    jobs.enqueue(remove_expired_exports)
+    jobs.enqueue(remove_expired)
 
 
 @shared_task(name="accounts.remove_expired_exports")
-def remove_expired_exports() -> int:
-    return remove_expired()
-
-
 def remove_expired() -> int:
-    """In the worker: delete the copies whose time is over, each object before its row. What fails is tried again by the
-    schedule. One that somebody writes at this moment waits for the end of the lease."""
-    count = 0
-    at = now()
-    free = Q(claimed_until=None) | Q(claimed_until__lte=at)
-    for row in Export.objects.filter(free, expires_at__lte=at).order_by("expires_at")[:500]:
-        try:
-            storages["default"].delete(path(row))
-        except _STORAGE_ERRORS as error:
-            log.warning("a copy of somebody's data stays for now: %s", type(error).__name__)
-            return count
-        count += Export.objects.filter(id=row.id, expires_at__lte=at).delete()[0]
-    return count
+    """In the worker: remove the copies whose time is over. One that is being written now waits for the end of the
+    lease."""
+    free = Q(claimed_until=None) | Q(claimed_until__lte=now())
+    return remove_object_then_row(Export.objects.filter(free, expires_at__lte=now()).order_by("expires_at"), _remove)
+
+
+def _remove(row: Export) -> bool:
+    storages["default"].delete(path(row))
+    return True

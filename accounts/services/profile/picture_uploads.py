@@ -1,16 +1,14 @@
 """A picture straight from the app into the bucket: we sign a form, the app posts the file to the storage, and a worker
 makes a picture of it. No byte of it goes through a web process.
 
-The row names its object before there is one and goes after it, so that no crash leaves an object behind. A worker
-claims it with a lease and holds no lock while it fetches, decodes and stores. What it shows and that the upload is done
-stand in one transaction: done twice, it changes nothing."""
+The row names its object before there is one and is removed after it, so that no crash leaves an object behind. That
+the picture is published and that the upload is done stand in one transaction: done twice, it changes nothing."""
 
 import io
 import logging
 import secrets
 import time
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 from celery import shared_task
@@ -34,6 +32,7 @@ from accounts.errors import (
     Words,
 )
 from accounts.lib import jobs
+from accounts.lib.leases import Queue, remove_object_then_row
 from accounts.lib.storage import bucket
 from accounts.models import PictureUpload, User
 from accounts.services.profile import pictures
@@ -49,6 +48,14 @@ LEASE = timedelta(minutes=3)
 PAUSE = timedelta(seconds=15)  # after a try that failed; twice as long each time
 LONGEST_PAUSE = timedelta(minutes=10)
 MAX_TRIES = 10  # in three quarters of an hour
+
+# Those that failed stand behind the others, so that one on which workers die delays nobody for long.
+_queue = Queue(
+    rows=PictureUpload.objects,
+    waiting=Q(state=PictureUpload.State.QUEUED, user__isnull=False),
+    not_before="not_before",
+    order=("tries", "id"),
+)
 
 # --- Asking -------------------------------------------------------------------------------------------------
 
@@ -92,7 +99,7 @@ def complete(*, user: User, upload_id: UUID, caller: Caller) -> PictureUpload:
         if upload.state == PictureUpload.State.ASKED:
             pictures.replace_queued(user)
             upload.state = PictureUpload.State.QUEUED
-            if not _waiting().exists():  # else there is a task in line already, which is followed by the next
+            if not _queue.due().exists():  # else there is a task in line already, which is followed by the next
                 jobs.enqueue(publish_upload)
             upload.save(update_fields=["state"])
     return upload
@@ -121,15 +128,16 @@ def words(upload: PictureUpload) -> Words | None:
 
 @shared_task(name="accounts.publish_upload")
 def publish_upload() -> None:
-    """One; where more wait, they come after whatever else the worker has been asked for, so that no mail stands behind
+    """One; where more wait, they come after whatever else the worker has been asked for, so that no email stands behind
     a hundred pictures."""
-    if publish_next() and _waiting().exists():
+    if publish_next() and _queue.due().exists():
         jobs.enqueue(publish_upload)
 
 
 @shared_task(name="accounts.sweep_uploads")
-def sweep_uploads() -> None:
-    """Every few seconds: what no bell announced. For half of the time until the next sweep, so that mails leave too."""
+def poll_uploads() -> None:
+    """Every few seconds: uploads whose notification was lost. For half of the time until the next poll, so that emails
+    are sent too."""
     end = time.monotonic() + settings.SWEEP_INTERVAL / 2
     while publish_next() and time.monotonic() < end:
         pass
@@ -152,35 +160,18 @@ def publish_next() -> bool:
         log.exception("an uploaded picture could not be published")
         _try_later(upload)
     finally:
-        _release(upload)
+        _queue.release(upload)  # whatever became of it: it may be replaced or forgotten by now
     return True
 
 
-def _waiting() -> Any:
-    at = now()
-    free = Q(claimed_until=None) | Q(claimed_until__lte=at)
-    due = Q(not_before=None) | Q(not_before__lte=at)
-    return PictureUpload.objects.filter(free, due, state=PictureUpload.State.QUEUED, user__isnull=False)
-
-
 def _claim() -> PictureUpload | None:
-    """The first in line, taken until the end of a lease; none while another is at work. Those that failed stand behind
-    the others, so that one on which workers die holds nobody up for long."""
+    """The first in line; none while another is at work."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext('accounts.picture_uploads'))")
         if PictureUpload.objects.filter(claimed_until__gt=now()).exists():
             return None
-        upload: PictureUpload | None = _waiting().select_for_update(skip_locked=True).order_by("tries", "id").first()
-        if upload:
-            upload.claimed_until, upload.tries = now() + LEASE, upload.tries + 1
-            upload.save(update_fields=["claimed_until", "tries"])
-    return upload
-
-
-def _release(upload: PictureUpload) -> None:
-    """The next one may be taken, whatever became of this one: it may be replaced or forgotten by now."""
-    PictureUpload.objects.filter(id=upload.id, claimed_until=upload.claimed_until).update(claimed_until=None)
+        return _queue.claim(lease=LEASE)
 
 
 def _publish(upload: PictureUpload) -> None:
@@ -213,16 +204,8 @@ def _fetch(upload: PictureUpload) -> bytes:
     return content
 
 
-def _mine(upload: PictureUpload) -> Any:
-    # Only while the lease is still this worker's, and nobody was erased.
-    return PictureUpload.objects.filter(
-        id=upload.id, state=PictureUpload.State.QUEUED, claimed_until=upload.claimed_until, user__isnull=False
-    )
-
-
 def _finish(upload: PictureUpload, state: PictureUpload.State, reason: str = "") -> bool:
-    changed: int = _mine(upload).update(state=state, reason=reason, remove_at=now() + KEPT)
-    return bool(changed)
+    return _queue.finish(upload, state=state, reason=reason, remove_at=now() + KEPT)
 
 
 def _refuse(upload: PictureUpload, reason: str) -> None:
@@ -232,7 +215,7 @@ def _refuse(upload: PictureUpload, reason: str) -> None:
 
 def _try_later(upload: PictureUpload) -> None:
     if upload.tries < MAX_TRIES:
-        _mine(upload).update(not_before=now() + min(PAUSE * 2 ** (upload.tries - 1), LONGEST_PAUSE))
+        _queue.retry_later(upload, min(PAUSE * 2 ** (upload.tries - 1), LONGEST_PAUSE))
     else:
         _refuse(upload, StorageUnavailable.code)
 
@@ -257,41 +240,25 @@ def forget_all(user: User) -> None:
 def forget(user: User) -> None:
     """The uploads of an account that is erased or handed over: the objects go once the transaction is committed."""
     if user.picture_uploads.update(user=None, ip=None, device="", remove_at=now()):
-        jobs.enqueue(remove_uploads)
+        jobs.enqueue(remove_old)
 
 
 @shared_task(name="accounts.remove_uploads")
-def remove_uploads() -> int:
-    return remove_old()
-
-
 def remove_old() -> int:
-    """In the worker: delete what nobody completed and what is done, each object before its row. What fails is tried
-    again by the schedule. The number of rows that are gone."""
-    count = 0
-    for upload_id in list(_old().values_list("id", flat=True)[:500]):
-        with transaction.atomic():
-            upload = _old().select_for_update(skip_locked=True).filter(id=upload_id).first()
-            if upload is None:
-                continue
-            try:
-                bucket.delete(upload.key)
-            except bucket.ERRORS as error:
-                log.warning("an uploaded file stays for now: %s", type(error).__name__)
-                return count
-            if upload.expires_at > now():  # its form works still
-                upload.remove_at = upload.expires_at + FORM_LIFETIME
-                upload.save(update_fields=["remove_at"])
-            else:
-                upload.delete()
-                count += 1
-    return count
-
-
-def _old() -> Any:
+    """In the worker: remove what nobody completed and what is done."""
     waits = Q(state=PictureUpload.State.QUEUED, user__isnull=False)  # however long the worker was away
     at_work = Q(claimed_until__isnull=False, claimed_until__gt=now())  # its row says so to the other workers
-    return PictureUpload.objects.filter(~waits, ~at_work, remove_at__lte=now())
+    old = PictureUpload.objects.filter(~waits, ~at_work, remove_at__lte=now()).order_by("remove_at")
+    return remove_object_then_row(old, _remove)
+
+
+def _remove(upload: PictureUpload) -> bool:
+    bucket.delete(upload.key)
+    over = upload.expires_at <= now()
+    if not over:  # its form still works
+        upload.remove_at = upload.expires_at + FORM_LIFETIME
+        upload.save(update_fields=["remove_at"])
+    return over
 
 
 # --- Objects that no row names ------------------------------------------------------------------------------

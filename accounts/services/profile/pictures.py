@@ -26,6 +26,7 @@ from accounts.caller import Caller
 from accounts.errors import InvalidPicture, Overloaded, PictureTooLarge, StorageUnavailable
 from accounts.lib import jobs, sealing
 from accounts.lib.images import decoding
+from accounts.lib.leases import remove_object_then_row
 from accounts.lib.storage import bucket
 from accounts.models import DiscardedPicture, PictureUpload, Session, User
 from accounts.services.security import audit, rate_limits
@@ -226,7 +227,7 @@ def replace_queued(user: User) -> None:
 def discard(key: str) -> None:
     """The objects of this key go, once the caller's transaction is committed."""
     _remove_at(key, now())
-    jobs.enqueue(remove_discarded_pictures)
+    jobs.enqueue(remove_discarded)
 
 
 def _remove_at(key: str, at: datetime) -> None:
@@ -240,30 +241,17 @@ def _remove_at(key: str, at: datetime) -> None:
 
 
 @shared_task(name="accounts.remove_discarded_pictures")
-def remove_discarded_pictures() -> int:
-    return remove_discarded()
-
-
 def remove_discarded() -> int:
-    """In the worker: delete the objects of pictures that nobody has. What fails is tried again by the schedule."""
-    count = 0
-    for row in DiscardedPicture.objects.filter(remove_at__lte=now())[:500]:
-        with transaction.atomic():
-            mine = DiscardedPicture.objects.select_for_update(skip_locked=True).filter(
-                key=row.key, remove_at__lte=now()
-            )
-            if not mine.exists():
-                continue
-            if not User.objects.filter(picture=row.key).exists():
-                try:
-                    for size in SIZES:
-                        bucket.delete(path(row.key, size))
-                except bucket.ERRORS as error:
-                    log.warning("a discarded picture stays for now: %s", type(error).__name__)
-                    return count
-            DiscardedPicture.objects.filter(key=row.key).delete()
-            count += 1
-    return count
+    """In the worker: remove the objects of pictures that nobody has."""
+    discarded = DiscardedPicture.objects.filter(remove_at__lte=now()).order_by("remove_at")
+    return remove_object_then_row(discarded, _remove)
+
+
+def _remove(row: DiscardedPicture) -> bool:
+    if not User.objects.filter(picture=row.key).exists():
+        for size in SIZES:
+            bucket.delete(path(row.key, size))
+    return True
 
 
 _OBJECT = re.compile(r"pictures/(?P<key>[0-9a-f]{48})/\d+\.webp")

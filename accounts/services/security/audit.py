@@ -182,8 +182,8 @@ def record_for_each(kind: Kind, *, users: Sequence[User], caller: Caller) -> Non
 
 
 def make_anonymous(user: User) -> None:
-    """What is left of the log of an account that is erased: that something of this kind happened at that time. So it
-    is with tries that met no account and came from one of its apps, whose name is the person's own words."""
+    """Strip the log of an erased account to the kind and time of each event. The same for failed tries of one of its
+    apps that met no account, since an app's name is the person's own words."""
     apps = user.sessions.filter(kind=Session.Kind.APP).exclude(name="")
     names, networks = set(apps.values_list("name", flat=True)), set(apps.values_list("ip", flat=True))
     nobodys = Q(user=None, created_at__gte=now() - GUESSES_RETENTION, device__in=names, ip__in=networks)
@@ -193,7 +193,7 @@ def make_anonymous(user: User) -> None:
 
 
 def prune() -> int:
-    """Forget old events; guesses at names that nobody has sooner."""
+    """Delete old events, and guesses at unknown names sooner."""
     old = Q(created_at__lt=now() - settings.EVENT_RETENTION)
     nobodys = Q(user=None, kind__in=GUESSES, created_at__lt=now() - GUESSES_RETENTION)
     count, _kinds = Event.objects.filter(old | nobodys).delete()

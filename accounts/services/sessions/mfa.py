@@ -20,8 +20,8 @@ from accounts.caller import Caller
 from accounts.errors import InvalidCode, InvalidTicket, MfaRequired
 from accounts.lib import sealing
 from accounts.models import TotpAuthenticator, User
+from accounts.services import mail
 from accounts.services.credentials import challenges
-from accounts.services.mail import mail
 from accounts.services.security import audit, rate_limits, tickets
 
 MFA = "mfa"  # RFC 8176: more than one factor

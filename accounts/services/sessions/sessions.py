@@ -3,11 +3,11 @@
 A refresh token is `session id | generation | HMAC` and nothing of it is stored: the row knows only which
 generation is the newest. Presenting generation g asks for g + 1:
 
-- g is the newest: it has been used now, g + 1 is made. One conditional UPDATE decides who moves the row on.
-- g is older: its one successor is handed out again, until that successor was itself used (as a refresh token,
-  or by its access token here) and for GRACE after. So a lost answer can be asked for again at any time, and any
-  number of refreshes at once get one and the same successor.
-- g is older than that: somebody has a copy. The session ends and the user is told."""
+- g is the newest: g + 1 is issued. One conditional UPDATE decides which request advances the row.
+- g is older: its one successor is issued again until that successor has been used (as a refresh token, or by its
+  access token here), and for GRACE after. So a lost answer can be repeated at any time, and any number of refreshes at
+  once get the same successor.
+- g is older than that: somebody has a copy. The session ends and the user is notified."""
 
 import base64
 import struct
@@ -33,7 +33,7 @@ from accounts.errors import (
 )
 from accounts.lib import sealing
 from accounts.models import Session, User
-from accounts.services.mail import mail
+from accounts.services import mail
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import access_tokens, mfa
 from accounts.services.sessions.access_tokens import Claims
@@ -59,14 +59,15 @@ class SignedIn:
 
 
 def begin(*, user: User, kind: Session.Kind, caller: Caller, methods: Sequence[str] = ("pwd",)) -> Session:
-    """A device that has just proved who is using it (services/authentication/sign_in.py), by `methods` of RFC 8176.
-    InvalidCredentials where the password was changed or the account switched off since; MfaRequired where that is
-    not enough."""
+    """Start a session on a device that has just proved who is using it, by `methods` of RFC 8176.
+
+    Raises InvalidCredentials if the password was changed or the account switched off since; MfaRequired if the methods
+    are not enough."""
     with transaction.atomic():
-        # Held until the end of the transaction: a new password waits, then ends this session too.
+        # Locked until the transaction ends: a new password waits, then ends this session too.
         as_checked = User.objects.lock().filter(id=user.id, password=user.password, is_active=True)
         if not as_checked.exists():
-            raise InvalidCredentials("changed meanwhile")
+            raise InvalidCredentials("changed in the meantime")
         mfa.require(user, methods)
         at = now()
         device = caller.device
@@ -94,7 +95,7 @@ def begin(*, user: User, kind: Session.Kind, caller: Caller, methods: Sequence[s
 
 
 def strengthen(session: Session, methods: Sequence[str]) -> None:
-    """A signed-in device has shown more than it did when it signed in, at this moment."""
+    """Record that a signed-in device has just used further methods."""
     with transaction.atomic():
         row = Session.objects.open().select_for_update(no_key=True).filter(id=session.id).first()
         if row:
@@ -104,7 +105,7 @@ def strengthen(session: Session, methods: Sequence[str]) -> None:
 
 
 def _end_oldest(user: User, caller: Caller) -> None:
-    """No account has more than MAX_OPEN devices: those that were not used for the longest time are signed out."""
+    """End the sessions beyond MAX_OPEN that have been unused for the longest time."""
     surplus = user.sessions.open().order_by("-last_used_at").values_list("id", flat=True)[MAX_OPEN:]
     for session_id in list(surplus):
         Session.objects.filter(id=session_id).update(ended_at=now())
@@ -162,7 +163,7 @@ def refresh(*, refresh_token: str, caller: Caller) -> Tokens:
         return tokens(session, generation=generation + 1)
 
 
-# Both are written out because this and `authenticate` are what apps ask all day: the ORM takes twice as long.
+# Raw SQL, because apps call this and `authenticate` all day and the ORM takes twice as long.
 _REFRESH_FIELDS: Sequence[str] = (
     "id", "user_id", "name", "created_at", "authenticated_at", "authenticated_by", "expires_at", "generation",
     "generation_used_at", "earlier_used_at",
@@ -180,7 +181,7 @@ _ADVANCE = """
 
 
 def _living(session_id: UUID) -> Session | None:
-    """The session that has not been ended, of a user who is not disabled; it may have run out."""
+    """The session of an active user, if it was not ended. It may have expired."""
     with connection.cursor() as cursor:
         cursor.execute(_LIVING, [session_id])
         row = cursor.fetchone()
@@ -188,7 +189,7 @@ def _living(session_id: UUID) -> Session | None:
 
 
 def _advance(session: Session, at: datetime, caller: Caller) -> bool:
-    """Whether this refresh was the one that moved the row on."""
+    """Whether this request advanced the row."""
     first_used = session.generation_used_at or at
     earlier = [first_used, *(used for used in session.earlier_used_at if used > at - GRACE)]
     expires_at = _expiry(session.created_at, at)
@@ -234,12 +235,11 @@ _BY_TOKEN = (
 
 
 def authenticate(claims: Claims) -> tuple[User, Session]:
-    """Who sends this access token: one narrow query, and at most once a minute an update. The user and the
-    session come without their other columns. Raises SessionRevoked for a session that has ended and for a user
-    who is disabled or gone."""
+    """The user and the session of an access token: one narrow query, and an update at most once a minute. Both are
+    loaded without their other columns. Raises SessionRevoked for an ended session or a disabled or erased user."""
     at = now()
     with connection.cursor() as cursor:
-        # Written out because this is asked with every request: the ORM takes four times as long.
+        # Raw SQL, because every request runs it and the ORM takes four times as long.
         cursor.execute(_BY_TOKEN, [claims.session_id, claims.user_id, at])
         row = cursor.fetchone()
     if row is None:
@@ -255,14 +255,14 @@ def authenticate(claims: Claims) -> tuple[User, Session]:
 def _note_use(session: Session, generation: int, at: datetime) -> None:
     changes: dict[str, Any] = {}
     if generation == session.generation and session.generation_used_at is None:
-        # Its refresh token's predecessor may be asked again for GRACE from here on.
+        # The predecessor of its refresh token can be used for GRACE from now on.
         changes["generation_used_at"] = at
     if changes or at - session.last_used_at >= LAST_USE_PRECISION:
         Session.objects.filter(id=session.id, generation=session.generation).update(last_used_at=at, **changes)
 
 
 def browser(session_id: UUID, user_id: UUID) -> Session | None:
-    """The open session of a browser that is signed in as this user; its last use is noted."""
+    """The open session of a browser that is signed in as this user. Its last use is recorded."""
     session = Session.objects.filter(id=session_id, user_id=user_id, ended_at=None).first()
     at = now()
     if session is None or session.expires_at <= at:
@@ -276,12 +276,14 @@ def browser(session_id: UUID, user_id: UUID) -> Session | None:
 
 
 def list_for(user: User) -> Sequence[Session]:
-    """The open devices of a user, the one used last first."""
+    """The open sessions of a user, most recently used first."""
     return list(user.sessions.open().order_by("-last_used_at"))
 
 
 def end(*, user: User, session_id: UUID, caller: Caller) -> None:
-    """Sign one device out. Refreshing fails at once; its access token is refused here from now on."""
+    """Sign one device out. Refreshing fails at once; its access token is refused here from now on.
+
+    Raises SessionNotFound."""
     with transaction.atomic():
         session = user.sessions.open().select_for_update().filter(id=session_id).first()
         if session is None:
@@ -291,7 +293,7 @@ def end(*, user: User, session_id: UUID, caller: Caller) -> None:
 
 
 def end_others(*, user: User, keep: UUID | None, caller: Caller) -> int:
-    """Sign out every device but one (None: every device). The number of those that were open."""
+    """Sign out every device but `keep`. Returns how many sessions were open."""
     with transaction.atomic():
         others = user.sessions.open().exclude(id=keep) if keep else user.sessions.open()
         ended = others.update(ended_at=now())
@@ -301,7 +303,7 @@ def end_others(*, user: User, keep: UUID | None, caller: Caller) -> int:
 
 
 def sign_out(*, refresh_token: str, caller: Caller) -> None:
-    """End the session of this token, whatever its generation. Quiet where it has ended already (RFC 7009)."""
+    """End the session of this token, whatever its generation. Does nothing if it has already ended (RFC 7009)."""
     try:
         session_id, _ = _read_refresh_token(refresh_token)
     except SessionRevoked:
@@ -314,7 +316,7 @@ def sign_out(*, refresh_token: str, caller: Caller) -> None:
 
 
 def prune() -> int:
-    """Forget sessions that ended longer ago than an absolute lifetime, and Django's own that have run out."""
+    """Delete sessions that ended longer ago than an absolute lifetime, and Django's expired ones."""
     BrowserSession.objects.filter(expire_date__lt=now()).delete()
     count, _ = Session.objects.filter(expires_at__lt=now() - settings.REFRESH_ABSOLUTE_LIFETIME).delete()
     return count

@@ -1,9 +1,9 @@
 """The ring of keys that sign access tokens.
 
 In Postgres, private parts sealed, one set for every web process; or in files (SIGNING_KEY_FILES), for operators who
-want them out of the database. One key signs, all that are there are published and verify. A schedule publishes the
-next key a day before it signs, so that whoever caches the JWKS knows it in time, and removes an old one when the
-last token that it signed has run out."""
+want them out of the database. One key signs; all of them are published and verify. A schedule publishes the next key
+a day before it signs, so that services that cache the JWKS know it in time, and removes an old key when the last token
+that it signed has expired."""
 
 import base64
 import hashlib
@@ -95,7 +95,7 @@ def _read() -> Ring:
 
 
 def jwks() -> dict[str, Any]:
-    """RFC 7517: the public keys, for whoever verifies tokens offline; the next one among them before it signs."""
+    """RFC 7517: the public keys for services that verify tokens offline, including the next one before it signs."""
     return {"keys": [key.jwk for key in ring(fresh=True).keys]}
 
 
@@ -185,7 +185,7 @@ def _open(row: SigningKey) -> bytes:
 
 
 def _alone() -> None:
-    """Until the end of the transaction no other process changes the ring."""
+    """Lock the ring until the transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('accounts.signing_keys'))")
 
@@ -214,13 +214,13 @@ def make(*, signs_from: datetime | None = None) -> SigningKey:
 
 
 def rotate(*, at_once: bool = False) -> SigningKey:
-    """The next key, by an operator's hand. It signs in ten minutes, when every cache has seen it.
+    """Make the next key by hand. It signs in ten minutes, when every cache has seen it.
 
-    `at_once` is for a key that was stolen: the new one signs in two seconds, and a second later, when no process signs
-    with another any more, all others are gone. What they signed is refused within a minute. Apps refresh once and
-    notice nothing; services that verify offline fetch the JWKS again."""
+    `at_once` is for a stolen key. The new one signs in two seconds. A second later, when every process uses it, all
+    others are deleted. Tokens that they signed are refused within a minute. Apps refresh once and notice nothing;
+    services that verify offline fetch the JWKS again."""
     if settings.SIGNING_KEY_FILES:
-        raise ImproperlyConfigured("The signing keys stand in files: put the new one first in SIGNING_KEY_FILES.")
+        raise ImproperlyConfigured("The signing keys are in files: put the new one first in SIGNING_KEY_FILES.")
     with transaction.atomic():
         _alone()
         key = make(signs_from=now() + (LEAD_AT_ONCE if at_once else SHORT_LEAD))
@@ -232,13 +232,9 @@ def rotate(*, at_once: bool = False) -> SigningKey:
 
 
 @shared_task(name="accounts.keep_signing_keys")
-def keep_signing_keys() -> None:
-    maintain()
-
-
 def maintain() -> None:
-    """Every hour: publish the next key in time, remove those whose last token has run out, and seal anew what an
-    earlier SECRET_KEY sealed."""
+    """Every hour: publish the next key in time, remove keys whose last token has expired, and re-seal what an earlier
+    SECRET_KEY sealed."""
     if settings.SIGNING_KEY_FILES:
         return
     with transaction.atomic():

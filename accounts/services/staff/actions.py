@@ -1,7 +1,7 @@
-"""What staff do to somebody else's account, each by the rule that the owner's own doing has.
+"""What staff do to other accounts, by the same rules as the owners themselves.
 
-The owner's log says that staff did it, and not who: it is copied into exports and outlives the account of whoever it
-was. Operators read that in the admin's history (LogEntry), which goes with either account."""
+The owner's log says that staff did it, not who: it is copied into exports and outlives the staff account. Operators
+find the name in the admin's history (LogEntry), which is deleted with either account."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ RIGHT = "accounts.change_user"
 
 
 def may_act(staff: User, user: User) -> bool:
-    """Whether this one has the right to; only who has every right acts on other staff."""
+    """Whether this member of staff has the permission. Only superusers act on other staff."""
     if not (staff.is_active and staff.is_staff and staff.has_perm(RIGHT)):
         return False
     return staff.is_superuser or not (user.is_staff or user.is_superuser)
@@ -31,16 +31,15 @@ def may_act(staff: User, user: User) -> bool:
 
 @contextmanager
 def _acting(what: str, *, staff: User, user: User, caller: Caller) -> Iterator[tuple[User, Caller]]:
-    """Both accounts are held, and the right to act is looked at as it is now. What is done inside stands in the
-    history with who did it, all of it or nothing."""
+    """Lock both accounts and check the permission again. The action and its history entry are one transaction."""
     if not may_act(staff, user):
         raise NotAllowed
     with transaction.atomic():
         held = {row.id: row for row in User.objects.lock().filter(id__in={staff.id, user.id}).order_by("id")}
         actor, target = held.get(staff.id), held.get(user.id)
         if actor is None or target is None or not may_act(actor, target):
-            raise NotAllowed("changed meanwhile")
-        # Where staff sit, and in which language they work, is not the owner's to read.
+            raise NotAllowed("changed in the meantime")
+        # The owner must not learn the address or language of staff.
         yield target, Caller(ip=None, known_as=settings.SITE_NAME, by_staff=True)
         LogEntry.objects.create(
             user=actor,
@@ -57,7 +56,7 @@ def disable(*, staff: User, user: User, caller: Caller) -> None:
     _refuse_oneself(staff, user)
     with transaction.atomic():
         if may_act(staff, user):
-            deletion.require_another_superuser(user)  # before `_acting`, because it holds more than two accounts
+            deletion.require_another_superuser(user)  # before `_acting`, because it locks more than two accounts
         with _acting("disable", staff=staff, user=user, caller=caller) as (target, ours):
             if target.is_active:
                 users.set_active(user=target, active=False, caller=ours)
@@ -71,8 +70,9 @@ def enable(*, staff: User, user: User, caller: Caller) -> None:
 
 
 def revoke_password(*, staff: User, user: User, caller: Caller) -> None:
-    """The owner must choose a new password, by the mail that goes out; until then the old one is as wrong as any, and
-    every device is signed out. Raises NotAllowed, OwnAccount."""
+    """Sign out every device and make the password unusable; an email lets the owner choose a new one.
+
+    Raises NotAllowed, OwnAccount."""
     _refuse_oneself(staff, user)
     with _acting("revoke password", staff=staff, user=user, caller=caller) as (target, ours):
         password_resets.revoke(target, caller=ours)
@@ -85,7 +85,7 @@ def end_sessions(*, staff: User, user: User, caller: Caller) -> None:
 
 
 def resend_confirmation(*, staff: User, user: User, caller: Caller) -> None:
-    """Mail once more to an address that waits for its proof; quiet where none does. Raises NotAllowed."""
+    """Send the verification email again, if the address is not verified. Raises NotAllowed."""
     with _acting("resend confirmation", staff=staff, user=user, caller=caller) as (target, ours):
         if target.email and not target.email_verified:
             email_addresses.send_confirmation(target, target.email, caller=ours)
@@ -93,15 +93,16 @@ def resend_confirmation(*, staff: User, user: User, caller: Caller) -> None:
 
 
 def remove_second_factors(*, staff: User, user: User, caller: Caller) -> None:
-    """For somebody who has lost them and is who they say: passkeys and two-step verification go, and a mail tells of
-    each. Raises NotAllowed, OwnAccount."""
+    """Remove passkeys and MFA of an owner who has lost them and has shown who they are. An email tells of each.
+
+    Raises NotAllowed, OwnAccount."""
     _refuse_oneself(staff, user)
     with _acting("remove second factors", staff=staff, user=user, caller=caller) as (target, ours):
         totp.remove_all(user=target, caller=ours)
 
 
 def call_off_deletion(*, staff: User, user: User, caller: Caller) -> None:
-    """A deletion that is planned does not come; quiet where none is. Raises NotAllowed."""
+    """Cancel a planned deletion, if there is one. Raises NotAllowed."""
     with _acting("call off deletion", staff=staff, user=user, caller=caller) as (target, ours):
         deletion.cancel_locked(target, caller=ours)
 

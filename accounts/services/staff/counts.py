@@ -75,7 +75,7 @@ def check() -> Sequence[Users]:
 
 
 def repair() -> Sequence[Users]:
-    """Add what is missing; what it was. Whoever writes users meanwhile goes on, and is counted."""
+    """Repair the counts and return the corrections. Safe under concurrent writes."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO accounts_usercount (gender, is_active, email_verified, count)"

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts.errors import FIELD_ERRORS
-from accounts.services.mail import mail
+from accounts.services import mail
 from accounts.services.security import audit, rate_limits
 from api import catalogue
 from api.v1 import api as v1
@@ -138,7 +138,7 @@ def _limits() -> str:
     words = "Other numbers: `RATE_LIMITS=login_per_ip=100/300,…` (tries/seconds).\n"
     return _page(
         "Limits and mails",
-        "`accounts/services/security/rate_limits.py` and `accounts/services/mail/mail.py`",
+        "`accounts/services/security/rate_limits.py` and `accounts/services/mail/messages.py`",
         words,
         _table(("limit", "tries", "seconds"), rows),
         mails,

@@ -1,6 +1,6 @@
 """The main job over the API, as an app does it."""
 
-from accounts.services.account import password_resets
+from accounts.services.account import email_requests
 from tests.conftest import Api, Mailbox, picture
 
 SIGN_UP = {
@@ -41,7 +41,7 @@ def test_sign_up_confirm_picture_refresh_and_reset_by_code(api: Api, mailbox: Ma
     assert answer.json()["first_name"] == "Ada"
 
     assert api.post("/password/forgot", {"login": "ada"}).status_code == 202
-    password_resets.answer_requests()
+    email_requests.answer()
     code = mailbox.code("ada@example.com")
     reset = {"login": "ada", "code": f"{code[:4]} {code[4:]}", "new_password": "another lagoon tractor"}
     answer = api.post("/password/reset", reset)

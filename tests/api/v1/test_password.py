@@ -8,7 +8,7 @@ import pytest
 from django.utils.timezone import now
 
 from accounts.models import Challenge, MailOutage, Session, User
-from accounts.services.account import password_resets
+from accounts.services.account import email_requests
 from accounts.services.sessions.sessions import Tokens
 from tests.api.conftest import problem, wrong_fields
 from tests.conftest import PASSWORD, Api, Mailbox
@@ -22,7 +22,7 @@ def ask(api: Api, alice: User, mailbox: Mailbox) -> Callable[[], tuple[str, str]
 
     def forget() -> tuple[str, str]:
         assert api.post("/password/forgot", {"login": "alice"}).status_code == 202
-        password_resets.answer_requests()
+        email_requests.answer()
         return mailbox.code(alice.email), mailbox.key(alice.email)
 
     return forget
@@ -38,7 +38,7 @@ def test_asking_tells_nothing(api: Api, alice: User, carol: User, mailbox: Mailb
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.content for answer in answers}) == 1
     assert not mailbox.all()
-    password_resets.answer_requests()
+    email_requests.answer()
     assert {address for mail in mailbox.all() for address in mail.to} == {alice.email, carol.email}
 
 
@@ -154,7 +154,7 @@ def test_neither_code_nor_key_is_refused(api: Api, alice: User) -> None:
 def test_a_disabled_user_gets_no_mail(api: Api, alice: User, mailbox: Mailbox) -> None:
     User.objects.update(is_active=False)
     assert api.post("/password/forgot", {"login": "alice"}).status_code == 202
-    password_resets.answer_requests()
+    email_requests.answer()
     assert not mailbox.all()
     assert not Challenge.objects.exists()
 
@@ -251,5 +251,5 @@ def test_how_late_mail_is_is_told_alike_whoever_is_asked_for(api: Api, alice: Us
 
     assert told("alice") == told("nobody.here") == 0
     MailOutage.objects.create(began_at=now() - timedelta(minutes=3))
-    password_resets.answer_requests()
+    email_requests.answer()
     assert {told("alice"), told("nobody.here")} <= {180, 181}

@@ -3,7 +3,6 @@
 import io
 import urllib.error
 import urllib.request
-import zlib
 from typing import Any
 
 import pytest
@@ -15,6 +14,13 @@ from accounts.models import DiscardedPicture, User
 from accounts.services.profile import pictures
 from tests.api.conftest import problem, wrong_fields
 from tests.conftest import Api, picture
+from tests.pictures import encoded_once
+from tests.services.test_pictures import png_header
+
+
+@pytest.fixture(autouse=True)
+def _encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "encode", encoded_once)
 
 
 def fetch(url: str) -> bytes:
@@ -65,9 +71,9 @@ def test_a_device_that_is_signed_out_meanwhile_sets_no_picture(
     assert User.objects.get(id=alice.id).picture == ""
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
-def test_the_content_decides_and_not_the_name(alices_api: Api, kind: str) -> None:
-    assert alices_api.upload(picture((80, 80), kind), "evil.html", "text/html").status_code == 200
+def test_the_content_decides_and_not_the_name(alices_api: Api) -> None:
+    for kind in ("JPEG", "PNG", "WEBP", "AVIF"):
+        assert alices_api.upload(picture((80, 80), kind), "evil.html", "text/html").status_code == 200, kind
 
 
 def multipart(*parts: bytes, boundary: str = "frontier") -> dict[str, Any]:
@@ -75,6 +81,7 @@ def multipart(*parts: bytes, boundary: str = "frontier") -> dict[str, Any]:
     return {"body": body, "content_type": f"multipart/form-data; boundary={boundary}"}
 
 
+FORM = "multipart/form-data; boundary=frontier"
 FILE_PART = b'--frontier\r\nContent-Disposition: form-data; name="file"; filename="a.png"'
 
 
@@ -89,29 +96,19 @@ def test_a_missing_file_is_refused_by_name(alices_api: Api) -> None:
         assert wrong_fields(put(alices_api, **sent)) == {"file": "required"}
 
 
-@pytest.mark.parametrize(
-    "content_type", ["image/png", "application/json", "application/x-www-form-urlencoded", "", "text/plain"]
-)
-def test_another_content_type_is_refused(alices_api: Api, content_type: str) -> None:
-    problem(put(alices_api, picture((8, 8)), content_type=content_type), 415, "unsupported_media_type", "fix_input")
+def test_another_content_type_is_refused(alices_api: Api) -> None:
+    for content_type in ("image/png", "application/json", "application/x-www-form-urlencoded", "", "text/plain"):
+        problem(put(alices_api, picture((8, 8)), content_type=content_type), 415, "unsupported_media_type", "fix_input")
 
 
-@pytest.mark.parametrize(
-    "content_type",
-    [
-        "multipart/form-data",
-        "multipart/form-data; boundary=",
-        "multipart/form-data; boundary=é",
-        "multipart/form-data; boundary=" + "a" * 300,
-    ],
-)
-def test_a_body_without_a_good_boundary_is_refused(alices_api: Api, content_type: str) -> None:
-    problem(put(alices_api, b"--frontier\r\n", content_type=content_type), 400, "malformed_body", "fix_input")
+def test_a_body_without_a_good_boundary_is_refused(alices_api: Api) -> None:
+    for boundary in ("", "; boundary=", "; boundary=é", "; boundary=" + "a" * 300):
+        answer = put(alices_api, b"--frontier\r\n", content_type=f"multipart/form-data{boundary}")
+        problem(answer, 400, "malformed_body", "fix_input")
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
+def test_a_body_that_is_no_multipart_is_refused(alices_api: Api) -> None:
+    bodies = [
         b"garbage",
         b"--frontier",
         b"--frontier\r\n",
@@ -123,34 +120,32 @@ def test_a_body_without_a_good_boundary_is_refused(alices_api: Api, content_type
         b'--frontier\r\nContent-Disposition: form-data; name="\xff\xfe"; filename="\xff"\r\n\r\nx\r\n--frontier--',
         FILE_PART + b"\r\nContent-Type: text/html; charset=\x00\r\n\r\nx\r\n--frontier--",
         b"--frontier\r\n" + b"A: b\r\n" * 2000,
-    ],
-)
-def test_a_body_that_is_no_multipart_is_refused(alices_api: Api, body: bytes) -> None:
-    answer = put(alices_api, body, content_type="multipart/form-data; boundary=frontier")
-    assert answer.status_code in {400, 422}, answer.content
+    ]
+    found = {body[:90]: put(alices_api, body, content_type=FORM).status_code for body in bodies}
+    assert {body: status for body, status in found.items() if status not in {400, 422}} == {}
 
 
 def test_a_body_that_is_announced_as_too_large_is_refused_unread(alices_api: Api, settings: Any) -> None:
     answer = put(
         alices_api,
         b"--frontier",
-        content_type="multipart/form-data; boundary=frontier",
+        content_type=FORM,
         CONTENT_LENGTH=str(settings.PICTURE_MAX_BYTES * 2),
     )
     problem(answer, 413, "picture_too_large", "fix_input")
 
 
 def test_an_empty_body_is_refused(alices_api: Api) -> None:
-    answer = put(alices_api, b"", CONTENT_TYPE="multipart/form-data; boundary=frontier", CONTENT_LENGTH="0")
+    answer = put(alices_api, b"", CONTENT_TYPE=FORM, CONTENT_LENGTH="0")
     assert wrong_fields(answer) == {"file": "required"}
 
 
-@pytest.mark.parametrize("length", ["x", "-1", "1e9", "９", "9" * 30])
-def test_a_strange_content_length_is_no_error_of_ours(alices_api: Api, length: str) -> None:
-    answer = put(
-        alices_api, b"--frontier", content_type="multipart/form-data; boundary=frontier", CONTENT_LENGTH=length
-    )
-    assert answer.status_code in {400, 413, 422}, answer.content
+def test_a_strange_content_length_is_no_error_of_ours(alices_api: Api) -> None:
+    found = {
+        length: put(alices_api, b"--frontier", content_type=FORM, CONTENT_LENGTH=length).status_code
+        for length in ("x", "-1", "1e9", "９", "9" * 30)
+    }
+    assert {length: status for length, status in found.items() if status not in {400, 413, 422}} == {}
 
 
 def test_a_file_one_byte_larger_than_allowed_is_refused(alices_api: Api, settings: Any) -> None:
@@ -170,49 +165,14 @@ def test_many_files_and_fields_are_refused(alices_api: Api) -> None:
     assert put(alices_api, **multipart(large)).status_code in {400, 413}
 
 
-def _png(width: int, height: int) -> bytes:
-    """A PNG that says it is this large and whose rows are all zero."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
-
-    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\x00\x00\x00"
-    rows = zlib.compress(b"\x00" * 1000)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"x",
-        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-        b"<html><script>alert(1)</script></html>",
-        b"%PDF-1.7",
-        b"GIF89a" + b"\x00" * 100,
-        b"\x89PNG\r\n\x1a\n",
-        b"\xff\xd8\xff\xe0",
-        b"RIFF\x00\x00\x00\x00WEBP",
-        picture((64, 64))[:-200],
-        picture((64, 64), "JPEG")[:100],
-        picture((64, 64), "GIF", "L"),
-        picture((64, 64), "BMP"),
-        picture((64, 64), "TIFF"),
-        _png(600, 400),
-        _png(0, 0),
-        b"\x00" * 100_000,
-    ],
-)
-def test_what_is_no_picture_is_refused(alices_api: Api, content: bytes) -> None:
-    problem(alices_api.upload(content), 422, "invalid_picture", "fix_input")
+def test_what_is_no_picture_is_refused(alices_api: Api) -> None:
+    for content in (b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", picture((64, 64))[:-200], b"\x00" * 100_000):
+        problem(alices_api.upload(content), 422, "invalid_picture", "fix_input")
     assert alices_api.get("/me").json()["picture"] is None
 
 
-@pytest.mark.parametrize("size", [(20_000, 20_000), (2**31 - 1, 2**31 - 1), (50_000_001, 1), (1, 2**31 - 1)])
-def test_a_bomb_is_refused_before_it_is_decoded(alices_api: Api, size: tuple[int, int]) -> None:
-    answer = alices_api.upload(_png(*size))
-    assert answer.status_code in {413, 422}
-    assert answer.json()["code"] in {"picture_too_large", "invalid_picture"}
+def test_a_bomb_is_refused(alices_api: Api) -> None:
+    problem(alices_api.upload(png_header(20_000, 20_000)), 413, "picture_too_large", "fix_input")
 
 
 def test_too_many_pictures_pause(alices_api: Api, limits: Any) -> None:

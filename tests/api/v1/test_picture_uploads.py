@@ -65,7 +65,7 @@ def test_what_is_wrong_with_a_request_is_named(alices_api: Api, settings: Any) -
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_upload_of_someone_else_is_not_found(alices_api: Api, bob: User, caller: Caller, method: str) -> None:
-    form = begin(alices_api, picture())
+    form = begin(alices_api, b"a picture")
     phone = sessions.begin(user=bob, kind=Session.Kind.APP, caller=caller)
     bobs = sessions.tokens(phone).access_token
     for upload in (form["id"], uuid4()):
@@ -87,7 +87,7 @@ def test_who_is_not_signed_in_gets_no_form(api: Api) -> None:
 
 def test_too_many_uploads_pause(alices_api: Api, limits: Any) -> None:
     limits("open_upload_per_account=1/300")
-    begin(alices_api, picture())
+    begin(alices_api, b"a picture")
     problem(
         alices_api.post("/me/picture/uploads", {"content_type": "image/png", "size": 9}), 429, "rate_limited", "retry"
     )

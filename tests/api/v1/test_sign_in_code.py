@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from accounts.models import Session, User
-from accounts.services.account import sign_in_codes, users
+from accounts.services.account import email_requests, users
 from tests.api.conftest import problem
 from tests.conftest import Api, Mailbox
 
@@ -14,7 +14,7 @@ from tests.conftest import Api, Mailbox
 @pytest.fixture
 def code(api: Api, alice: User, mailbox: Mailbox) -> str:
     assert api.post("/token/code/request", {"login": "alice"}).status_code == 202
-    sign_in_codes.answer_requests()
+    email_requests.answer()
     return mailbox.code(alice.email)
 
 

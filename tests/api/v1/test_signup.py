@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from accounts.models import Gender, Session, User
-from accounts.services.account import email_addresses
+from accounts.services.account import email_requests
 from tests.api.conftest import problem, sign_up_body, wrong_fields
 from tests.conftest import PASSWORD, Api, Mailbox
 from tests.services.test_breached_passwords import BREACHED, Server, running
@@ -297,7 +297,7 @@ def test_another_mail_can_be_asked_for_and_the_answer_tells_nothing(
     ]
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.content for answer in answers}) == 1
-    email_addresses.answer_requests()
+    email_requests.answer()
     assert len(mailbox.all()) == 1
     assert api.post("/email/confirm", {"email": carol.email, "code": mailbox.code(carol.email)}).status_code == 200
 

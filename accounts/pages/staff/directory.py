@@ -1,24 +1,21 @@
-"""Pages of staff beside Django's admin, in its dress: the directory with its search and its copy; statistics."""
+"""The directory of staff: everybody, the search, and the copy as CSV."""
 
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.contrib.auth.decorators import permission_required
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.response import TemplateResponse
-from django.urls import path
 from django.utils.timezone import now
 from django.utils.translation import gettext as say
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET, require_POST
 
-from accounts.errors import AccountError, DirectoryClosed, Words
+from accounts.errors import AccountError, Words
 from accounts.http import AuthenticatedRequest, caller, log_refusal
 from accounts.models import Gender
-from accounts.pages.staff import charts
-from accounts.services.staff import directory, statistics
+from accounts.services.staff import directory
 from accounts.services.staff.directory import Filters
 
 
@@ -51,9 +48,10 @@ class SearchForm(forms.Form):
         return {"text": chosen.pop("q"), "filters": Filters(**chosen)}
 
 
-def _page(request: HttpRequest, template: str, title: str, context: dict[str, Any]) -> HttpResponse:
+def _page(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
+    title = say("Directory")
     return TemplateResponse(
-        request, f"staff/{template}.html", {**admin.site.each_context(request), "title": title, **context}
+        request, "staff/directory.html", {**admin.site.each_context(request), "title": title, **context}
     )
 
 
@@ -72,8 +70,6 @@ def people(request: AuthenticatedRequest) -> HttpResponse:
     query["cursor"] = found.next or ""
     return _page(
         request,
-        "directory",
-        say("Directory"),
         {
             "form": form,
             "found": found,
@@ -89,38 +85,9 @@ def people(request: AuthenticatedRequest) -> HttpResponse:
 def people_export(request: AuthenticatedRequest) -> HttpResponse | StreamingHttpResponse:
     form = SearchForm(request.POST)
     if not form.is_valid():
-        return _page(request, "directory", say("Directory"), {"form": form, "found": directory.Found([])})
+        return _page(request, {"form": form, "found": directory.Found([])})
     lines = directory.export(viewer=request.user, caller=caller(request), **form.asked)
     response = StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="users-{now():%Y-%m-%d}.csv"'
     response["X-Accel-Buffering"] = "no"  # the first line is there at once, behind nginx too
     return response
-
-
-@require_GET
-def figures(request: AuthenticatedRequest) -> HttpResponse:
-    asked = request.GET.get("days", "")
-    days = int(asked) if asked in {str(period) for period in statistics.PERIODS} else statistics.PERIODS[0]
-    try:
-        found = statistics.read(viewer=request.user, days=days)
-    except DirectoryClosed:
-        raise PermissionDenied from None
-    return _page(
-        request,
-        "statistics",
-        say("Statistics"),
-        {
-            "found": found,
-            "days": days,
-            "periods": statistics.PERIODS,
-            "by_day": [(each, charts.by_day(each.numbers)) for each in found.days],
-            "shares": [(each, charts.shares(each.numbers)) for each in found.shares],
-        },
-    )
-
-
-urlpatterns = [
-    path("directory/", admin.site.admin_view(people), name="staff_directory"),
-    path("directory/export/", admin.site.admin_view(people_export), name="staff_directory_export"),
-    path("statistics/", admin.site.admin_view(figures), name="staff_statistics"),
-]

@@ -1,0 +1,12 @@
+"""The pages of staff beside Django's admin, in its dress."""
+
+from django.contrib import admin
+from django.urls import path
+
+from accounts.pages.staff import directory, statistics
+
+urlpatterns = [
+    path("directory/", admin.site.admin_view(directory.people), name="staff_directory"),
+    path("directory/export/", admin.site.admin_view(directory.people_export), name="staff_directory_export"),
+    path("statistics/", admin.site.admin_view(statistics.figures), name="staff_statistics"),
+]
