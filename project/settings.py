@@ -464,7 +464,7 @@ SILENCED_SYSTEM_CHECKS = [
 
 # --- Words, times, files ------------------------------------------------------------------------------------
 
-# Each in its own words, for the switcher. Message files: project/messages.py.
+# Each in its own words, for the switcher. Message files: `make messages`.
 LANGUAGES = [("en", "English"), ("de", "Deutsch"), ("fr", "Français"), ("es", "Español"), ("ar", "العربية")]
 LANGUAGE_CODE = env.choice(
     "LANGUAGE_CODE",
