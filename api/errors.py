@@ -107,7 +107,19 @@ CASES = {
 
 
 def problem(request: HttpRequest, error: AccountError) -> HttpResponse:
-    """The one error body."""
+    """The one answer."""
+    status, retry_after = CASES[type(error)].status, getattr(error, "retry_after", None)
+    response = JsonResponse(_body(request, error), status=status, content_type="application/problem+json")
+    response["Cache-Control"] = "no-store"
+    if retry_after:
+        response["Retry-After"] = str(retry_after)
+    if status == HTTPStatus.UNAUTHORIZED:
+        kind = "invalid_request" if isinstance(error, errors.InvalidCredentials) else "invalid_token"
+        response["WWW-Authenticate"] = f'Bearer error="{kind}"'
+    return response
+
+
+def _body(request: HttpRequest, error: AccountError) -> dict[str, Any]:
     case = CASES[type(error)]
     body: dict[str, Any] = {
         "type": f"{settings.PUBLIC_URL}/api/errors#{error.code}",
@@ -122,20 +134,11 @@ def problem(request: HttpRequest, error: AccountError) -> HttpResponse:
         body["errors"] = [
             {"field": item.field, "code": item.code, "detail": str(item.message)} for item in error.errors
         ]
-    retry_after: int | None = getattr(error, "retry_after", None)
-    if retry_after:
+    if retry_after := getattr(error, "retry_after", None):
         body["retry_after"] = retry_after
     if isinstance(error, MfaRequired):
         body["ticket"] = error.ticket
-    response = JsonResponse(body, status=case.status, content_type="application/problem+json")
-    response["Cache-Control"] = "no-store"
-    if retry_after:
-        response["Retry-After"] = str(retry_after)
-    if case.status == HTTPStatus.UNAUTHORIZED:
-        response["WWW-Authenticate"] = (
-            f'Bearer error="{"invalid_request" if error.code == "invalid_credentials" else "invalid_token"}"'
-        )
-    return response
+    return body
 
 
 def refuse(request: HttpRequest, error: AccountError) -> HttpResponse:

@@ -115,13 +115,19 @@ def password_reset_done(request: HttpRequest) -> HttpResponse:
     )
 
 
+def _unconfirmed(request: HttpRequest) -> tuple[User | None, email_addresses.Progress | None, str | None]:
+    """The address that waits: the one in this browser's session, or the signed-in user's."""
+    user = request.user if isinstance(request.user, User) else None
+    progress = email_addresses.progress(user) if user else None
+    claimed = user.email if user else None
+    return user, progress, request.session.get("confirming") or (progress.email if progress else claimed)
+
+
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def email_confirm(request: HttpRequest) -> HttpResponse:
     """Type the code of the confirmation mail: signed in, or after a sign-up that waits for it."""
-    user = request.user if isinstance(request.user, User) else None
-    progress, claimed = (email_addresses.progress(user), user.email) if user else (None, None)
-    pending: str | None = request.session.get("confirming") or (progress.email if progress else claimed)
+    user, progress, pending = _unconfirmed(request)
     if not pending:
         return redirect("account_email" if user else "account_login")
 
@@ -163,10 +169,8 @@ def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
 @never_cache
 @require_POST
 def email_resend(request: HttpRequest) -> HttpResponse:
-    """Once more to the address that waits: the one in this browser's session, or the signed-in user's."""
-    user = request.user if isinstance(request.user, User) else None
-    progress, claimed = (email_addresses.progress(user), user.email) if user else (None, None)
-    email = request.session.get("confirming") or (progress.email if progress else claimed)
+    """Once more to the address that waits."""
+    user, _progress, email = _unconfirmed(request)
     try:
         if user and email:
             email_addresses.send_again(user=user, email=email, caller=caller(request))

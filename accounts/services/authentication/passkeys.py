@@ -7,10 +7,10 @@ for one each time, to let the browser offer a passkey where the username is type
 import base64
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from fido2.utils import websafe_encode
 from fido2.webauthn import (
     AttestedCredentialData,
     AuthenticationResponse,
+    AuthenticatorData,
     PublicKeyCredentialRpEntity,
     PublicKeyCredentialUserEntity,
     ResidentKeyRequirement,
@@ -51,6 +52,7 @@ from accounts.services.sessions.sessions import SignedIn
 MAX = 20  # of one account
 NAME_MAX_LENGTH = 60
 ID_MAX_LENGTH = 1023  # bytes; WebAuthn's own limit
+Checked = TypeVar("Checked")
 Credential = Mapping[str, Any]  # what `PublicKeyCredential.toJSON()` gives, and what phones call the response JSON
 
 
@@ -127,30 +129,34 @@ def add(*, user: User, session: Session, state: str, credential: Credential, nam
     if (found.user, found.session) != (user.id.hex, session.id.hex):
         raise InvalidTicket("of another device")
     answer = _checked(lambda: _server().register_complete(_fido_state(found), credential))
-    made = answer.credential_data
-    if len(made.credential_id) > ID_MAX_LENGTH:
-        raise InvalidPasskey("its id is too long")
     with transaction.atomic():
         totp.require_verified(locks.lock_signed_in(user, session))
         tickets.spend(found)
         if user.passkeys.count() >= MAX:
             raise TooManyPasskeys
-        try:
-            with transaction.atomic():
-                passkey = Passkey.objects.create(
-                    user=user,
-                    credential_id=made.credential_id,
-                    credential=bytes(made),
-                    sign_count=answer.counter,
-                    synced=answer.is_backup_eligible(),
-                    name=name,
-                )
-        except IntegrityError:
-            raise InvalidPasskey("known already") from None
+        passkey = _create(user, name, answer)
         sessions.strengthen(session, _methods(passkey))
         audit.record(audit.Kind.PASSKEY_ADDED, user=user, caller=caller, session=session, name=name)
         mail.send(mail.Message.FACTOR_ADDED, user=user, caller=caller, context={"factor": "passkey", "other": name})
     return passkey
+
+
+def _create(user: User, name: str, answer: AuthenticatorData) -> Passkey:
+    made = answer.credential_data
+    if made is None or len(made.credential_id) > ID_MAX_LENGTH:
+        raise InvalidPasskey("without an id, or its id is too long")
+    try:
+        with transaction.atomic():
+            return Passkey.objects.create(
+                user=user,
+                credential_id=made.credential_id,
+                credential=bytes(made),
+                sign_count=answer.counter,
+                synced=answer.is_backup_eligible(),
+                name=name,
+            )
+    except IntegrityError:
+        raise InvalidPasskey("known already") from None
 
 
 def _name(name: str) -> str:
@@ -166,7 +172,7 @@ def _fido_state(found: _Adding | _SignIn) -> dict[str, Any]:
     return {"challenge": found.challenge, "user_verification": UserVerificationRequirement.REQUIRED}
 
 
-def _checked(check: Any) -> Any:
+def _checked(check: Callable[[], Checked]) -> Checked:
     """What a device sent is anything: whatever the library makes of it, it is not accepted."""
     try:
         return check()
