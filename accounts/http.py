@@ -1,4 +1,4 @@
-"""What both faces need of HTTP: where a request came from, its id, and one log line for each refusal."""
+"""What both faces need of HTTP: where a request came from, its id, the status of each refusal and its log line."""
 
 import ipaddress
 import logging
@@ -10,7 +10,9 @@ from uuid import uuid4
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import get_language
+from django_guid import set_guid
 
+from accounts import errors
 from accounts.caller import Caller, Device
 from accounts.errors import AccountError
 from accounts.models import Session, User
@@ -18,6 +20,34 @@ from accounts.models import Session, User
 log = logging.getLogger("accounts.refused")
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
+
+
+# The one list. The API answers with these; pages only with those of `accounts/pages/refusals.py`.
+STATUSES: dict[type[AccountError], int] = {
+    kind: status
+    for status, kinds in {
+        400: (errors.InvalidCode, errors.InvalidCursor, errors.InvalidKey),
+        401: (
+            errors.InvalidCredentials, errors.InvalidPasskey, errors.InvalidTicket, errors.InvalidToken,
+            errors.MfaRequired, errors.RefreshExpired, errors.RefreshReused, errors.SessionRevoked, errors.TokenExpired,
+        ),
+        403: (
+            errors.AccountDisabled, errors.CodeSignInClosed, errors.DirectoryClosed, errors.EmailNotVerified,
+            errors.NotAllowed, errors.RecentSignInNeeded, errors.SignUpClosed, errors.WrongPassword,
+        ),
+        404: (errors.PasskeyNotFound, errors.SessionNotFound, errors.UploadNotFound),
+        409: (
+            errors.EmailInUse, errors.LastSuperuser, errors.LastWayIn, errors.MfaIsOff, errors.MfaIsOn,
+            errors.OwnAccount, errors.TooManyPasskeys, errors.UploadMissing, errors.UsernameTaken,
+        ),
+        412: (errors.ProfileChanged,),
+        413: (errors.PictureTooLarge,),
+        422: (errors.InvalidInput, errors.InvalidPicture, errors.SearchTooBroad),
+        429: (errors.RateLimited, errors.UsernameChangeLimited),
+        503: (errors.Overloaded, errors.StorageUnavailable),
+    }.items()
+    for kind in kinds
+}  # fmt: skip
 
 
 class AuthenticatedRequest(HttpRequest):
@@ -69,7 +99,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
 class RequestMiddleware:
-    """X-Request-Id: the caller's where it is well-formed, else a new one."""
+    """X-Request-Id: the caller's where it is well-formed, else a new one. It is in every line of the log."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -77,7 +107,7 @@ class RequestMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
         request_id = given if _REQUEST_ID.match(given) else uuid4().hex
-        request.id = request_id  # type: ignore[attr-defined]
+        request.id = set_guid(request_id)  # type: ignore[attr-defined]
         response = self.get_response(request)
         response["X-Request-Id"] = request_id
         return response

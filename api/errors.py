@@ -1,4 +1,4 @@
-"""The status of each AccountError, what an app should do about it, and the one error body (RFC 9457)."""
+"""What an app should do about each AccountError, and the one error body (RFC 9457)."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from ninja.errors import HttpError, ValidationError
 
 from accounts import errors
 from accounts.errors import AccountError, FieldError, InvalidInput, MfaRequired
-from accounts.http import log_refusal
+from accounts.http import STATUSES, log_refusal
 
 log = logging.getLogger(__name__)
 
@@ -32,57 +32,6 @@ class Action(StrEnum):
     FIX_INPUT = "fix_input"
     UPDATE_APP = "update_app"
     NONE = "none"
-
-
-@dataclass(frozen=True)
-class Case:
-    status: int
-    action: Action
-
-
-CASES: dict[type[AccountError], Case] = {
-    errors.InvalidInput: Case(422, Action.FIX_INPUT),
-    errors.UsernameTaken: Case(409, Action.FIX_INPUT),
-    errors.SignUpClosed: Case(403, Action.NONE),
-    errors.InvalidCredentials: Case(401, Action.FIX_INPUT),
-    errors.MfaRequired: Case(401, Action.UPDATE_APP),  # for apps that do not know the code
-    errors.InvalidTicket: Case(401, Action.SIGN_IN),
-    errors.InvalidPasskey: Case(401, Action.SIGN_IN),
-    errors.PasskeyNotFound: Case(404, Action.NONE),
-    errors.TooManyPasskeys: Case(409, Action.FIX_INPUT),
-    errors.MfaIsOn: Case(409, Action.NONE),
-    errors.MfaIsOff: Case(409, Action.NONE),
-    errors.LastWayIn: Case(409, Action.NONE),
-    errors.WrongPassword: Case(403, Action.FIX_INPUT),
-    errors.RecentSignInNeeded: Case(403, Action.REAUTHENTICATE),
-    errors.LastSuperuser: Case(409, Action.NONE),
-    errors.NotAllowed: Case(403, Action.NONE),
-    errors.OwnAccount: Case(409, Action.NONE),
-    errors.EmailNotVerified: Case(403, Action.FIX_INPUT),
-    errors.AccountDisabled: Case(403, Action.NONE),
-    errors.InvalidCode: Case(400, Action.FIX_INPUT),
-    errors.InvalidKey: Case(400, Action.FIX_INPUT),
-    errors.EmailInUse: Case(409, Action.FIX_INPUT),
-    errors.CodeSignInClosed: Case(403, Action.NONE),
-    errors.InvalidToken: Case(401, Action.REFRESH),
-    errors.TokenExpired: Case(401, Action.REFRESH),
-    errors.SessionRevoked: Case(401, Action.SIGN_IN),
-    errors.RefreshExpired: Case(401, Action.SIGN_IN),
-    errors.RefreshReused: Case(401, Action.SIGN_IN),
-    errors.SessionNotFound: Case(404, Action.NONE),
-    errors.ProfileChanged: Case(412, Action.RETRY),
-    errors.DirectoryClosed: Case(403, Action.NONE),
-    errors.SearchTooBroad: Case(422, Action.FIX_INPUT),
-    errors.InvalidCursor: Case(400, Action.FIX_INPUT),
-    errors.InvalidPicture: Case(422, Action.FIX_INPUT),
-    errors.PictureTooLarge: Case(413, Action.FIX_INPUT),
-    errors.UploadNotFound: Case(404, Action.NONE),
-    errors.UploadMissing: Case(409, Action.NONE),
-    errors.StorageUnavailable: Case(503, Action.RETRY),
-    errors.RateLimited: Case(429, Action.RETRY),
-    errors.UsernameChangeLimited: Case(429, Action.RETRY),
-    errors.Overloaded: Case(503, Action.RETRY),
-}
 
 
 class RequestError(AccountError):
@@ -119,18 +68,58 @@ class ServerError(RequestError):
     message = _("Something went wrong on our side. We've logged it. Try again later.")
 
 
-CASES |= {
-    MalformedBody: Case(400, Action.FIX_INPUT),
-    UnsupportedMediaType: Case(415, Action.FIX_INPUT),
-    BodyTooLarge: Case(413, Action.FIX_INPUT),
-    NotFound: Case(404, Action.NONE),
-    MethodNotAllowed: Case(405, Action.NONE),
-    ServerError: Case(500, Action.RETRY),
+@dataclass(frozen=True)
+class Case:
+    status: int
+    action: Action
+
+
+_REQUEST_STATUSES: dict[type[AccountError], int] = {
+    MalformedBody: 400,
+    UnsupportedMediaType: 415,
+    BodyTooLarge: 413,
+    NotFound: 404,
+    MethodNotAllowed: 405,
+    ServerError: 500,
+}
+# What most refusals of a status ask of an app; the others ask for nothing.
+_USUAL = {
+    **dict.fromkeys((400, 413, 415, 422), Action.FIX_INPUT),
+    401: Action.SIGN_IN,
+    **dict.fromkeys((412, 429, 500, 503), Action.RETRY),
+}
+_ACTIONS: dict[type[AccountError], Action] = {
+    errors.EmailInUse: Action.FIX_INPUT,
+    errors.EmailNotVerified: Action.FIX_INPUT,
+    errors.InvalidCredentials: Action.FIX_INPUT,
+    errors.InvalidToken: Action.REFRESH,
+    errors.MfaRequired: Action.UPDATE_APP,  # for apps that do not know the code
+    errors.RecentSignInNeeded: Action.REAUTHENTICATE,
+    errors.TokenExpired: Action.REFRESH,
+    errors.TooManyPasskeys: Action.FIX_INPUT,
+    errors.UsernameTaken: Action.FIX_INPUT,
+    errors.WrongPassword: Action.FIX_INPUT,
+}
+CASES = {
+    kind: Case(status, _ACTIONS.get(kind, _USUAL.get(status, Action.NONE)))
+    for kind, status in (STATUSES | _REQUEST_STATUSES).items()
 }
 
 
 def problem(request: HttpRequest, error: AccountError) -> HttpResponse:
-    """The one error body."""
+    """The one answer."""
+    status, retry_after = CASES[type(error)].status, getattr(error, "retry_after", None)
+    response = JsonResponse(_body(request, error), status=status, content_type="application/problem+json")
+    response["Cache-Control"] = "no-store"
+    if retry_after:
+        response["Retry-After"] = str(retry_after)
+    if status == HTTPStatus.UNAUTHORIZED:
+        kind = "invalid_request" if isinstance(error, errors.InvalidCredentials) else "invalid_token"
+        response["WWW-Authenticate"] = f'Bearer error="{kind}"'
+    return response
+
+
+def _body(request: HttpRequest, error: AccountError) -> dict[str, Any]:
     case = CASES[type(error)]
     body: dict[str, Any] = {
         "type": f"{settings.PUBLIC_URL}/api/errors#{error.code}",
@@ -145,20 +134,11 @@ def problem(request: HttpRequest, error: AccountError) -> HttpResponse:
         body["errors"] = [
             {"field": item.field, "code": item.code, "detail": str(item.message)} for item in error.errors
         ]
-    retry_after: int | None = getattr(error, "retry_after", None)
-    if retry_after:
+    if retry_after := getattr(error, "retry_after", None):
         body["retry_after"] = retry_after
     if isinstance(error, MfaRequired):
         body["ticket"] = error.ticket
-    response = JsonResponse(body, status=case.status, content_type="application/problem+json")
-    response["Cache-Control"] = "no-store"
-    if retry_after:
-        response["Retry-After"] = str(retry_after)
-    if case.status == HTTPStatus.UNAUTHORIZED:
-        response["WWW-Authenticate"] = (
-            f'Bearer error="{"invalid_request" if error.code == "invalid_credentials" else "invalid_token"}"'
-        )
-    return response
+    return body
 
 
 def refuse(request: HttpRequest, error: AccountError) -> HttpResponse:

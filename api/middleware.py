@@ -35,6 +35,15 @@ def _say_how_long(response: HttpResponse) -> None:
         response["Link"] = f'<{settings.API_V1_SUCCESSOR}>; rel="successor-version"'
 
 
+def _count(request: HttpRequest) -> None:
+    """Who still calls which version."""
+    met = request.resolver_match  # an operation of a version has a namespace
+    if met and met.namespace and (version := _VERSION.match(request.path)):
+        # What a stranger calls itself counts for nothing: it could fill a day's list with names.
+        app_version = request.META.get("HTTP_X_APP_VERSION", "") if hasattr(request, "user_session") else ""
+        usage.count(version[1], app_version)
+
+
 class ProblemMiddleware:
     """Gives 404, 405 and unforeseen errors under /api/ the one form, and every answer its safety headers."""
 
@@ -57,11 +66,7 @@ class ProblemMiddleware:
             response = self.get_response(request)
         if response.status_code >= 400 and response.headers.get("Content-Type") != "application/problem+json":
             response = self._in_form(request, response)
-        met = request.resolver_match  # an operation of a version has a namespace
-        if met and met.namespace and (version := _VERSION.match(request.path)):
-            # What a stranger calls itself counts for nothing: it could fill a day's list with names.
-            app_version = request.META.get("HTTP_X_APP_VERSION", "") if hasattr(request, "user_session") else ""
-            usage.count(version[1], app_version)
+        _count(request)
         if request.path.startswith("/api/v1/"):
             _say_how_long(response)
         return response

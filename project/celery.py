@@ -1,9 +1,12 @@
 """The Celery app and the schedule. What the worker can be asked to do stands in accounts/tasks.py."""
 
+import logging
 import os
 
 from celery import Celery
-from celery.signals import beat_init, celeryd_init
+from celery.signals import after_setup_logger, after_setup_task_logger, beat_init, celeryd_init
+
+from project.logs import Formatter
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
@@ -32,6 +35,13 @@ def _schedule(sender: Celery, **_: object) -> None:
         "accounts.prune": 3600.0,
     }.items():
         sender.conf.beat_schedule[name] = {"task": name, "schedule": every, "options": {"expires": max(every, 5.0)}}
+
+
+@after_setup_logger.connect
+@after_setup_task_logger.connect
+def _our_lines(logger: logging.Logger, **_: object) -> None:
+    for handler in logger.handlers:
+        handler.setFormatter(Formatter())
 
 
 @celeryd_init.connect

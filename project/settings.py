@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import dj_database_url
 from botocore.config import Config
 from django.core.exceptions import ImproperlyConfigured
+from django_guid.integrations.celery import CeleryIntegration
 
 from project import env
 
@@ -75,6 +76,7 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "allauth",
     "allauth.account",
+    "django_guid",
     "ninja",
     "post_office",
     "storages",
@@ -462,7 +464,7 @@ SILENCED_SYSTEM_CHECKS = [
 
 # --- Words, times, files ------------------------------------------------------------------------------------
 
-# Each in its own words, for the switcher. Message files: project/messages.py.
+# Each in its own words, for the switcher. Message files: `make messages`.
 LANGUAGES = [("en", "English"), ("de", "Deutsch"), ("fr", "Français"), ("es", "Español"), ("ar", "العربية")]
 LANGUAGE_CODE = env.choice(
     "LANGUAGE_CODE",
@@ -481,18 +483,19 @@ STATIC_ROOT = env.text(
     "STATIC_ROOT", str(BASE_DIR / "staticroot"), "Where collectstatic puts files for the web server."
 )
 
+# The id of a request goes with the tasks that it enqueues. (Which ids are taken: accounts.http.RequestMiddleware.)
+DJANGO_GUID = {"GUID_HEADER_NAME": "X-Request-Id", "INTEGRATIONS": [CeleryIntegration()]}
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {
-        "line": {"()": "project.logs.Formatter", "format": "{asctime} {levelname} {name} {message}", "style": "{"}
-    },
+    "formatters": {"line": {"()": "project.logs.Formatter"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR.")},
     "loggers": {
         # A refusal is logged once, by accounts.http.log_refusal, with its reason.
         "django.request": {"level": "ERROR"},
         "django.server": {"level": "WARNING"},
+        "django_guid": {"level": "WARNING"},
         "fido2": {"level": "WARNING"},  # it logs the id of each passkey that is used
         # Scanners try foreign host names all day; each is answered with 400.
         "django.security.DisallowedHost": {"level": "CRITICAL"},

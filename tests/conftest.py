@@ -44,7 +44,7 @@ def _forget() -> None:
     signing_keys.forget()
     access_tokens._verify.cache_clear()
     translation.deactivate()  # a page in another language leaves it to the next one in its thread
-    breached_passwords.forget()
+    breached_passwords._breaker.worked()
     translation.deactivate()
 
 

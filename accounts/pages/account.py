@@ -23,12 +23,12 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 from django.views.i18n import set_language
 
-from accounts.errors import AccountError, UploadNotFound
+from accounts.errors import AccountError
 from accounts.http import AuthenticatedRequest, caller, log_refusal
 from accounts.lib import brand, time_zones
 from accounts.models import PictureUpload, Session, User
 from accounts.pages.forms import ChangeEmailForm, ConfirmCodeForm, DeleteAccountForm, ProfileForm, ResetCodeForm
-from accounts.pages.refusals import form_page, status_of, with_retry_after
+from accounts.pages.refusals import form_page, refused_json, refused_page
 from accounts.services import mail
 from accounts.services.account import deletion, email_addresses, email_recovery, password_resets
 from accounts.services.authentication import reauthentication, totp
@@ -115,13 +115,19 @@ def password_reset_done(request: HttpRequest) -> HttpResponse:
     )
 
 
+def _unconfirmed(request: HttpRequest) -> tuple[User | None, email_addresses.Progress | None, str | None]:
+    """The address that waits: the one in this browser's session, or the signed-in user's."""
+    user = request.user if isinstance(request.user, User) else None
+    progress = email_addresses.progress(user) if user else None
+    claimed = user.email if user else None
+    return user, progress, request.session.get("confirming") or (progress.email if progress else claimed)
+
+
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def email_confirm(request: HttpRequest) -> HttpResponse:
     """Type the code of the confirmation mail: signed in, or after a sign-up that waits for it."""
-    user = request.user if isinstance(request.user, User) else None
-    progress, claimed = (email_addresses.progress(user), user.email) if user else (None, None)
-    pending: str | None = request.session.get("confirming") or (progress.email if progress else claimed)
+    user, progress, pending = _unconfirmed(request)
     if not pending:
         return redirect("account_email" if user else "account_login")
 
@@ -147,6 +153,7 @@ def email_confirm(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
     """The link of the confirmation mail: a page with a button, because scanners open every link."""
+    template = "accounts/email_confirm_link.html"
     try:
         if request.method == "POST":
             found = email_addresses.confirm_by_key(key=key, caller=caller(request))
@@ -155,21 +162,15 @@ def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
             return redirect("overview" if request.user.is_authenticated else "account_login")
         challenge = email_addresses.match_key(key)
     except AccountError as error:
-        log_refusal(request, error)
-        context: dict[str, Any] = {"error": error.message}
-        return with_retry_after(
-            render(request, "accounts/email_confirm_link.html", context, status=status_of(error)), error
-        )
-    return render(request, "accounts/email_confirm_link.html", {"email": challenge.email, "claimant": challenge.user})
+        return refused_page(request, template, error)
+    return render(request, template, {"email": challenge.email, "claimant": challenge.user})
 
 
 @never_cache
 @require_POST
 def email_resend(request: HttpRequest) -> HttpResponse:
-    """Once more to the address that waits: the one in this browser's session, or the signed-in user's."""
-    user = request.user if isinstance(request.user, User) else None
-    progress, claimed = (email_addresses.progress(user), user.email) if user else (None, None)
-    email = request.session.get("confirming") or (progress.email if progress else claimed)
+    """Once more to the address that waits."""
+    user, _progress, email = _unconfirmed(request)
     try:
         if user and email:
             email_addresses.send_again(user=user, email=email, caller=caller(request))
@@ -195,8 +196,7 @@ def email_undo(request: HttpRequest, key: str) -> HttpResponse:
             uid, _dash, secret = found.reset_key.partition("-")
             return redirect("account_reset_password_from_key", uidb36=uid, key=secret)
     except AccountError as error:
-        log_refusal(request, error)
-        return with_retry_after(render(request, template, {"error": error.message}, status=status_of(error)), error)
+        return refused_page(request, template, error)
     return render(request, template, {"email": offer.email, "claimant": offer.user})
 
 
@@ -211,8 +211,7 @@ def deletion_undo(request: HttpRequest, key: str) -> HttpResponse:
             return render(request, template, {"kept": user})
         offer = deletion.match_key(key)
     except AccountError as error:
-        log_refusal(request, error)
-        return with_retry_after(render(request, template, {"error": error.message}, status=status_of(error)), error)
+        return refused_page(request, template, error)
     assert offer.user is not None
     return render(request, template, {"claimant": offer.user, "zone": time_zones.zone_of(offer.user.time_zone)})
 
@@ -271,12 +270,7 @@ def _json(request: HttpRequest, work: Callable[[], dict[str, Any]]) -> HttpRespo
     try:
         return JsonResponse(work())
     except AccountError as error:
-        log_refusal(request, error)
-        status = status_of(error)
-        if status == HTTPStatus.OK:
-            status = HTTPStatus.NOT_FOUND if isinstance(error, UploadNotFound) else HTTPStatus.UNPROCESSABLE_ENTITY
-        answer = JsonResponse({"code": error.code, "detail": str(error.message)}, status=status)
-        return with_retry_after(answer, error)
+        return refused_json(request, error)
 
 
 def _upload_state(upload: PictureUpload) -> dict[str, Any]:

@@ -34,55 +34,75 @@ class Messages(FallbackStorage):
 
 
 class PageMiddleware:
-    """The safety of pages: no inline script or style anywhere, nothing from a foreign host but pictures from the
-    bucket, no body larger than a picture with its form."""
+    """The safety of pages: no body larger than a picture with its form, the headers of safety on every answer, and
+    forms that lead back to the page that they stood on."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
-        places = [urlsplit(address) for address in (settings.S3_PUBLIC_BUCKET_URL, settings.PICTURE_CDN_URL) if address]
-        bucket, *cdn = (f"{place.scheme}://{place.netloc}" for place in places)
-        logo = urlsplit(settings.SITE_LOGO)
-        pictures = [*(cdn or [bucket]), *([f"{logo.scheme}://{logo.netloc}"] if logo.netloc else [])]
-        self.policy = (
-            "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
-            f"img-src 'self' data: {' '.join(pictures)}; connect-src 'self' {bucket}; form-action 'self'; "
-            "frame-ancestors 'none'; base-uri 'none'"
-        )
+        self.headers = {"Content-Security-Policy": _policy(), "Permissions-Policy": PERMISSIONS}
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        length = request.META.get("CONTENT_LENGTH") or "0"
-        if not length.isdecimal() or int(length) > settings.PICTURE_MAX_BYTES + _FORM:
-            response = self._refuse(request, "413.html", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        elif (request.content_params or {}).get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
-            # Django refuses these forms, and then looks into them once more for the page that says so: a 500.
-            response = self._refuse(request, "400.html", HTTPStatus.BAD_REQUEST)
-        else:
-            response = self.get_response(request)
-        if (
-            response.status_code == HTTPStatus.METHOD_NOT_ALLOWED
-            and not response.content
-            and request.accepts("text/html")
-        ):
-            page = self._refuse(request, "405.html", HTTPStatus.METHOD_NOT_ALLOWED)
-            response.content = page.content
-            response["Content-Type"] = page["Content-Type"]
-            response["Content-Length"] = str(len(page.content))
+        response = _refused(request) or self.get_response(request)
+        if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            _show_wrong_method(request, response)
         if request.method == "POST" and response.status_code == HTTPStatus.FOUND:
             _lead_back(request, response)
-        if request.method == "POST" and "X-Follow" in request.headers and response.status_code == HTTPStatus.FOUND:
-            # A script that sent a form (account.js) could not see where it leads: its browser would follow unseen, and
-            # use up the notice that waits there.
-            response.status_code = HTTPStatus.OK
-        response.setdefault("Content-Security-Policy", self.policy)
-        response.setdefault("Permissions-Policy", PERMISSIONS)
-        if getattr(request, "user", None) is not None and request.user.is_authenticated:
+            _let_script_follow(request, response)
+        if getattr(request, "user", None) and request.user.is_authenticated:
             response.setdefault("Cache-Control", "no-store")
+        for name, value in self.headers.items():
+            response.setdefault(name, value)
         return response
 
-    def _refuse(self, request: HttpRequest, template: str, status: HTTPStatus) -> HttpResponse:
-        # Nobody behind here sees the request, so nobody has chosen its language.
-        with translation.override(get_language_from_request(request)):
-            return render(request, template, {"mb": settings.PICTURE_MAX_BYTES // 2**20}, status=status)
+
+def _policy() -> str:
+    """No inline script or style anywhere, nothing from a foreign host but pictures."""
+    bucket = _origin(settings.S3_PUBLIC_BUCKET_URL)
+    pictures = [_origin(settings.PICTURE_CDN_URL) or bucket, _origin(settings.SITE_LOGO)]
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
+        f"img-src 'self' data: {' '.join(filter(None, pictures))}; connect-src 'self' {bucket}; form-action 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'"
+    )
+
+
+def _origin(address: str) -> str:
+    """Its scheme and host, or nothing if it is a path."""
+    place = urlsplit(address)
+    return f"{place.scheme}://{place.netloc}" if place.netloc else ""
+
+
+def _refused(request: HttpRequest) -> HttpResponse | None:
+    """What no view should see."""
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if not length.isdecimal() or int(length) > settings.PICTURE_MAX_BYTES + _FORM:
+        return _page(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    charset = (request.content_params or {}).get("charset", "utf-8")
+    if charset.lower() not in {"utf-8", "utf8"}:
+        # Django refuses these forms, and then looks into them once more for the page that says so: a 500.
+        return _page(request, HTTPStatus.BAD_REQUEST)
+    return None
+
+
+def _show_wrong_method(request: HttpRequest, response: HttpResponse) -> None:
+    """Django's own answer is empty."""
+    if not response.content and request.accepts("text/html"):
+        response.content = _page(request, HTTPStatus.METHOD_NOT_ALLOWED).content
+        response["Content-Type"] = "text/html; charset=utf-8"
+        response["Content-Length"] = str(len(response.content))
+
+
+def _page(request: HttpRequest, status: HTTPStatus) -> HttpResponse:
+    # No other middleware saw the request, so none has chosen its language.
+    with translation.override(get_language_from_request(request)):
+        return render(request, f"{status.value}.html", {"mb": settings.PICTURE_MAX_BYTES // 2**20}, status=status)
+
+
+def _let_script_follow(request: HttpRequest, response: HttpResponse) -> None:
+    """A script that sent a form (account.js) could not see where it leads: its browser would follow unseen, and use up
+    the notice that waits there."""
+    if "X-Follow" in request.headers:
+        response.status_code = HTTPStatus.OK
 
 
 def _lead_back(request: HttpRequest, response: HttpResponse) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 
-from accounts.errors import AccountError, InvalidInput, MfaRequired, Overloaded, RateLimited, StorageUnavailable
-from accounts.http import log_refusal
+from accounts.errors import AccountError, InvalidInput, MfaRequired
+from accounts.http import STATUSES, log_refusal
 
 
 def to_mfa(request: HttpRequest) -> HttpResponse:
@@ -30,19 +30,30 @@ def show(form: forms.Form, error: AccountError, request: HttpRequest) -> None:
         form.add_error(error.field if error.field in form.fields else None, str(error.message))
 
 
-def status_of(error: AccountError | None) -> int:
-    if isinstance(error, RateLimited):
-        return HTTPStatus.TOO_MANY_REQUESTS
-    if isinstance(error, Overloaded | StorageUnavailable):
-        return HTTPStatus.SERVICE_UNAVAILABLE
-    return HTTPStatus.OK
+def status_of(error: AccountError) -> int:
+    """That of a page: a refused form is a page like any other, unless it should be tried again later."""
+    status = STATUSES[type(error)]
+    return status if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE} else HTTPStatus.OK
 
 
-def with_retry_after(response: HttpResponse, error: AccountError | None) -> HttpResponse:
+def with_retry_after(response: HttpResponse, error: AccountError) -> HttpResponse:
     seconds = getattr(error, "retry_after", None)
     if seconds:
         response["Retry-After"] = str(math.ceil(seconds))
     return response
+
+
+def refused_page(request: HttpRequest, template: str, error: AccountError) -> HttpResponse:
+    """A page that only says why."""
+    log_refusal(request, error)
+    return with_retry_after(render(request, template, {"error": error.message}, status=status_of(error)), error)
+
+
+def refused_json(request: HttpRequest, error: AccountError) -> HttpResponse:
+    """For a script, which can read any status."""
+    log_refusal(request, error)
+    body = {"code": error.code, "detail": str(error.message)}
+    return with_retry_after(JsonResponse(body, status=STATUSES[type(error)]), error)
 
 
 def form_page(
@@ -63,8 +74,8 @@ def form_page(
         except AccountError as refused:
             error = refused
             show(form, refused, request)
-    response = render(request, template, {"form": form, **context}, status=status_of(error))
-    return with_retry_after(response, error)
+    response = render(request, template, {"form": form, **context}, status=status_of(error) if error else None)
+    return with_retry_after(response, error) if error else response
 
 
 class RuleFormMixin:
@@ -90,5 +101,7 @@ class RuleFormMixin:
     def form_invalid(self, form: Any) -> HttpResponse:
         response: HttpResponse = super().form_invalid(form)  # type: ignore[misc]
         error: AccountError | None = getattr(self.request, "refusal", None)
+        if error is None:
+            return response
         response.status_code = status_of(error)
         return with_retry_after(response, error)

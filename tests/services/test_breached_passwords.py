@@ -254,7 +254,7 @@ def test_a_mute_server_costs_its_time_once_and_then_nothing_until_the_pause_is_o
         for _ in range(5):
             assert password_policy.problem(BREACHED) is None
         assert len(mute._taken) == 1
-        monkeypatch.setattr(breached_passwords, "_paused_until", time.monotonic())
+        monkeypatch.setattr(breached_passwords._breaker, "_closed_until", time.monotonic())
         assert set(at_once(5, lambda: password_policy.problem(BREACHED))) == {None}  # of many at once, one tries again
         assert len(mute._taken) == 2
 
@@ -264,14 +264,14 @@ def test_after_the_pause_an_answer_counts_again(server: Server, monkeypatch: pyt
     assert password_policy.problem(BREACHED) is None
     server.answer = server.usual
     assert password_policy.problem(BREACHED) is None
-    monkeypatch.setattr(breached_passwords, "_paused_until", time.monotonic())
+    monkeypatch.setattr(breached_passwords._breaker, "_closed_until", time.monotonic())
     for _ in range(2):
         assert password_policy.problem(BREACHED) is not None
 
 
 def test_a_server_that_is_down_and_a_name_that_is_nobodys_fail_open(settings: Settings) -> None:
     for url in ("http://127.0.0.1:9/range", "https://nobody.invalid/range"):
-        breached_passwords.forget()
+        breached_passwords._breaker.worked()
         settings.BREACHED_PASSWORDS_URL = url
         assert password_policy.problem(BREACHED) is None
 
@@ -305,7 +305,7 @@ def test_https_is_checked(settings: Settings, patience: None, tmp_path: Path) ->
     with running(server):
         assert password_policy.problem(BREACHED) is None  # nobody vouches for this server
         assert server.asked == []
-        breached_passwords.forget()
+        breached_passwords._breaker.worked()
         breached_passwords._tls().load_verify_locations(cadata=pem)
         assert password_policy.problem(BREACHED) is not None
     breached_passwords._tls.cache_clear()

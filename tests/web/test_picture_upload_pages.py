@@ -45,7 +45,7 @@ def test_a_refusal_can_be_shown(alices_page: Client) -> None:
         ({}, 422, "invalid_input"),
         ({"content_type": "image/gif", "size": "9"}, 422, "invalid_input"),
         ({"content_type": "image/png", "size": "nine"}, 422, "invalid_input"),
-        ({"content_type": "image/png", "size": "9" * 12}, 422, "picture_too_large"),
+        ({"content_type": "image/png", "size": "9" * 12}, 413, "picture_too_large"),
     ],
 )
 def test_what_is_wrong_is_said(alices_page: Client, sent: dict[str, str], status: int, code: str) -> None:

@@ -49,7 +49,7 @@ def test_a_form_of_ours_passes(alice: User) -> None:
 
 def test_pages_may_show_the_pictures_of_the_cdn_and_upload_to_the_bucket(settings: Settings) -> None:
     settings.PICTURE_CDN_URL = "https://cdn.example.com/of/ours"
-    policy = PageMiddleware(lambda _: HttpResponse()).policy
+    policy = PageMiddleware(lambda _: HttpResponse()).headers["Content-Security-Policy"]
     assert "img-src 'self' data: https://cdn.example.com;" in policy
     assert f"connect-src 'self' {settings.S3_PUBLIC_ENDPOINT_URL};" in policy
 

@@ -7,9 +7,10 @@ for one each time, to let the browser offer a passkey where the username is type
 import base64
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from fido2.utils import websafe_encode
 from fido2.webauthn import (
     AttestedCredentialData,
     AuthenticationResponse,
+    AuthenticatorData,
     PublicKeyCredentialRpEntity,
     PublicKeyCredentialUserEntity,
     ResidentKeyRequirement,
@@ -50,20 +52,35 @@ from accounts.services.sessions.sessions import SignedIn
 MAX = 20  # of one account
 NAME_MAX_LENGTH = 60
 ID_MAX_LENGTH = 1023  # bytes; WebAuthn's own limit
-PAGE_LIFETIME = timedelta(minutes=30)  # of the sign-in page, where it waits for somebody to choose a passkey
+Checked = TypeVar("Checked")
 Credential = Mapping[str, Any]  # what `PublicKeyCredential.toJSON()` gives, and what phones call the response JSON
 
 
+@dataclass(frozen=True)
 class Ceremony:
     """What a device needs: `options` in the JSON of WebAuthn, and the `state` that comes back with its answer."""
 
-    def __init__(self, options: Any, state: str) -> None:
-        self.options: dict[str, Any] = dict(dict(options)["publicKey"])
-        self.state = state
+    options: dict[str, Any]
+    state: str
 
     @property
     def json(self) -> str:
         return json.dumps(self.options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SignIn(tickets.Ticket):
+    PURPOSE = "passkey sign-in"
+    LIFETIME = timedelta(minutes=30)  # of the sign-in page, where it waits for somebody to choose a passkey
+    challenge: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Adding(tickets.Ticket):
+    PURPOSE = "passkey"
+    user: str
+    session: str
+    challenge: str
 
 
 def _server() -> Fido2Server:
@@ -101,41 +118,45 @@ def begin_adding(*, user: User, session: Session) -> Ceremony:
         user_verification=UserVerificationRequirement.REQUIRED,
         challenge=challenge,
     )
-    state = tickets.issue("passkey", user=user.id.hex, session=session.id.hex, challenge=websafe_encode(challenge))
-    return Ceremony(options, state)
+    ticket = _Adding(user=user.id.hex, session=session.id.hex, challenge=websafe_encode(challenge))
+    return Ceremony(dict(options.public_key), tickets.issue(ticket))
 
 
 def add(*, user: User, session: Session, state: str, credential: Credential, name: str = "", caller: Caller) -> Passkey:
     """Raises InvalidTicket, InvalidPasskey, TooManyPasskeys, InvalidInput."""
     name = _name(name) or caller.label[:NAME_MAX_LENGTH] or "Passkey"
-    found = tickets.read("passkey", state)
-    if (found["user"], found["session"]) != (user.id.hex, session.id.hex):
+    found = tickets.read(_Adding, state)
+    if (found.user, found.session) != (user.id.hex, session.id.hex):
         raise InvalidTicket("of another device")
     answer = _checked(lambda: _server().register_complete(_fido_state(found), credential))
-    made = answer.credential_data
-    if len(made.credential_id) > ID_MAX_LENGTH:
-        raise InvalidPasskey("its id is too long")
     with transaction.atomic():
         totp.require_verified(locks.lock_signed_in(user, session))
         tickets.spend(found)
         if user.passkeys.count() >= MAX:
             raise TooManyPasskeys
-        try:
-            with transaction.atomic():
-                passkey = Passkey.objects.create(
-                    user=user,
-                    credential_id=made.credential_id,
-                    credential=bytes(made),
-                    sign_count=answer.counter,
-                    synced=answer.is_backup_eligible(),
-                    name=name,
-                )
-        except IntegrityError:
-            raise InvalidPasskey("known already") from None
+        passkey = _create(user, name, answer)
         sessions.strengthen(session, _methods(passkey))
         audit.record(audit.Kind.PASSKEY_ADDED, user=user, caller=caller, session=session, name=name)
         mail.send(mail.Message.FACTOR_ADDED, user=user, caller=caller, context={"factor": "passkey", "other": name})
     return passkey
+
+
+def _create(user: User, name: str, answer: AuthenticatorData) -> Passkey:
+    made = answer.credential_data
+    if made is None or len(made.credential_id) > ID_MAX_LENGTH:
+        raise InvalidPasskey("without an id, or its id is too long")
+    try:
+        with transaction.atomic():
+            return Passkey.objects.create(
+                user=user,
+                credential_id=made.credential_id,
+                credential=bytes(made),
+                sign_count=answer.counter,
+                synced=answer.is_backup_eligible(),
+                name=name,
+            )
+    except IntegrityError:
+        raise InvalidPasskey("known already") from None
 
 
 def _name(name: str) -> str:
@@ -147,11 +168,11 @@ def _name(name: str) -> str:
     return name
 
 
-def _fido_state(found: dict[str, Any]) -> dict[str, Any]:
-    return {"challenge": found["challenge"], "user_verification": UserVerificationRequirement.REQUIRED}
+def _fido_state(found: _Adding | _SignIn) -> dict[str, Any]:
+    return {"challenge": found.challenge, "user_verification": UserVerificationRequirement.REQUIRED}
 
 
-def _checked(check: Any) -> Any:
+def _checked(check: Callable[[], Checked]) -> Checked:
     """What a device sent is anything: whatever the library makes of it, it is not accepted."""
     try:
         return check()
@@ -170,15 +191,14 @@ def begin_sign_in() -> Ceremony:
     options, _state = _server().authenticate_begin(
         user_verification=UserVerificationRequirement.REQUIRED, challenge=challenge
     )
-    state = tickets.issue("passkey sign-in", lifetime=PAGE_LIFETIME, challenge=websafe_encode(challenge))
-    return Ceremony(options, state)
+    return Ceremony(dict(options.public_key), tickets.issue(_SignIn(challenge=websafe_encode(challenge))))
 
 
 def check(*, state: str, credential: Credential, caller: Caller) -> Passed:
     """Who may sign in with this. Raises InvalidTicket, InvalidPasskey, RateLimited, AccountDisabled,
     EmailNotVerified."""
     rate_limits.count_address("login_per_ip", caller=caller)
-    found = tickets.read("passkey sign-in", state)
+    found = tickets.read(_SignIn, state)
     passkey = _known(credential)
     answer = _checked(lambda: AuthenticationResponse.from_dict(credential))
     kept = AttestedCredentialData(bytes(passkey.credential))

@@ -26,7 +26,14 @@ from accounts.services.credentials import challenges
 from accounts.services.security import audit, rate_limits, tickets
 from accounts.services.sessions import locks, mfa, sessions
 
-SETUP_LIFETIME = timedelta(minutes=30)  # an app has to be found and installed first
+
+@dataclass(frozen=True, kw_only=True)
+class _SettingUp(tickets.Ticket):
+    PURPOSE = "two-step"
+    LIFETIME = timedelta(minutes=30)  # an app has to be found and installed first
+    user: str
+    session: str
+    secret: str
 
 
 @dataclass(frozen=True)
@@ -45,18 +52,18 @@ def begin(*, user: User, session: Session) -> Setup:
     if mfa.is_on(user):
         raise MfaIsOn
     secret = base64.b32encode(secrets.token_bytes(20)).decode()
-    state = tickets.issue("two-step", lifetime=SETUP_LIFETIME, user=user.id.hex, session=session.id.hex, secret=secret)
-    return _setup(user, secret, state)
+    ticket = _SettingUp(user=user.id.hex, session=session.id.hex, secret=secret)
+    return _setup(user, secret, tickets.issue(ticket))
 
 
 def begun(*, user: User, session: Session, state: str) -> Setup:
     """The set-up that a state belongs to, to show it again. Raises InvalidTicket."""
-    return _setup(user, _read(user, session, state)["secret"], state)
+    return _setup(user, _read(user, session, state).secret, state)
 
 
-def _read(user: User, session: Session, state: str) -> dict[str, str]:
-    found = tickets.read("two-step", state)
-    if (found["user"], found["session"]) != (user.id.hex, session.id.hex):
+def _read(user: User, session: Session, state: str) -> _SettingUp:
+    found = tickets.read(_SettingUp, state)
+    if (found.user, found.session) != (user.id.hex, session.id.hex):
         raise InvalidTicket("of another device")
     return found
 
@@ -71,7 +78,7 @@ def turn_on(*, user: User, session: Session, state: str, code: str, caller: Call
     Raises InvalidTicket, InvalidCode (the state stays good), TwoStepIsOn, RateLimited."""
     found = _read(user, session, state)
     rate_limits.spend_or_refuse("wrong_second_step_per_account", user.id)
-    seed = base64.b32decode(found["secret"])
+    seed = base64.b32decode(found.secret)
     step = mfa.matching_step(seed, challenges.normalise_code(code))
     if step is None:
         raise InvalidCode("not what the app shows")

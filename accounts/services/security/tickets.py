@@ -2,8 +2,9 @@
 nothing has to be kept for clients that never come back. One that was used is remembered for the rest of its time."""
 
 import json
-from datetime import datetime, timedelta
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar, TypeVar
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -13,35 +14,45 @@ from accounts.errors import InvalidTicket
 from accounts.lib import sealing
 from accounts.models import SpentTicket, uuid7
 
-LIFETIME = timedelta(minutes=5)
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """What all tickets have. Each kind adds fields that JSON can hold. A client may hold one while the service is
+    updated, so a field keeps its name."""
+
+    PURPOSE: ClassVar[str]
+    LIFETIME: ClassVar[timedelta] = timedelta(minutes=5)
+    id: str = field(default_factory=lambda: uuid7().hex)
+    until: float = 0  # set by `issue`
 
 
-def issue(purpose: str, *, lifetime: timedelta = LIFETIME, **data: Any) -> str:
-    """`data` is what JSON can hold."""
-    inside = {**data, "id": uuid7().hex, "until": (now() + lifetime).timestamp()}
-    return sealing.seal(f"ticket {purpose}", json.dumps(inside).encode()).decode()
+Kind = TypeVar("Kind", bound=Ticket)
 
 
-def read(purpose: str, ticket: str) -> dict[str, Any]:
-    """What was put in. It can be read as often as its time allows; `spend` ends it. Raises InvalidTicket."""
-    opened = sealing.unseal(f"ticket {purpose}", ticket.encode())
+def issue(ticket: Ticket) -> str:
+    inside = {**asdict(ticket), "until": (now() + ticket.LIFETIME).timestamp()}
+    return sealing.seal(f"ticket {ticket.PURPOSE}", json.dumps(inside).encode()).decode()
+
+
+def read(kind: type[Kind], text: str) -> Kind:
+    """The ticket that was issued. It can be read as often as its time allows; `spend` ends it. Raises InvalidTicket."""
+    opened = sealing.unseal(f"ticket {kind.PURPOSE}", text.encode())
     if opened is None:
         raise InvalidTicket("not one of ours, or for something else")
-    found: dict[str, Any] = json.loads(opened)
-    if found["until"] <= now().timestamp():
+    ticket = kind(**json.loads(opened))
+    if ticket.until <= now().timestamp():
         raise InvalidTicket("expired")
-    if SpentTicket.objects.filter(id=UUID(hex=found["id"])).exists():
+    if SpentTicket.objects.filter(id=UUID(hex=ticket.id)).exists():
         raise InvalidTicket("used")
-    return found
+    return ticket
 
 
-def spend(found: dict[str, Any]) -> None:
+def spend(ticket: Ticket) -> None:
     """Use up what `read` returned: of several at once, one gets through. In the transaction of what it is for.
     Raises InvalidTicket."""
-    until = datetime.fromtimestamp(found["until"], tz=now().tzinfo)
     try:
         with transaction.atomic():
-            SpentTicket.objects.create(id=UUID(hex=found["id"]), until=until)
+            SpentTicket.objects.create(id=UUID(hex=ticket.id), until=datetime.fromtimestamp(ticket.until, tz=UTC))
     except IntegrityError:
         raise InvalidTicket("used at this moment") from None
 

@@ -41,7 +41,7 @@ def is_on(user: User) -> bool:
 def require(user: User, methods: Sequence[str]) -> None:
     """Whether what was proved is enough for a session. Raises MfaRequired, with the ticket for the second step."""
     if MFA not in methods and is_on(user):
-        raise MfaRequired(tickets.issue("mfa", user=user.id.hex, password=_print(user), methods=list(methods)))
+        raise MfaRequired(_issue(user, methods))
 
 
 def ask(user: User, methods: Sequence[str], *, caller: Caller) -> None:
@@ -62,6 +62,20 @@ def _print(user: User) -> str:
     return sealing.mac("ticket password", _password_of(user)).hex()
 
 
+@dataclass(frozen=True, kw_only=True)
+class HalfWay(tickets.Ticket):
+    """The first factor was right."""
+
+    PURPOSE = "mfa"
+    user: str
+    password: str
+    methods: Sequence[str]
+
+
+def _issue(user: User, methods: Sequence[str]) -> str:
+    return tickets.issue(HalfWay(user=user.id.hex, password=_print(user), methods=methods))
+
+
 @dataclass(frozen=True)
 class Passed:
     """Who may come in, and by which `methods` (RFC 8176)."""
@@ -74,9 +88,9 @@ def check(*, ticket: str, code: str, caller: Caller) -> Passed:
     """A code of the app or a recovery code; it and the ticket are used up. A try is spent before anything is compared.
     Raises InvalidTicket, InvalidCode (the ticket stays good), RateLimited."""
     rate_limits.count_address("code_per_ip", caller=caller)
-    found = tickets.read("mfa", ticket)
-    user = User.objects.filter(id=found["user"]).first()
-    if user is None or not sealing.is_mac("ticket password", _password_of(user), bytes.fromhex(found["password"])):
+    found = tickets.read(HalfWay, ticket)
+    user = User.objects.filter(id=found.user).first()
+    if user is None or not sealing.is_mac("ticket password", _password_of(user), bytes.fromhex(found.password)):
         raise InvalidTicket("changed meanwhile")
     limits = LIMITS[len(_normal(code)) == RECOVERY_LENGTH]
     for limit in limits:
@@ -92,7 +106,7 @@ def check(*, ticket: str, code: str, caller: Caller) -> Passed:
         raise InvalidCode("wrong code of the second step")
     for limit in limits:
         rate_limits.refund(limit, user.id)
-    return Passed(user, tuple(dict.fromkeys([*found["methods"], "otp", MFA])))
+    return Passed(user, tuple(dict.fromkeys([*found.methods, "otp", MFA])))
 
 
 # Of the app's codes, three in a million are right at any time; recovery codes cannot be guessed, and who guesses at the
@@ -122,7 +136,7 @@ def clear_tries(user: User) -> None:
 def step_up(*, user: User, code: str, caller: Caller) -> tuple[str, ...]:
     """A device that is signed in already does the second step, which was not asked for then. The methods to add.
     Raises InvalidCode, RateLimited."""
-    ticket = tickets.issue("mfa", user=user.id.hex, password=_print(User.objects.get(id=user.id)), methods=[])
+    ticket = _issue(User.objects.get(id=user.id), methods=())
     return check(ticket=ticket, code=code, caller=caller).methods
 
 

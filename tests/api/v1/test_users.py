@@ -88,22 +88,22 @@ def test_a_wrong_limit_is_refused_by_name(alices_api: Api, limit: str) -> None:
 
 def test_a_forged_cursor_is_refused(alices_api: Api, crew: list[UUID]) -> None:
     real = alices_api.get("/users?limit=2").json()["next"]
-    head = base64.urlsafe_b64decode(real + "=" * (-len(real) % 4))
-    other = base64.urlsafe_b64encode(uuid4().bytes + head[16:]).rstrip(b"=").decode()
+    last, _dot, signature = real.partition(".")
     for cursor in (
         "x",
         "=",
         "null",
         real[:-2],
         real + "AAAA",
-        other,
+        f"{uuid4().hex}.{signature}",
         "A" * len(real),
         "%00",
         "%ff",
         "%F0%9F%90%88",
         "A" * 200,
         str(crew[0]),
-        base64.urlsafe_b64encode(head[:16]).decode(),
+        last,
+        base64.urlsafe_b64encode(bytes(32)).rstrip(b"=").decode(),  # as earlier versions made them
         "%0A",
     ):
         problem(alices_api.get(f"/users?cursor={cursor}"), 400, "invalid_cursor", "fix_input")
