@@ -110,8 +110,8 @@ def check(*, ticket: str, code: str, caller: Caller) -> Passed:
     return Passed(user, tuple(dict.fromkeys([*found.methods, "otp", MFA])))
 
 
-# Three in a million TOTP codes are right at any time, while recovery codes cannot be guessed. Guessing at TOTP codes must
-# not keep the owner from using a recovery code.
+# Three in a million TOTP codes are right at any time; recovery codes cannot be guessed. Guessing at the former must not
+# keep the owner from using the latter.
 LIMITS = {
     False: ("wrong_second_step_per_account", "wrong_second_step_per_day"),
     True: ("wrong_recovery_code_per_account",),
