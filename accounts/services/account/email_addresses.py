@@ -167,7 +167,7 @@ def _use(challenge: Challenge, caller: Caller) -> User:
 
 def verify(user: User, email: str, *, caller: Caller) -> bool:
     """The user reads the email of this address: it becomes theirs, and other claims on it lapse. The caller's
-    transaction has locked both (challenges.lock_with_users). Returns whether it is the account's first verified address.
+    transaction has locked both (challenges.lock_with_users). Returns whether it is the first that they verify.
 
     Raises InvalidCode if somebody else has verified it first."""
     if is_verified_by_another(user, email):
