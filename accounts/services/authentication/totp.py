@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from django.conf import settings
@@ -221,3 +222,16 @@ def _seal_row_anew(row: TotpAuthenticator) -> int:
     anew = {name: mfa.seal(mfa.unseal(value)) for name, value in sealed.items()}
     # Not if the user has just made new codes.
     return TotpAuthenticator.objects.filter(user=row.user_id, **sealed).update(**anew)
+
+
+PASSKEY = ("id", "name", "synced", "created_at", "last_used_at")
+
+
+def export(user: User) -> dict[str, Any]:
+    """For the copy of the data: what is set up, and since when. The secrets themselves would only help a thief."""
+    found = overview(user)
+    return {
+        "authenticator_app_since": found.two_step_since,
+        "recovery_codes_left": found.recovery_codes_left,
+        "passkeys": [{name: getattr(one, name) for name in PASSKEY} for one in found.passkeys],
+    }
