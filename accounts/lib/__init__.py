@@ -1,0 +1,1 @@
+"""What knows no user and nothing else of ours."""

@@ -1,0 +1,1 @@
+"""The browser face. Only this package knows allauth."""

@@ -1,0 +1,1 @@
+"""What staff and operators do to other accounts, and what they may look at."""
