@@ -1,4 +1,4 @@
-"""Where a request came from, as far as rules care. The faces make one (accounts/http.py); rules only read it."""
+"""Who asks, as far as rules care: address, device and language. The faces make one (accounts/http.py)."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +20,7 @@ class Device:
 
 
 def seen(text: str) -> str:
-    """Only what a person sees of it, on one line: no control characters, none that hide or turn others around."""
+    """The visible text on one line: no control characters, none that hide or reverse others."""
     kept = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(kept.split())
 
@@ -30,13 +30,13 @@ class Caller:
     ip: str | None
     user_agent: str = ""
     device: Device | None = None
-    known_as: str = ""  # the label of an origin that was stored
+    known_as: str = ""  # the label of a caller that was stored
     language: str = ""  # the one that the request is answered in
     by_staff: bool = False  # services/staff/actions.py
 
     @property
     def label(self) -> str:
-        """What a person recognises: the app's own words, else "Firefox on Linux"."""
+        """What a person recognises: the app's own name, else "Firefox on Linux"."""
         return self.known_as or (self.device.name if self.device else "") or browser_name(self.user_agent)
 
 

@@ -1,4 +1,4 @@
-"""The whole schema on one page. What changes one row stands here; what touches more is a rule (services/)."""
+"""The whole schema on one page. What changes one row is here; what touches more is a rule (services/)."""
 
 import os
 import time
@@ -17,8 +17,8 @@ from django.utils.translation import gettext_lazy as _
 
 
 def uuid7() -> UUID:
-    """RFC 9562 version 7: 48 bits of milliseconds, 12 bits of their fraction (its method 3), then chance. New rows
-    stand at the end of every index, and in the order in which they were made."""
+    """RFC 9562 version 7: 48 bits of milliseconds, 12 bits of their fraction (its method 3), then random bits. New rows
+    are at the end of every index, in the order in which they were made."""
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
     fraction = rest * 4096 // 1_000_000
     chance = int.from_bytes(os.urandom(8), "big") >> 2
@@ -39,26 +39,26 @@ class UserQuerySet(QuerySet["User"]):
         return self.filter(is_active=True)
 
     def lock(self) -> "UserQuerySet":
-        """Nobody else changes these until the end of the transaction. (Not FOR UPDATE: that would wait for every
-        event and session that is being written about them, and they for it.)
+        """Lock these rows until the transaction ends (`FOR NO KEY UPDATE`). FOR UPDATE would wait for every event and
+        session that is being written about them, and they for it.
 
-        Who holds several things takes them in this order, or two may wait for each other: the address
-        (challenges.hold), users by id, challenges, sessions."""
+        Lock several things in this order, or two transactions may wait for each other: the address (challenges.lock),
+        users by id, challenges, sessions."""
         return self.select_for_update(no_key=True)
 
     def claiming(self, email: str) -> "UserQuerySet":
-        """Everybody who says that this address is theirs: the one who proved it first, then the oldest claim. Not
-        in the order of ids, which imported users bring along."""
+        """Everybody who has this address: first the one who verified it, then the oldest claim. Not in the order of
+        ids, because imported users bring theirs along."""
         return self.filter(email=email).order_by("-email_verified", "created_at", "id")
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    """A person. Username and address are kept in lower case; an address is a claim until it is proved, and an
-    account whose claim lapsed has none ("")."""
+    """A person. Username and address are stored in lower case. An address is a claim until it is verified; an account
+    whose claim lapsed has none ("")."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     username = models.CharField(_("username"), max_length=30, unique=True)
-    # Equal for names that look alike, so that no second "ada" can be made of foreign letters.
+    # Equal for names that look alike, so that nobody can imitate "ada" with foreign letters.
     username_skeleton = models.CharField(max_length=120, unique=True, editable=False)
     email = models.EmailField(_("email address"), max_length=254, blank=True, db_index=True)
     email_verified = models.BooleanField(_("email confirmed"), default=False)
@@ -126,8 +126,8 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.first_name or self.username
 
     def get_session_auth_hash(self) -> str:
-        """Django signs a browser out where this is not what it was. Ours ends when its row does (Session); Django's
-        own value also changes with SECRET_KEY and when a sign-in only strengthens the hash of the password."""
+        """Django signs a browser out if this changes. Ours is signed out when its Session row ends. Django's own value
+        would also change with SECRET_KEY, and when a sign-in only strengthens the password's hash."""
         return "ends with its row"
 
     def save_profile(self, *fields: str) -> None:
@@ -191,8 +191,8 @@ class Session(models.Model):
 
 
 class TotpAuthenticator(models.Model):
-    """The second step after a password is on: an authenticator app (RFC 6238), and recovery codes that stand in for
-    it. What both are made from is sealed, not hashed: it has to outlive a change of SECRET_KEY."""
+    """MFA is on: a TOTP authenticator (RFC 6238) and recovery codes that replace it. Their seeds are sealed, not
+    hashed, since they must survive a change of SECRET_KEY."""
 
     user = models.OneToOneField(User, models.CASCADE, primary_key=True, related_name="totp")
     sealed_seed = models.BinaryField()
@@ -249,7 +249,7 @@ class ChallengeQuerySet(QuerySet["Challenge"]):
         return self.exclude(answered_at=None).filter(closed_at=None)
 
     def proofs(self) -> "ChallengeQuerySet":
-        """All but the links that take something back: those outlive whatever else is changed."""
+        """All but the links that undo something: those stay valid whatever else changes."""
         return self.exclude(kind__in=Challenge.UNDOES)
 
     def close(self) -> int:
@@ -257,10 +257,10 @@ class ChallengeQuerySet(QuerySet["Challenge"]):
 
 
 class Challenge(models.Model):
-    """One mail's two secrets, a code and a link, each kept only as an HMAC. Using one closes both. (The mail that
-    lets something be taken back has a link only, the mail to sign in with a code only.)
+    """The two secrets of an email, a code and a link, each stored as an HMAC. Using one closes both. (An email that
+    lets something be undone has only a link, the email with a sign-in code only a code.)
 
-    `login` is set while a request waits for the worker, who finds out whom it means and fills in the rest."""
+    `login` is set while a request waits for the worker, which finds out whom it means and fills in the rest."""
 
     class Kind(models.TextChoices):
         CONFIRM_EMAIL = "confirm_email"
@@ -350,7 +350,7 @@ class SigningKey(models.Model):
 
 
 class Event(models.Model):
-    """A line of a user's security log. Nothing secret stands in it."""
+    """A line of a user's security log. It contains nothing secret."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="events")

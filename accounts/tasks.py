@@ -4,9 +4,9 @@
 from celery import shared_task
 
 from accounts.services import mail
-from accounts.services.account import deletion, email_requests, lifecycle, users
+from accounts.services.account import deletion, email_requests, export, lifecycle, users
 from accounts.services.authentication import totp
-from accounts.services.profile import export, picture_uploads, pictures
+from accounts.services.profile import exports, picture_uploads, pictures
 from accounts.services.security import tickets
 from accounts.services.sessions import signing_keys
 from accounts.services.staff import usage
@@ -15,7 +15,7 @@ TASKS = (
     deletion.erase_due,
     email_requests.answer,
     export.make_queued,
-    export.remove_expired,
+    exports.remove_expired,
     mail.check_server,
     mail.deliver_mail,
     picture_uploads.poll_uploads,

@@ -30,10 +30,10 @@ from accounts.models import PictureUpload, Session, User
 from accounts.pages.forms import ChangeEmailForm, ConfirmCodeForm, DeleteAccountForm, ProfileForm, ResetCodeForm
 from accounts.pages.refusals import form_page, refused_json, refused_page
 from accounts.services import mail
-from accounts.services.account import deletion, email_addresses, email_recovery, password_resets
+from accounts.services.account import deletion, email_addresses, email_recovery, export, password_resets
 from accounts.services.authentication import reauthentication, totp
 from accounts.services.credentials import identifiers
-from accounts.services.profile import export, picture_uploads, pictures, profiles
+from accounts.services.profile import exports, picture_uploads, pictures, profiles
 from accounts.services.security import audit
 from accounts.services.sessions import sessions
 
@@ -382,7 +382,7 @@ def session_end_others(request: AuthenticatedRequest) -> HttpResponse:
 @require_GET
 def data(request: AuthenticatedRequest) -> HttpResponse:
     """A copy of everything, and the way out."""
-    return render(request, "accounts/data.html", {"export": export.latest(request.user)})
+    return render(request, "accounts/data.html", {"export": exports.latest(request.user)})
 
 
 @login_required
@@ -402,7 +402,7 @@ def export_request(request: AuthenticatedRequest) -> HttpResponse:
 @require_GET
 def export_download(request: AuthenticatedRequest) -> HttpResponse:
     """To an address that is signed now: one in a page that stood open for long would no longer work."""
-    address = export.address(export.latest(request.user))
+    address = exports.address(exports.latest(request.user))
     if address is None:
         messages.error(request, _("There's no copy to download. Request a new one."))
         return redirect("data")

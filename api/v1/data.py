@@ -3,8 +3,8 @@ from typing import Any
 from ninja import Router, Status
 
 from accounts.http import AuthenticatedRequest, caller
-from accounts.services.account import deletion
-from accounts.services.profile import export
+from accounts.services.account import deletion, export
+from accounts.services.profile import exports
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
@@ -22,7 +22,7 @@ def request_export(request: AuthenticatedRequest) -> Status[Any]:
 @router.get("/me/export", operation_id="getExport", response=responses({200: schemas.ExportOut}, 401))
 def get_export(request: AuthenticatedRequest) -> dict[str, Any]:
     """How far the newest copy is, and where to download it."""
-    return schemas.export(export.latest(request.user))
+    return schemas.export(exports.latest(request.user))
 
 
 @router.post(

@@ -14,8 +14,7 @@ from accounts.caller import Device
 from accounts.lib.storage import bucket
 from accounts.models import Event, Export, Gender, PictureUpload, Session, User
 from accounts.services.account import email_addresses
-from accounts.services.profile import export as exports
-from accounts.services.profile import picture_uploads, pictures
+from accounts.services.profile import exports, picture_uploads, pictures
 from accounts.services.security import audit
 from accounts.services.sessions import sessions
 from api.errors import Action

@@ -36,6 +36,7 @@ from accounts.services.account import (
     email_addresses,
     email_recovery,
     email_requests,
+    export,
     lifecycle,
     password_resets,
     passwords,
@@ -44,7 +45,7 @@ from accounts.services.account import (
 from accounts.services.authentication import sign_in
 from accounts.services.credentials import challenges, hashing, identifiers, reserved_usernames
 from accounts.services.mail import delivery
-from accounts.services.profile import export, pictures, profiles
+from accounts.services.profile import exports, pictures, profiles
 from accounts.services.security import audit
 from accounts.services.sessions import access_tokens, sessions
 from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
@@ -324,7 +325,7 @@ def test_what_a_squatter_planned_and_copied_is_not_the_owners(carol: User, calle
     email_requests.answer()
     password_resets.reset_by_code(login="carol", code=mailbox.code(carol.email), new_password=NEW, caller=caller)
     assert deletes_at(carol) is None
-    assert export.latest(carol) is None
+    assert exports.latest(carol) is None
 
 
 # --- Erasing ------------------------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ from accounts.caller import Caller, Device
 from accounts.errors import RateLimited
 from accounts.models import Event, Export, PictureUpload, Session, User
 from accounts.services import mail
-from accounts.services.account import deletion, email_addresses
-from accounts.services.profile import export, picture_uploads, pictures
+from accounts.services.account import deletion, email_addresses, export, lifecycle
+from accounts.services.profile import exports, picture_uploads, pictures
 from accounts.services.security import audit
 from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox, make_user, picture
@@ -59,7 +59,7 @@ def no_storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def stored(found: Export) -> bool:
-    return bool(storages["default"].exists(export.path(found)))
+    return bool(storages["default"].exists(exports.path(found)))
 
 
 def fetch(address: str | None) -> bytes:
@@ -86,17 +86,17 @@ def read(user: User, name: str) -> Any:
 
 
 def test_a_copy_is_asked_for_made_and_told(alice: User, caller: Caller, mailbox: Mailbox) -> None:
-    assert export.latest(alice) is None
+    assert exports.latest(alice) is None
     found = export.request(user=alice, caller=caller)
     assert found.state == "queued"
-    assert export.address(found) is None
+    assert exports.address(found) is None
     before = now()
     assert export.make_queued() == 1
-    found = export.latest(alice)  # type: ignore[assignment]
+    found = exports.latest(alice)  # type: ignore[assignment]
     assert found.state == "ready"
     assert found.expires_at
     assert before <= found.expires_at - timedelta(days=7) <= now()
-    body = fetch(export.address(found))
+    body = fetch(exports.address(found))
     assert len(body) == found.size
     assert zipfile.ZipFile(io.BytesIO(body)).testzip() is None
     assert sorted(Event.objects.filter(user=alice).values_list("kind", "ip")) == [
@@ -141,10 +141,10 @@ def test_three_a_day(alice: User, caller: Caller) -> None:
 
 def test_a_new_copy_takes_the_place_of_the_one_before(alice: User, ready: Export, caller: Caller) -> None:
     newer = export.request(user=alice, caller=caller)
-    assert export.latest(alice) == newer
+    assert exports.latest(alice) == newer
     assert stored(ready)
     export.make_queued()
-    assert export.remove_expired() == 1
+    assert exports.remove_expired() == 1
     newer.refresh_from_db()
     assert list(Export.objects.all()) == [newer]
     assert not stored(ready)
@@ -161,7 +161,7 @@ def test_an_address_that_was_never_proved_gets_no_mail(carol: User, caller: Call
 
 
 def test_without_its_signature_the_address_opens_nothing(ready: Export) -> None:
-    address = export.address(ready)
+    address = exports.address(ready)
     assert address
     for other in (address.partition("?")[0], address.replace("Signature=", "Signature=0")):
         with pytest.raises(urllib.error.HTTPError):
@@ -169,24 +169,24 @@ def test_without_its_signature_the_address_opens_nothing(ready: Export) -> None:
 
 
 def test_the_address_is_that_of_a_file_to_keep_and_works_for_a_while(ready: Export) -> None:
-    asked = parse_qs(urlsplit(export.address(ready) or "").query)
+    asked = parse_qs(urlsplit(exports.address(ready) or "").query)
     assert asked["X-Amz-Expires"] == [str(django_settings.PICTURE_URL_LIFETIME)]
     assert asked["response-content-disposition"] == [f'attachment; filename="Crew-{now():%Y-%m-%d}.zip"']
 
 
 def test_the_address_never_outlives_the_copy(ready: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     at = now()
-    monkeypatch.setattr(export, "now", lambda: at)
+    monkeypatch.setattr(exports, "now", lambda: at)
     ready.expires_at = at + timedelta(seconds=100)
-    (seconds,) = parse_qs(urlsplit(export.address(ready) or "").query)["X-Amz-Expires"]
+    (seconds,) = parse_qs(urlsplit(exports.address(ready) or "").query)["X-Amz-Expires"]
     assert seconds == "100"
     ready.expires_at = at
-    assert export.address(ready) is None
+    assert exports.address(ready) is None
 
 
 def test_a_sites_name_does_not_break_the_file_name(ready: Export, settings: Settings) -> None:
     settings.SITE_NAME = 'Ünder"ground/ 地下'
-    assert zipfile.ZipFile(io.BytesIO(fetch(export.address(ready)))).testzip() is None
+    assert zipfile.ZipFile(io.BytesIO(fetch(exports.address(ready)))).testzip() is None
 
 
 # --- What stands in it --------------------------------------------------------------------------------------
@@ -247,9 +247,9 @@ def test_every_column_of_the_account_and_its_devices_is_in_it_or_left_out_on_pur
     """A field that is added later must be thought of."""
     kept = {field.name for field in User._meta.concrete_fields}
     left_out = {"password", "username_skeleton", "picture", "picture_placeholder", "is_active", "is_superuser"}
-    assert kept - set(export.PROFILE) == left_out
+    assert kept - set(lifecycle.PROFILE) == left_out
     kept = {field.name for field in PictureUpload._meta.concrete_fields}
-    assert kept - set(export.UPLOAD) == {
+    assert kept - set(picture_uploads.EXPORTED) == {
         "user",
         "key",
         "expires_at",
@@ -259,7 +259,7 @@ def test_every_column_of_the_account_and_its_devices_is_in_it_or_left_out_on_pur
         "not_before",
     }
     kept = {field.name for field in Session._meta.concrete_fields}
-    assert kept - set(export.DEVICE) == {"user", "generation", "generation_used_at", "earlier_used_at"}
+    assert kept - set(sessions.EXPORTED) == {"user", "generation", "generation_used_at", "earlier_used_at"}
 
 
 def test_no_secret_is_in_it(alice: User, phone: Session, caller: Caller, mailbox: Mailbox) -> None:
@@ -319,7 +319,7 @@ def test_a_storage_that_is_away_costs_a_minute_and_in_the_end_the_copy(
         assert export.make_queued() == 1
     asked.refresh_from_db()
     assert (asked.state, asked.tries) == ("failed", export.MAX_TRIES)
-    assert export.latest(alice) == asked
+    assert exports.latest(alice) == asked
     assert export.request(user=alice, caller=caller) != asked
 
 
@@ -338,7 +338,8 @@ import sys, time, django
 django.setup()
 from django.conf import settings
 settings.DATABASES["default"]["NAME"] = sys.argv[1]
-from accounts.services.profile import export
+from accounts.services.account import export
+from accounts.services.profile import exports
 def stop(row):
     print("there", flush=True)
     time.sleep(30)
@@ -403,7 +404,7 @@ def erase(user: User) -> None:
 
 def test_an_account_that_is_erased_takes_its_copies_along(alice: User, ready: Export) -> None:
     erase(alice)
-    assert export.remove_expired() == 1
+    assert exports.remove_expired() == 1
     assert not stored(ready)
     assert not Export.objects.exists()
 
@@ -411,7 +412,7 @@ def test_an_account_that_is_erased_takes_its_copies_along(alice: User, ready: Ex
 def test_one_that_is_erased_before_its_copy_is_made_has_none(alice: User, asked: Export, mailbox: Mailbox) -> None:
     erase(alice)
     assert export.make_queued() == 0
-    assert export.remove_expired() == 1
+    assert exports.remove_expired() == 1
 
 
 def test_one_that_is_erased_while_its_copy_is_made_leaves_no_object(
@@ -421,13 +422,13 @@ def test_one_that_is_erased_while_its_copy_is_made_leaves_no_object(
 
     def slowly(row: Export, user: User) -> int:
         erase(alice)
-        assert export.remove_expired() == 0  # somebody may still be writing it
+        assert exports.remove_expired() == 0  # somebody may still be writing it
         return make(row, user)
 
     monkeypatch.setattr(export, "_make", slowly)
     assert export.make_queued() == 1
     assert stored(asked)
-    assert export.remove_expired() == 1
+    assert exports.remove_expired() == 1
     assert not stored(asked)
     assert [row.subject for row in mailbox.all()] == ["Your Crew account is deleted"]
 
@@ -440,7 +441,7 @@ def test_erasing_and_making_do_not_wait_for_each_other_for_ever(alice: User, cal
     found = at_once(4, lambda: (export.make_queued(), deletion.erase_due()))
     assert not [item for item in found if isinstance(item, Exception)], found
     assert set(User.objects.all()) == {alice}
-    export.remove_expired()
+    exports.remove_expired()
     assert not Export.objects.exists()
 
 
@@ -448,10 +449,10 @@ def test_erasing_and_making_do_not_wait_for_each_other_for_ever(alice: User, cal
 
 
 def test_after_seven_days_the_copy_is_gone(alice: User, ready: Export) -> None:
-    assert export.remove_expired() == 0
+    assert exports.remove_expired() == 0
     Export.objects.update(expires_at=now())
-    assert export.latest(alice) is None
-    assert export.remove_expired() == 1
+    assert exports.latest(alice) is None
+    assert exports.remove_expired() == 1
     assert not stored(ready)
 
 
@@ -465,10 +466,10 @@ def test_a_copy_that_cannot_be_removed_now_is_removed_later(
 
     with monkeypatch.context() as patched:
         patched.setattr(storages["default"], "delete", refuse)
-        assert export.remove_expired() == 0
+        assert exports.remove_expired() == 0
     assert Export.objects.exists()
-    assert export.remove_expired() == 1
+    assert exports.remove_expired() == 1
 
 
 def test_nobody_gets_the_copy_of_somebody_else(ready: Export, bob: User) -> None:
-    assert export.latest(bob) is None
+    assert exports.latest(bob) is None

@@ -25,9 +25,17 @@ from accounts.errors import AccountError, InvalidCredentials
 from accounts.lib.storage import bucket as bucket_service
 from accounts.models import Budget, Event, Export, Session, Tombstone, User
 from accounts.services import mail
-from accounts.services.account import deletion, email_addresses, email_requests, password_resets, sign_in_codes, signup
+from accounts.services.account import (
+    deletion,
+    email_addresses,
+    email_requests,
+    export,
+    password_resets,
+    sign_in_codes,
+    signup,
+)
 from accounts.services.authentication import sign_in
-from accounts.services.profile import export, picture_uploads, pictures, profiles
+from accounts.services.profile import exports, picture_uploads, pictures, profiles
 from accounts.services.security import rate_limits
 from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox, picture, random_ip
@@ -169,7 +177,7 @@ def test_a_search_for_the_person_finds_nothing_but_the_tombstone(alice: User, bo
     assert deletion.erase_due() == 1
     pictures.remove_discarded()
     picture_uploads.remove_old()
-    export.remove_expired()
+    exports.remove_expired()
     assert "is deleted" in Email.objects.get(to=["palmyra@example.com"]).subject
     mail.deliver()
 

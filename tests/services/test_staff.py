@@ -14,7 +14,6 @@ from accounts.errors import AccountDisabled, AccountError, InvalidCredentials, L
 from accounts.models import Challenge, Event, Passkey, Session, User
 from accounts.services.account import deletion, email_requests, password_resets, users
 from accounts.services.authentication import sign_in, totp
-from accounts.services.profile import export
 from accounts.services.security import audit
 from accounts.services.sessions import sessions
 from accounts.services.staff import actions
@@ -260,7 +259,7 @@ def test_the_owner_reads_that_staff_did_it_and_operators_who(
     assert written
     for event in written:
         assert (event.ip, event.device, event.data["by"]) == (None, settings.SITE_NAME, "staff")
-    told = f"{[*export._events(carol)]} {[mail.message for mail in mailbox.all()]}"
+    told = f"{[*audit.export(carol)]} {[mail.message for mail in mailbox.all()]}"
     for private in ("alice", str(alice.id), str(caller.ip), "Ada's iPhone"):
         assert private not in told
     [entry] = LogEntry.objects.all()

@@ -11,8 +11,7 @@ from django.test import Client
 from django.utils.timezone import now
 
 from accounts.models import Export, Session, User
-from accounts.services.account import deletion
-from accounts.services.profile import export
+from accounts.services.account import deletion, export
 from tests.conftest import PASSWORD, Mailbox, random_ip
 from tests.web.conftest import refused, signed_in, sound, words
 

@@ -166,9 +166,10 @@ def _use(challenge: Challenge, caller: Caller) -> User:
 
 
 def verify(user: User, email: str, *, caller: Caller) -> bool:
-    """The user has shown to read this address's mail: it is theirs, other claims on it lapse. In a transaction that
-    holds both (challenges.hold_with_users). Whether it is the first that the account has proved. Raises InvalidCode
-    where somebody else has proved it first."""
+    """The user reads the email of this address: it becomes theirs, and other claims on it lapse. The caller's
+    transaction has locked both (challenges.lock_with_users). Returns whether it is the first that they verify.
+
+    Raises InvalidCode if somebody else has verified it first."""
     if is_verified_by_another(user, email):
         raise InvalidCode("somebody else verified the address first")
     user.refresh_from_db()

@@ -3,9 +3,10 @@
 Whoever adds a model with a path to `User` adds a row here; a test asks for it. Where a noun has nothing to do at a
 moment, the row says why."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.contrib.admin.models import LogEntry
@@ -29,7 +30,7 @@ from accounts.models import (
 from accounts.services import mail
 from accounts.services.authentication import passkeys, totp
 from accounts.services.credentials import challenges, reserved_usernames
-from accounts.services.profile import export, picture_uploads
+from accounts.services.profile import exports, picture_uploads
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import sessions
 
@@ -54,6 +55,10 @@ class Because(str):
     __slots__ = ()
 
 
+# Of a file in the copy of the data: JSON of an object or of a list, a file as it is, or nothing.
+Contents = Mapping[str, Any] | Iterator[Mapping[str, Any]] | bytes | None
+
+
 @dataclass(frozen=True)
 class Part:
     """One noun. Each moment runs in the caller's transaction, which has locked the user."""
@@ -64,6 +69,7 @@ class Part:
     hand_over: Callable[[User, Caller], object] | Because  # a squatter's account goes to the owner of its address
     revoke: Callable[[User, Revocation], object] | Because  # new or forced password, reset, undone change of address
     switch_off: Callable[[User, Caller], object] | Because  # an operator or staff switches the account off
+    export: tuple[tuple[str, Callable[[User], Contents]], ...] | Because  # files of the copy for the owner
     prune: Callable[[], int] | Because  # every hour
 
 
@@ -80,6 +86,16 @@ def _clear_profile(user: User, caller: Caller) -> None:
     user.save_profile(
         "first_name", "last_name", "gender", "picture", "picture_placeholder", "language", "time_zone", "deletes_at"
     )
+
+
+PROFILE = (
+    "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "language", "time_zone",
+    "is_staff", "created_at", "updated_at", "last_login", "deletes_at",
+)  # fmt: skip
+
+
+def _profile(user: User) -> Mapping[str, Any]:
+    return {name: getattr(user, name) for name in PROFILE}
 
 
 def _end_sessions(user: User, caller: Caller, keep: UUID | None = None) -> None:
@@ -99,6 +115,7 @@ PARTS = (
         hand_over=lambda user, _caller: user.sessions.all().delete(),
         revoke=lambda user, why: _end_sessions(user, why.caller, why.keep),
         switch_off=_end_sessions,
+        export=(("devices.json", sessions.export),),
         prune=sessions.prune,
     ),
     Part(
@@ -108,6 +125,7 @@ PARTS = (
         hand_over=Because("the new password that comes with it closes them"),
         revoke=lambda user, _why: challenges.close_all(user),
         switch_off=Because("they let nobody in while the account is off"),
+        export=Because("only their hashes are stored"),
         prune=challenges.prune,
     ),
     Part(
@@ -117,6 +135,7 @@ PARTS = (
         hand_over=lambda user, _caller: totp.forget(user),
         revoke=lambda user, why: totp.revoke(user, since=why.since, taken_over=why.taken_over, caller=why.caller),
         switch_off=_OWNERS,
+        export=(("two_step.json", totp.export),),
         prune=_LASTS,
     ),
     Part(
@@ -126,6 +145,7 @@ PARTS = (
         hand_over=lambda user, _caller: passkeys.forget(user),
         revoke=lambda user, why: passkeys.revoke(user, since=why.since, taken_over=why.taken_over, caller=why.caller),
         switch_off=_OWNERS,
+        export=Because("totp.export lists them"),
         prune=_LASTS,
     ),
     Part(
@@ -135,15 +155,17 @@ PARTS = (
         hand_over=lambda user, _caller: picture_uploads.forget_all(user),
         revoke=Because("a picture gives no access, and one on its way may be the owner's"),
         switch_off=lambda user, _caller: picture_uploads.forget(user),
+        export=(("uploads.json", picture_uploads.export), ("picture.webp", picture_uploads.export_picture)),
         prune=Because("the worker removes objects every minute"),
     ),
     Part(
         "copies of the data",
         (Export,),
-        erase=export.forget,
-        hand_over=lambda user, _caller: export.forget(user),
+        erase=exports.forget,
+        hand_over=lambda user, _caller: exports.forget(user),
         revoke=Because("only a signed-in device can download one"),
         switch_off=Because("nobody can sign in to download one"),
+        export=Because("they hold nothing else"),
         prune=Because("the worker removes expired copies every minute"),
     ),
     Part(
@@ -153,6 +175,7 @@ PARTS = (
         hand_over=_LOG,
         revoke=_LOG,
         switch_off=_LOG,
+        export=(("events.json", audit.export),),
         prune=audit.prune,
     ),
     Part(
@@ -162,6 +185,7 @@ PARTS = (
         hand_over=Because("they went to the address, which is the new owner's"),
         revoke=Because("a code in them is closed by its own row"),
         switch_off=Because("those that are queued tell what was done"),
+        export=(("mails.json", mail.export),),
         prune=mail.prune,
     ),
     Part(
@@ -172,6 +196,7 @@ PARTS = (
         hand_over=lambda user, _caller: rate_limits.clear("username_change_per_account", user.id),
         revoke=Because("totp.revoke gives back tries at its codes; the others only slow guessing down"),
         switch_off=Because("they run out by themselves"),
+        export=Because("they are counts of tries, and run out"),
         prune=rate_limits.prune,
     ),
     Part(
@@ -181,6 +206,7 @@ PARTS = (
         hand_over=_OWNERS,
         revoke=_OWNERS,
         switch_off=_OWNERS,
+        export=Because("only their hashes are stored"),
         prune=reserved_usernames.prune,
     ),
     Part(
@@ -190,6 +216,7 @@ PARTS = (
         hand_over=_clear_profile,
         revoke=_OWNERS,
         switch_off=_OWNERS,
+        export=(("profile.json", _profile),),
         prune=Because("users.remove_unverified looks for whole accounts"),
     ),
     Part(
@@ -199,6 +226,7 @@ PARTS = (
         hand_over=Because("operators read it, not the owner"),
         revoke=Because("operators read it, not the owner"),
         switch_off=Because("operators read it, not the owner"),
+        export=Because("it is the operators' record of their staff"),
         prune=_LASTS,
     ),
 )
@@ -231,6 +259,13 @@ def switch_off(user: User, *, caller: Caller) -> None:
     for part in PARTS:
         if callable(part.switch_off):
             part.switch_off(user, caller)
+
+
+def export(user: User) -> Iterator[tuple[str, Contents]]:
+    """The files of the copy of the data, by name."""
+    for part in PARTS:
+        if not isinstance(part.export, Because):
+            yield from ((name, contents(user)) for name, contents in part.export)
 
 
 def prune() -> None:

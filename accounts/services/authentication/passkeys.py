@@ -156,7 +156,7 @@ def _create(user: User, name: str, answer: AuthenticatorData) -> Passkey:
                 name=name,
             )
     except IntegrityError:
-        raise InvalidPasskey("known already") from None
+        raise InvalidPasskey("already known") from None
 
 
 def _name(name: str) -> str:

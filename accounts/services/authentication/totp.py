@@ -1,14 +1,14 @@
-"""Turning two-step verification on and off, and its recovery codes. What asks for a code when somebody signs in:
-second_step.py.
+"""The TOTP authenticator and its recovery codes: turning MFA on and off. What requires a code: sessions/mfa.py.
 
-Nothing is kept of a set-up that nobody finishes: the secret travels in a ticket until a code of it was typed. (Kept, it
-would be offered again later, and whoever had seen it at a borrowed device would know it.)"""
+An unfinished set-up leaves nothing behind: the secret travels in a ticket until a code of it is entered. If it were
+stored, it would be offered again later, to somebody who may have seen it on a borrowed device."""
 
 import base64
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from django.conf import settings
@@ -46,7 +46,7 @@ class Setup:
 
 
 def begin(*, user: User, session: Session) -> Setup:
-    """A new secret. It asks nobody for anything before `turn_on`. Raises RecentSignInNeeded, TwoStepIsOn."""
+    """A new secret. MFA is off until `turn_on`. Raises RecentSignInNeeded, EmailNotVerified, MfaIsOn."""
     reauthentication.require_recent(user, session)
     require_verified(user)
     if mfa.is_on(user):
@@ -74,8 +74,8 @@ def _setup(user: User, secret: str, state: str) -> Setup:
 
 
 def turn_on(*, user: User, session: Session, state: str, code: str, caller: Caller) -> Sequence[str]:
-    """The app has the secret: it shows the right code. Returns the recovery codes, the only time that they are shown.
-    Raises InvalidTicket, InvalidCode (the state stays good), TwoStepIsOn, RateLimited."""
+    """Turn MFA on: the right code shows that the app has the secret. Returns the recovery codes, which are never shown
+    again. Raises InvalidTicket, InvalidCode (the state stays valid), MfaIsOn, RateLimited."""
     found = _read(user, session, state)
     rate_limits.spend_or_refuse("wrong_second_step_per_account", user.id)
     seed = base64.b32decode(found.secret)
@@ -102,14 +102,14 @@ def turn_on(*, user: User, session: Session, state: str, code: str, caller: Call
 
 
 def require_verified(user: User) -> None:
-    """Who has not proved the address may have made the account for somebody else's: nothing that would keep the owner
-    out is set up before. Raises EmailNotVerified."""
+    """A user without a verified address may have signed up with somebody else's, and must not set up what would keep
+    the owner out. Raises EmailNotVerified."""
     if not user.email_verified:
         raise EmailNotVerified("second factors need a proved address")
 
 
 def turn_off(*, user: User, session: Session, caller: Caller) -> None:
-    """The recovery codes go too. Raises RecentSignInNeeded, TwoStepIsOff."""
+    """The recovery codes are removed too. Raises RecentSignInNeeded, MfaIsOff."""
     reauthentication.require_recent(user, session)
     with transaction.atomic():
         locks.lock_signed_in(user, session)
@@ -127,7 +127,7 @@ def _remove_step(user: User, caller: Caller, session: Session | None = None) -> 
 
 
 def remove_passkey(passkey: Passkey, caller: Caller, session: Session | None = None) -> None:
-    """In the caller's transaction, which holds the user."""
+    """In the caller's transaction, which has locked the user."""
     user, name = passkey.user, passkey.name
     passkey.delete()
     _weaken(user)
@@ -137,14 +137,14 @@ def remove_passkey(passkey: Passkey, caller: Caller, session: Session | None = N
 
 
 def _weaken(user: User) -> None:
-    """With the last factor, what devices have shown by it counts no more."""
+    """When the last second factor is removed, no open session counts as MFA any longer."""
     if not mfa.is_on(user) and not Passkey.objects.filter(user=user).exists():
         without = Replace(F("authenticated_by"), Value(f" {mfa.MFA}"), Value(""))
         Session.objects.open().filter(user=user).update(authenticated_by=without)
 
 
 def remove_all(*, user: User, caller: Caller) -> int:
-    """By an operator, for somebody who has lost them and is who they say. The number of those that were removed."""
+    """By an operator or staff, for an owner who has lost them. Returns how many were removed."""
     with transaction.atomic():
         list(User.objects.lock().filter(id=user.id).values_list("id"))
         keys = list(Passkey.objects.filter(user=user).select_related("user"))
@@ -154,7 +154,7 @@ def remove_all(*, user: User, caller: Caller) -> int:
 
 
 def make_recovery_codes(*, user: User, session: Session, caller: Caller) -> Sequence[str]:
-    """Ten new ones; the old ones are void. Raises RecentSignInNeeded, TwoStepIsOff."""
+    """Ten new ones; the old ones stop working. Raises RecentSignInNeeded, MfaIsOff."""
     reauthentication.require_recent(user, session)
     seed = secrets.token_bytes(32)
     with transaction.atomic():
@@ -209,7 +209,7 @@ def revoke(user: User, *, since: datetime | None, taken_over: bool, caller: Call
 
 
 def seal_anew() -> int:
-    """What an earlier SECRET_KEY sealed, so that the fallback can be dropped. The number of rows that were changed."""
+    """Re-seal what an earlier SECRET_KEY sealed, so that the fallback can be dropped. Returns how many rows changed."""
     if not settings.SECRET_KEY_FALLBACKS:
         return 0
     return sum(_seal_row_anew(row) for row in TotpAuthenticator.objects.iterator())
@@ -220,5 +220,18 @@ def _seal_row_anew(row: TotpAuthenticator) -> int:
     if all(mfa.is_sealed_anew(value) for value in sealed.values()):
         return 0
     anew = {name: mfa.seal(mfa.unseal(value)) for name, value in sealed.items()}
-    # Not where somebody makes new codes at this moment.
+    # Not if the user has just made new codes.
     return TotpAuthenticator.objects.filter(user=row.user_id, **sealed).update(**anew)
+
+
+PASSKEY = ("id", "name", "synced", "created_at", "last_used_at")
+
+
+def export(user: User) -> dict[str, Any]:
+    """For the copy of the data: what is set up, and since when. The secrets themselves would only help a thief."""
+    found = overview(user)
+    return {
+        "authenticator_app_since": found.two_step_since,
+        "recovery_codes_left": found.recovery_codes_left,
+        "passkeys": [{name: getattr(one, name) for name in PASSKEY} for one in found.passkeys],
+    }

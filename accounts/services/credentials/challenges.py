@@ -1,8 +1,8 @@
-"""Proofs that somebody reads the mail of an address: one record with two secrets, a code of 8 digits to type and
-a key for the link. Both are kept as HMACs only; using one closes both; a newer one closes the older.
+"""Codes and links of emails: one record with two secrets, an 8-digit code to type and a key for the link. Only HMACs
+are stored. Using one closes both; a newer pair closes the older.
 
-A try at a code is spent by one UPDATE before anything is compared. Five wrong ones shut the door of the code but
-not that of the link: otherwise anybody could keep the owner out by guessing."""
+One UPDATE spends a try before anything is compared. After five wrong codes the code stops working but the link does
+not: otherwise anybody could keep the owner out by guessing."""
 
 import logging
 import secrets
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Secrets:
-    """The only time that both are readable: on the way into a mail."""
+    """Readable only here, on the way into an email."""
 
     code: str
     key: str
@@ -76,9 +76,8 @@ def caller_of(challenge: Challenge) -> Caller:
 
 
 def issue(kind: Challenge.Kind, *, user: User, email: str, caller: Caller) -> Secrets:
-    """A new pair for this user; earlier ones of the kind are closed. In the caller's transaction, with the mail."""
-    # Whoever sets a new password or takes a change back at this moment, and closes all that is open, comes before or
-    # after, and not between.
+    """A new pair for this user; earlier ones of the kind are closed. In the caller's transaction, with the email."""
+    # A new password or an undone change closes all that is open. The lock puts it before or after this, not between.
     list(User.objects.lock().filter(id=user.id).values_list("id"))
     if kind != Challenge.Kind.UNDO_EMAIL:  # each change has its own, and an older one goes further back
         Challenge.objects.open().filter(kind=kind, user=user).close()
@@ -95,7 +94,7 @@ def _code_mac(challenge_id: UUID, code: str) -> bytes:
 
 
 def normalise_code(code: str) -> str:
-    """ "4829 1375" and "4829-1375" are what the mail says, however it was typed."""
+    """However it was typed: "4829 1375" and "4829-1375" are the same code."""
     return "".join(character for character in code if character not in " -\u00a0\u2009\u202f")
 
 
@@ -109,8 +108,8 @@ _SPEND = """
 def match_code(
     kind: Challenge.Kind, code: str, *, caller: Caller, user_id: UUID | None = None, email: str | None = None
 ) -> Challenge:
-    """The open challenge of this user, or of anybody who claims this address, that the code belongs to. It is
-    not closed yet: `close` does that. Raises InvalidCode."""
+    """The open challenge that the code belongs to: of this user, or of anybody who claims this address. `close` then
+    uses it up. Raises InvalidCode."""
     whose = "user_id = %(whose)s" if email is None else "email = %(whose)s"
     with transaction.atomic(), connection.cursor() as cursor:
         if email is not None:
@@ -133,7 +132,7 @@ def match_code(
     for challenge in found:
         assert challenge.code_mac is not None
         if sealing.is_mac("challenge code", challenge.id.bytes + given, bytes(challenge.code_mac)):
-            for other in tried:  # a right code is no wrong guess at those of others who claim the address
+            for other in tried:  # a right code is not a wrong guess at others who claim the address
                 if other != challenge.id:
                     refund(other)
             return challenge
@@ -150,18 +149,18 @@ def _note_failure(kind: Challenge.Kind, tried: Sequence[User | None], user_id: U
 
 
 def refund(challenge_id: UUID) -> None:
-    """The code was right and something else was refused: the try is given back."""
+    """Give the try back: the code was right, and something else was refused."""
     Challenge.objects.filter(id=challenge_id).update(attempts=F("attempts") - 1)
 
 
 def lock(email: str) -> None:
-    """Until the end of the transaction, others who do something about this address wait here."""
+    """Lock this address until the transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", [email])
 
 
 def lock_with_users(email: str, user_id: UUID) -> None:
-    """The same, and nobody else changes this user or those who claim the address."""
+    """The same, and lock this user and those who claim the address."""
     lock(email)
     list(User.objects.lock().filter(Q(id=user_id) | Q(email=email)).order_by("id").values_list("id"))
 
@@ -182,30 +181,30 @@ def match_key(kind: Challenge.Kind, key: str) -> Challenge:
 
 
 def close(challenge: Challenge) -> None:
-    """Use it up. Of several at once, one gets through; the others raise InvalidCode."""
+    """Use it up. If several try at once, one succeeds and the others raise InvalidCode."""
     if not Challenge.objects.open().filter(id=challenge.id).close():
         raise InvalidCode("already used")
 
 
 def use(challenge: Challenge) -> User:
-    """Use it up, in a transaction, and hold its user until the end of that. Raises InvalidCode where it was used
-    already, or where the account has another address by now: what was mailed to the earlier one opens nothing."""
+    """Use it up and lock its user, in the caller's transaction. Raises InvalidCode if it was already used, or if the
+    account has another address by now."""
     assert challenge.user_id is not None
     lock_with_users(challenge.email, challenge.user_id)
-    close(challenge)  # before the look at the user: of an account that was erased meanwhile nothing is open
+    close(challenge)  # before reading the user, since an account erased in the meantime has no open challenge
     user = User.objects.get(id=challenge.user_id)
     if user.email != challenge.email:
-        raise InvalidCode("mailed to an address that the account no longer has")
+        raise InvalidCode("sent to an address that the account no longer has")
     return user
 
 
 def close_all(user: User) -> None:
-    """Every code and link but those that take something back."""
+    """Close every code and link but those that undo something."""
     Challenge.objects.open().proofs().filter(user=user).close()
 
 
 def prune() -> int:
-    """Forget what has run out (and a day more, for the log of an operator who looks)."""
+    """Delete what expired more than a day ago; an operator may still look at the last day."""
     at = now() - timedelta(days=1)
     return sum(
         Challenge.objects.filter(kind=kind, created_at__lt=at - Challenge.link_lifetime(kind)).delete()[0]
@@ -214,8 +213,8 @@ def prune() -> int:
 
 
 def forget(user: User) -> None:
-    """Everything of an account that is erased: its own, what was typed and waits for the worker, and what others used
-    up on an address that it had proved."""
+    """Delete everything of an erased account: its own, requests that wait for the worker, and what others used up on an
+    address that it had verified."""
     user.challenges.all().delete()
     Challenge.objects.asked().filter(login__in=[name for name in (user.username, user.email) if name]).delete()
     if user.email_verified:

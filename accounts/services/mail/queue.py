@@ -4,10 +4,11 @@ post_office's own backend would render a finished email once more as a template,
 crash (docs/decisions/mail.md). Its rows, log and admin are used, and how it makes a message of a row."""
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from email.mime.base import MIMEBase
 from email.utils import formatdate
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -108,3 +109,12 @@ def prune() -> int:
     Email.objects.filter(owner__isnull=False, owner__user=None, status__in=[STATUS.sent, STATUS.failed]).delete()
     count, _ = Email.objects.filter(created__lt=at - settings.MAIL_RETENTION).delete()
     return int(count)
+
+
+_STATES = {STATUS.sent: "sent", STATUS.failed: "failed", STATUS.queued: "waiting", STATUS.requeued: "waiting"}
+
+
+def export(user: User) -> Iterator[dict[str, Any]]:
+    """For the copy of the data: which emails were sent and when, not their text."""
+    for row in Email.objects.filter(owner__user=user).order_by("id").iterator():
+        yield {"to": row.to, "subject": row.subject, "at": row.created, "state": _STATES[row.status]}

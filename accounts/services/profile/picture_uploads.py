@@ -8,11 +8,14 @@ import io
 import logging
 import secrets
 import time
+from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from celery import shared_task
 from django.conf import settings
+from django.core.files.storage import storages
 from django.db import connection, transaction
 from django.db.models import Q
 from django.utils.timezone import now
@@ -280,3 +283,20 @@ def remove_orphaned_files() -> int:
         named = set(PictureUpload.objects.filter(key__in=keys).values_list("key", flat=True))
         count += bucket.delete_many(sorted(set(keys) - named))
     return count
+
+
+EXPORTED = ("id", "content_type", "size", "state", "reason", "created_at", "ip", "device")
+
+
+def export(user: User) -> Iterator[dict[str, Any]]:
+    """Recent uploads for the copy of the data."""
+    yield from user.picture_uploads.order_by("id").values(*EXPORTED).iterator()
+
+
+def export_picture(user: User) -> bytes | None:
+    """The picture at its largest size, for the copy of the data."""
+    if not user.picture:
+        return None
+    with storages["default"].open(pictures.path(user.picture, pictures.SIZES[-1])) as picture:
+        content: bytes = picture.read()
+    return content

@@ -1,9 +1,10 @@
 """The security log. Every kind of event stands here; each is written in the transaction of what it tells."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -198,3 +199,20 @@ def prune() -> int:
     nobodys = Q(user=None, kind__in=GUESSES, created_at__lt=now() - GUESSES_RETENTION)
     count, _kinds = Event.objects.filter(old | nobodys).delete()
     return count
+
+
+def export(user: User) -> Iterator[dict[str, Any]]:
+    """The log for the copy of the data. Where somebody else did something, not from where."""
+    for event in Event.objects.filter(user=user).order_by("id").iterator():
+        kind = Kind(event.kind)
+        theirs = kind in OF_OTHERS
+        yield {
+            "id": event.id,
+            "kind": kind,
+            "what": str(WORDS[kind]),
+            "at": event.created_at,
+            "ip": None if theirs else event.ip,
+            "device": "" if theirs else event.device,
+            "session_id": event.session_id,
+            **({"data": event.data} if event.data else {}),
+        }

@@ -213,7 +213,7 @@ def clear(name: str, subject: object) -> None:
 
 def forget(*subjects: object) -> None:
     """Whatever was counted of these; for an account that is erased."""
-    spellings = [f"{subject}{place}" for subject in subjects if subject for place in ("", " 0", " 1")]  # see login.py
+    spellings = [f"{subject}{place}" for subject in subjects if subject for place in ("", " 0", " 1")]  # see sign_in.py
     keys = [_key(name, spelling) for name in limits() for spelling in spellings]
     Budget.objects.filter(key__in=keys).delete()
 

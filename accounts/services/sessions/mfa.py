@@ -1,8 +1,8 @@
-"""The second step after a password or a mailed code: a code of an authenticator app (TOTP, RFC 6238: SHA-1, 6 digits,
-30 s), or a recovery code, good once.
+"""MFA: after a password or an emailed code, a code of a TOTP authenticator (RFC 6238: SHA-1, 6 digits, 30 s) or a
+recovery code, which works once.
 
-It is asked for in one place, where a device begins to be signed in (sessions.begin), so that no door leads around it.
-A passkey is both factors in one and is not asked for a second (passkeys.py). Turning it on and off: two_step.py."""
+`sessions.begin` requires it, so no way to sign in can bypass it. A passkey is both factors in one (passkeys.py).
+Turning MFA on and off: authentication/totp.py."""
 
 import base64
 import hmac
@@ -39,13 +39,13 @@ def is_on(user: User) -> bool:
 
 
 def require(user: User, methods: Sequence[str]) -> None:
-    """Whether what was proved is enough for a session. Raises MfaRequired, with the ticket for the second step."""
+    """Whether these methods are enough for a session. Raises MfaRequired, with the ticket for the second factor."""
     if MFA not in methods and is_on(user):
         raise MfaRequired(_issue(user, methods))
 
 
 def ask(user: User, methods: Sequence[str], *, caller: Caller) -> None:
-    """The same, for somebody who signs in: their log says that the first factor was right. In no transaction."""
+    """The same at a sign-in: the log records that the first factor was right. Call it outside a transaction."""
     try:
         require(user, methods)
     except MfaRequired:
@@ -58,7 +58,7 @@ def _password_of(user: User) -> bytes:
 
 
 def _print(user: User) -> str:
-    """A ticket is void when the password was changed since."""
+    """A ticket stops working when the password changes."""
     return sealing.mac("ticket password", _password_of(user)).hex()
 
 
@@ -78,20 +78,21 @@ def _issue(user: User, methods: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Passed:
-    """Who may come in, and by which `methods` (RFC 8176)."""
+    """Who has passed, and by which `methods` (RFC 8176)."""
 
     user: User
     methods: tuple[str, ...]
 
 
 def check(*, ticket: str, code: str, caller: Caller) -> Passed:
-    """A code of the app or a recovery code; it and the ticket are used up. A try is spent before anything is compared.
-    Raises InvalidTicket, InvalidCode (the ticket stays good), RateLimited."""
+    """Use up a TOTP or recovery code, and the ticket. A try is spent before anything is compared.
+
+    Raises InvalidTicket, InvalidCode (the ticket stays valid), RateLimited."""
     rate_limits.count_address("code_per_ip", caller=caller)
     found = tickets.read(HalfWay, ticket)
     user = User.objects.filter(id=found.user).first()
     if user is None or not sealing.is_mac("ticket password", _password_of(user), bytes.fromhex(found.password)):
-        raise InvalidTicket("changed meanwhile")
+        raise InvalidTicket("changed in the meantime")
     limits = LIMITS[len(_normal(code)) == RECOVERY_LENGTH]
     for limit in limits:
         rate_limits.spend_or_refuse(limit, user.id)
@@ -109,8 +110,8 @@ def check(*, ticket: str, code: str, caller: Caller) -> Passed:
     return Passed(user, tuple(dict.fromkeys([*found.methods, "otp", MFA])))
 
 
-# Of the app's codes, three in a million are right at any time; recovery codes cannot be guessed, and who guesses at the
-# app's does not keep the owner from using one.
+# Three in a million TOTP codes are right at any time; recovery codes cannot be guessed. Guessing at the former must not
+# keep the owner from using the latter.
 LIMITS = {
     False: ("wrong_second_step_per_account", "wrong_second_step_per_day"),
     True: ("wrong_recovery_code_per_account",),
@@ -118,7 +119,7 @@ LIMITS = {
 
 
 def _note_failure(user: User, caller: Caller) -> None:
-    """Whoever types a wrong code knows the password, or reads the mail: at the third one in a day the owner is told."""
+    """A wrong code means that somebody knows the password or reads the email. The third in a day notifies the owner."""
     audit.record(audit.Kind.TWO_STEP_FAILED, user=user, caller=caller)
     if rate_limits.spend("quiet_second_step_per_account", user.id).allowed:
         return
@@ -128,13 +129,14 @@ def _note_failure(user: User, caller: Caller) -> None:
 
 
 def clear_tries(user: User) -> None:
-    """All tries are left again."""
+    """Give all tries back."""
     for limit in (*LIMITS[False], *LIMITS[True]):
         rate_limits.clear(limit, user.id)
 
 
 def step_up(*, user: User, code: str, caller: Caller) -> tuple[str, ...]:
-    """A device that is signed in already does the second step, which was not asked for then. The methods to add.
+    """A device that signed in before MFA was turned on gives a code. Returns the methods to add.
+
     Raises InvalidCode, RateLimited."""
     ticket = _issue(User.objects.get(id=user.id), methods=())
     return check(ticket=ticket, code=code, caller=caller).methods
@@ -144,7 +146,7 @@ def step_up(*, user: User, code: str, caller: Caller) -> tuple[str, ...]:
 
 
 def use_code(user: User, code: str, *, caller: Caller) -> bool:
-    """Whether this is a code of the app, or a recovery code, that was not used yet; it is used now."""
+    """Whether this is an unused TOTP or recovery code. It is used up."""
     row = TotpAuthenticator.objects.filter(user=user).select_related("user").first()
     if row is None:
         return False
@@ -167,7 +169,7 @@ def seal(secret: bytes) -> bytes:
 
 
 def unseal(sealed: bytes | memoryview) -> bytes:
-    """RuntimeError where SECRET_KEY is not, and no fallback is, what it was sealed with."""
+    """Raises RuntimeError if neither SECRET_KEY nor a fallback opens it."""
     secret = sealing.unseal("two-step seed", bytes(sealed))
     if secret is None:
         raise RuntimeError("SECRET_KEY and its fallbacks do not open what two-step verification was sealed with")
@@ -175,7 +177,7 @@ def unseal(sealed: bytes | memoryview) -> bytes:
 
 
 def is_sealed_anew(sealed: bytes) -> bool:
-    """Whether SECRET_KEY itself sealed this, and no fallback."""
+    """Whether SECRET_KEY itself sealed this, not a fallback."""
     return sealing.is_current("two-step seed", sealed)
 
 
@@ -214,7 +216,7 @@ def _use_recovery_code(row: TotpAuthenticator, given: str, caller: Caller) -> bo
     for number, code in enumerate(recovery_codes(unseal(row.sealed_recovery_seed))):
         if hmac.compare_digest(code.encode(), given.encode()):
             bit = 1 << number
-    # Neither used before nor, by another request, at this moment.
+    # Not used before, nor by another request at the same time.
     same = TotpAuthenticator.objects.filter(
         user=row.user, recovery_used=row.recovery_used, recovery_made_at=row.recovery_made_at
     )

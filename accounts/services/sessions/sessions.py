@@ -11,7 +11,7 @@ generation is the newest. Presenting generation g asks for g + 1:
 
 import base64
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -320,3 +320,14 @@ def prune() -> int:
     BrowserSession.objects.filter(expire_date__lt=now()).delete()
     count, _ = Session.objects.filter(expires_at__lt=now() - settings.REFRESH_ABSOLUTE_LIFETIME).delete()
     return count
+
+
+EXPORTED: Sequence[str] = (
+    "id", "kind", "name", "platform", "app_version", "ip", "created_at", "last_used_at", "authenticated_at",
+    "authenticated_by", "expires_at", "ended_at",
+)  # fmt: skip
+
+
+def export(user: User) -> Iterator[dict[str, Any]]:
+    """Every device for the copy of the data, open or not."""
+    yield from user.sessions.order_by("id").values(*EXPORTED).iterator()

@@ -10,8 +10,7 @@ from typing import Any
 from django.utils.timezone import now
 
 from accounts.models import Export, Session, User
-from accounts.services.account import deletion
-from accounts.services.profile import export
+from accounts.services.account import deletion, export
 from tests.api.conftest import Crowd, problem
 from tests.conftest import PASSWORD, Api
 
