@@ -216,6 +216,16 @@ def drip_body(handler: http.server.BaseHTTPRequestHandler) -> None:
     drip(handler, listed())
 
 
+def endless_headers(handler: http.server.BaseHTTPRequestHandler) -> None:
+    drip(handler, b"HTTP/1.0 200 OK\r\nX-Slow: " + b"y" * 60_000)
+
+
+def endless_body(handler: http.server.BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    drip(handler, b"0" * 60_000)
+
+
 def listed() -> bytes:
     """Whoever waits for all of a slow answer finds the password refused."""
     return f"{rest(BREACHED)}:7\r\n".encode()
@@ -276,9 +286,10 @@ def test_a_server_that_is_down_and_a_name_that_is_nobodys_fail_open(settings: Se
         assert password_policy.problem(BREACHED) is None
 
 
-def test_no_thread_is_left_behind(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("manners", [endless_headers, endless_body])
+def test_no_thread_is_left_behind(server: Server, monkeypatch: pytest.MonkeyPatch, manners: Any) -> None:
     monkeypatch.setattr(breached_passwords, "TIME", TIME)
-    server.answer = drip_body
+    server.answer = manners
     password_policy.problem(BREACHED)
     for thread in threading.enumerate():
         if thread.name == "breached-passwords":
