@@ -4,47 +4,29 @@ from collections.abc import Sequence
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
-from allauth.account.stages import LoginStage
 from django import forms
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.mail import EmailMessage, EmailMultiAlternatives
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import translation
 
-from accounts.errors import AccountError, MfaRequired
+from accounts.errors import AccountError
 from accounts.http import caller, client_ip, log_refusal
 from accounts.models import Session, User
 from accounts.pages.middleware import SESSION_ID
 from accounts.services import mail
 from accounts.services.authentication import reauthentication, sign_in
 from accounts.services.credentials import password_policy
-from accounts.services.sessions import mfa, sessions
+from accounts.services.sessions import sessions
 
 
-def _methods(request: HttpRequest) -> Sequence[str]:
+def methods_of(request: HttpRequest) -> Sequence[str]:
     """How this browser has just proved who uses it; a view that does not ask for the password says so."""
     methods: Sequence[str] = getattr(request, "sign_in_methods", sign_in.BY_PASSWORD)
     return methods
-
-
-class MfaStage(LoginStage):
-    """Where the first factor is not enough, allauth keeps the sign-in in the session until the second is there."""
-
-    key = urlname = "second_step"
-
-    def handle(self) -> tuple[HttpResponse | None, bool]:
-        try:
-            mfa.ask(self.login.user, _methods(self.request), caller=caller(self.request))
-        except MfaRequired as error:
-            self.state["ticket"] = error.ticket
-            return HttpResponseRedirect(reverse(self.urlname)), True
-        return None, True
-
-    def is_resumable(self, request: HttpRequest) -> bool:
-        return False  # who opens the sign-in page again may sign in as somebody else
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -72,12 +54,12 @@ class AccountAdapter(DefaultAccountAdapter):
         return True
 
     def get_login_stages(self) -> list[str]:
-        return [f"{MfaStage.__module__}.{MfaStage.__qualname__}"]
+        return ["accounts.pages.sign_in.MfaStage"]
 
     def login(self, request: HttpRequest, user: AbstractBaseUser) -> None:
         """Puts the browser into the list of devices and notes its row in Django's session."""
         assert isinstance(user, User)
-        methods = _methods(request)
+        methods = methods_of(request)
         row = sessions.begin(user=user, kind=Session.Kind.BROWSER, caller=caller(request), methods=methods)
         super().login(request, user)
         request.session[SESSION_ID] = str(row.id)

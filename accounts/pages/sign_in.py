@@ -4,7 +4,7 @@ from typing import Any
 
 from allauth.account import views as allauth_views
 from allauth.account.mixins import NextRedirectMixin, RedirectAuthenticatedUserMixin
-from allauth.account.stages import LoginStageController
+from allauth.account.stages import LoginStage, LoginStageController
 from allauth.account.utils import get_next_redirect_url, perform_login
 from django import forms
 from django.conf import settings
@@ -16,15 +16,32 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import FormView
 
-from accounts.errors import AccountError, InvalidPasskey, InvalidTicket
+from accounts.errors import AccountError, InvalidPasskey, InvalidTicket, MfaRequired
 from accounts.http import AuthenticatedRequest, caller, log_refusal
-from accounts.pages.allauth_adapter import MfaStage
+from accounts.pages.allauth_adapter import methods_of
 from accounts.pages.forms import ConfirmCodeForm, MfaForm, PasskeyForm, RecoveryCodeForm, RequestSignInCodeForm
 from accounts.pages.refusals import RuleFormMixin, with_retry_after
 from accounts.services import mail
 from accounts.services.account import password_resets, sign_in_codes
 from accounts.services.authentication import passkeys, sign_in
 from accounts.services.sessions import mfa, sessions
+
+
+class MfaStage(LoginStage):
+    """Where the first factor is not enough, allauth keeps the sign-in in the session until the second is there."""
+
+    key = urlname = "second_step"
+
+    def handle(self) -> tuple[HttpResponse | None, bool]:
+        try:
+            mfa.ask(self.login.user, methods_of(self.request), caller=caller(self.request))
+        except MfaRequired as error:
+            self.state["ticket"] = error.ticket
+            return HttpResponseRedirect(reverse(self.urlname)), True
+        return None, True
+
+    def is_resumable(self, request: HttpRequest) -> bool:
+        return False  # who opens the sign-in page again may sign in as somebody else
 
 
 class SignInView(RuleFormMixin, allauth_views.LoginView):
