@@ -535,6 +535,28 @@ def test_each_change_needs_a_recent_sign_in(app: App, alice: User, phone: Sessio
     totp.turn_off(user=alice, session=phone, caller=caller)
 
 
+@pytest.mark.parametrize(("days", "kept"), [(6, False), (8, True)])
+def test_a_reset_removes_what_was_set_up_in_the_week_before_it(
+    alice: User, phone: Session, caller: Caller, mailbox: Mailbox, days: int, kept: bool
+) -> None:
+    passkey_on(alice, phone, caller)
+    passkey_on(alice, phone, caller)
+    two_step_on(alice, phone, caller)
+    for model in (Passkey, TotpAuthenticator):
+        model.objects.update(created_at=now() - timedelta(days=days))
+    reset(caller, mailbox)
+    assert [Passkey.objects.count(), TotpAuthenticator.objects.count()] == ([2, 1] if kept else [0, 0])
+
+
+def test_a_device_stays_strong_while_one_of_two_factors_is_left(alice: User, phone: Session, caller: Caller) -> None:
+    passkey_on(alice, phone, caller)
+    two_step_on(alice, phone, caller)
+    totp.turn_off(user=alice, session=phone, caller=caller)
+    assert "mfa" in Session.objects.get(id=phone.id).methods
+    passkeys.remove(user=alice, session=phone, passkey_id=Passkey.objects.get().id, caller=caller)
+    assert "mfa" not in Session.objects.get(id=phone.id).methods
+
+
 def test_a_wrong_password_does_not_count_as_recent(alice: User, phone: Session, caller: Caller) -> None:
     before = now() - timedelta(minutes=11)
     Session.objects.filter(id=phone.id).update(authenticated_at=before)
