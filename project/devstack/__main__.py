@@ -8,14 +8,6 @@
 A server is not started when the environment already names one: DATABASE_URL, REDIS_URL, S3_ENDPOINT_URL, EMAIL_URL.
 Commands get these names and whatever else of the settings was missing. They also get INBOX_URL (the web inbox) and
 INBOX_IMAP_URL, from which `received()` reads the mails. EMBEDDED_DATA names another folder than .data/.
-
-A test that must take a server away starts its own, on ports of its own:
-
-    with Valkey(tmp_path / "valkey") as valkey:
-        ...  # use valkey.url
-        valkey.stop()
-        ...  # nobody answers at valkey.url
-        valkey.start()  # same address, same data
 """
 
 import contextlib

@@ -47,7 +47,7 @@ def undo(*, key: str, caller: Caller) -> Undone:
         email_addresses.give(user, offer.email, caller)
         user.set_unusable_password()
         user.save(update_fields=["password"])
-        # Whoever takes an account over sets up a way back in first; what is older is the owner's.
+        # A thief sets up a way back in first. What is older is the owner's.
         since = offer.created_at - settings.UNDO_LIFETIME
         lifecycle.revoke(user, Revocation(caller, since=since, taken_over=True))
         # Those who changed the address again since have offers of their own; the offers before this one stay.

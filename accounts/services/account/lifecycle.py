@@ -1,6 +1,6 @@
 """What an account consists of, and what happens to it: a row a noun, a column a moment.
 
-Whoever adds a model with a path to `User` adds a row here; a test asks for it. Where a noun has nothing to do at a
+A new model with a path to `User` needs a row here; a test asks for it. Where a noun has nothing to do at a
 moment, the row says why."""
 
 from collections.abc import Callable, Iterator, Mapping
@@ -240,7 +240,7 @@ def erase(user: User) -> None:
 
 
 def hand_over(user: User, *, caller: Caller) -> None:
-    """The account belongs to whoever reads its email, and nothing that a squatter left behind survives."""
+    """Give the account to the reader of its email. Nothing that a squatter left behind survives."""
     for part in PARTS:
         if callable(part.hand_over):
             part.hand_over(user, caller)

@@ -1,4 +1,4 @@
-"""The code of an email, for whoever a username or an address means."""
+"""The code of an email, for the user that a username or an address means."""
 
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from accounts.services.security import rate_limits
 
 
 def match_code(kind: Challenge.Kind, *, login: str, code: str, caller: Caller) -> Challenge:
-    """The open challenge of whoever this name means that the code belongs to; a try is spent, twenty wrong ones a
+    """The open challenge that the code belongs to, of the user that this name means. A try is spent; twenty wrong ones a
     day lock the account's codes. Raises InvalidCode, RateLimited."""
     rate_limits.count_address("code_per_ip", caller=caller)
     folded = identifiers.fold_login(login)

@@ -191,8 +191,8 @@ def overview(user: User) -> Factors:
 
 
 def forget(user: User, *, since: datetime | None = None) -> None:
-    """Remove the authenticator, or leave it if its recovery codes are older than `since`: whoever made new ones may
-    still have them. The caller's transaction has locked the user."""
+    """Remove the authenticator, or leave it if its recovery codes are older than `since`: a stranger who made new
+    ones may still have them. The caller's transaction has locked the user."""
     found = TotpAuthenticator.objects.filter(user=user)
     (found.filter(recovery_made_at__gte=since) if since else found).delete()
 

@@ -23,7 +23,7 @@ NAME_MAX_LENGTH = 80
 
 
 def refuse_reserved(user: User) -> None:
-    """Looked at with the name in hand: whoever lets it go at this moment, the constraint has waited for."""
+    """Check once the name is taken: the constraint has waited for an account that was just giving it up."""
     if reserved_usernames.is_reserved(user.username_skeleton, asker=user):
         raise UsernameTaken("it was another account's")
 
@@ -113,7 +113,7 @@ def _apply(user: User, changes: dict[str, str], versions: Collection[str] | None
 
 
 def _rename(user: User, username: str) -> None:
-    """The name before rests: whoever knows it must not meet somebody else under it at once."""
+    """Reserve the earlier name, so that people who know it do not meet somebody else under it at once."""
     _spend_change(user)
     old = user.username_skeleton
     user.username, user.username_skeleton = username, identifiers.skeleton(username)
