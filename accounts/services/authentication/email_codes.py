@@ -11,7 +11,7 @@ from accounts.services.security import rate_limits
 
 
 def match_code(kind: Challenge.Kind, *, login: str, code: str, caller: Caller) -> Challenge:
-    """The open challenge that the code belongs to, of the user that this name means. A try is spent; twenty wrong ones a
+    """The open challenge of the user that this name means and the code belongs to. A try is spent; twenty wrong ones a
     day lock the account's codes. Raises InvalidCode, RateLimited."""
     rate_limits.count_address("code_per_ip", caller=caller)
     folded = identifiers.fold_login(login)
