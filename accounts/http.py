@@ -44,7 +44,7 @@ STATUSES: dict[type[AccountError], int] = {
         413: (errors.PictureTooLarge,),
         422: (errors.InvalidInput, errors.InvalidPicture, errors.SearchTooBroad),
         429: (errors.RateLimited, errors.UsernameChangeLimited),
-        503: (errors.Overloaded, errors.StorageUnavailable),
+        503: (errors.Overloaded, errors.ServiceUnavailable, errors.StorageUnavailable),
     }.items()
     for kind in kinds
 }  # fmt: skip

@@ -18,6 +18,7 @@ from ninja.errors import HttpError, ValidationError
 from accounts import errors
 from accounts.errors import AccountError, FieldError, InvalidInput, MfaRequired
 from accounts.http import STATUSES, log_refusal
+from accounts.lib import postgres
 
 log = logging.getLogger(__name__)
 
@@ -208,10 +209,11 @@ def install(api: NinjaAPI) -> None:
 
 
 def server_error(request: HttpRequest, error: Exception) -> HttpResponse:
-    """Errors of Django's own parsing are the caller's; everything else is ours, with its traceback in the log."""
+    """Errors of Django's own parsing are the caller's; everything else is ours, with its traceback in the log (of an
+    outage a line: project/logs.py)."""
     if isinstance(error, RequestDataTooBig | TooManyFilesSent):
         return refuse(request, BodyTooLarge(type(error).__name__))
     if isinstance(error, MultiPartParserError | SuspiciousOperation | UnicodeError):
         return refuse(request, MalformedBody(type(error).__name__))
     log.exception("unforeseen path=%s request_id=%s", request.path, getattr(request, "id", "-"))
-    return problem(request, ServerError())
+    return problem(request, errors.ServiceUnavailable() if postgres.is_away(error) else ServerError())

@@ -6,7 +6,7 @@ import os
 from celery import Celery
 from celery.signals import after_setup_logger, after_setup_task_logger, beat_init, celeryd_init
 
-from project.logs import Formatter
+from project.logs import Formatter, Outages
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
@@ -42,6 +42,7 @@ def _schedule(sender: Celery, **_: object) -> None:
 def _our_lines(logger: logging.Logger, **_: object) -> None:
     for handler in logger.handlers:
         handler.setFormatter(Formatter())
+        handler.addFilter(Outages())
 
 
 @celeryd_init.connect

@@ -8,8 +8,11 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
+import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 
@@ -81,3 +84,27 @@ def time_zone(name: str, default: str, about: str) -> str:
 def items(name: str, default: str | None, about: str, *, secret: bool = False) -> list[str]:
     """Words divided by commas."""
     return [item.strip() for item in text(name, default, about, secret=secret).split(",") if item.strip()]
+
+
+def database(url: str) -> dict[str, Any]:
+    """Django's settings of a Postgres. dj_database_url knows one host; here there may be several, as in libpq:
+    postgres://user:password@host1:5432,host2:5432/name"""
+    try:
+        parts = urlsplit(url)
+        user, at, hosts = parts.netloc.rpartition("@")
+        found = [urlsplit(f"//{host}") for host in hosts.split(",")]
+        parsed: dict[str, Any] = dict(
+            dj_database_url.parse(parts._replace(netloc=f"{user}{at}{found[0].netloc}").geturl())
+        )
+        if len(found) > 1:
+            parsed["HOST"] = ",".join(host.hostname or "" for host in found)
+            parsed["PORT"] = ",".join(str(host.port or 5432) for host in found)
+    except ValueError:
+        parsed = {}
+    if not str(parsed.get("ENGINE", "")).endswith(".postgresql"):
+        # Without the address, which holds a password.
+        raise ImproperlyConfigured(
+            "DATABASE_URL and DATABASE_REPLICA_URL must be like postgres://user:password@host:5432/name, with what is "
+            "special in a password percent-encoded."
+        )
+    return parsed

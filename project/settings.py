@@ -4,9 +4,9 @@ the environment: every name is in `.env.example`, which is written from this fil
 from datetime import timedelta
 from email.utils import formataddr
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import dj_database_url
 from botocore.config import Config
 from django.core.exceptions import ImproperlyConfigured
 from django_guid.integrations.celery import CeleryIntegration
@@ -126,18 +126,43 @@ INSTALLED_APPS.append("django.forms")
 
 # --- Postgres -----------------------------------------------------------------------------------------------
 
-_conn_max_age = env.number("DATABASE_CONN_MAX_AGE", 600, "Seconds that a connection is kept open.")
-DATABASES = {
-    "default": {
-        **dj_database_url.parse(
-            env.text("DATABASE_URL", None, "postgres://user:password@host:5432/name", secret=True),
-            conn_max_age=_conn_max_age,
-            conn_health_checks=True,
-        ),
+
+def _database(url: str) -> dict[str, Any]:
+    """A database of this address, served by accounts/lib/postgres/base.py."""
+    parsed = {
+        **env.database(url),
+        "ENGINE": "accounts.lib.postgres",
+        "CONN_MAX_AGE": env.number("DATABASE_CONN_MAX_AGE", 600, "Seconds that a connection is kept open."),
+        "CONN_HEALTH_CHECKS": True,
         "DISABLE_SERVER_SIDE_CURSORS": env.flag(
             "DATABASE_TRANSACTION_POOLING", False, "1 behind PgBouncer in transaction mode."
         ),
     }
+    # Seconds until a host that does not answer is given up, less for each of several; the last is in milliseconds.
+    # What the address itself says goes before.
+    given = parsed.get("OPTIONS", {})
+    several = "," in f"{parsed['HOST']}{given.get('host', '')}"
+    parsed["OPTIONS"] = {
+        "connect_timeout": 2 if several else 3,
+        "keepalives_idle": 10,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
+        **given,
+    }
+    return parsed
+
+
+DATABASES = {
+    "default": _database(
+        env.text(
+            "DATABASE_URL",
+            None,
+            "postgres://user:password@host:5432/name. Of several servers the one that takes writes: "
+            "postgres://user:password@host1:5432,host2:5432/name?target_session_attrs=read-write",
+            secret=True,
+        )
+    )
 }
 # Asked only where a rule says so (accounts/lib/replica.py), so no router sends anything there.
 _replica = env.text(
@@ -148,22 +173,7 @@ _replica = env.text(
     secret=True,
 )
 if _replica:
-    _parsed = dj_database_url.parse(_replica, conn_max_age=_conn_max_age, conn_health_checks=True)
-    DATABASES["replica"] = {
-        **DATABASES["default"],
-        **_parsed,
-        # Seconds until a host that is gone is given up, also in the middle of a query (there in milliseconds); then the
-        # primary answers. What the address itself says goes before.
-        "OPTIONS": {
-            "connect_timeout": 3,
-            "keepalives_idle": 3,
-            "keepalives_interval": 1,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 3000,
-            **_parsed.get("OPTIONS", {}),
-        },
-        "TEST": {"MIRROR": "default"},
-    }
+    DATABASES["replica"] = {**_database(_replica), "TEST": {"MIRROR": "default"}}
 
 # --- Valkey or Redis: the broker of the worker, and coarse limits ---------------------------------------------
 
@@ -489,7 +499,8 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": "project.logs.Formatter"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"outages": {"()": "project.logs.Outages"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["outages"]}},
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR.")},
     "loggers": {
         # A refusal is logged once, by accounts.http.log_refusal, with its reason.

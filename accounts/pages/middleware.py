@@ -1,5 +1,6 @@
 """What every page request passes through: safety headers, time zone, and whether its browser is still signed in."""
 
+import sys
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -10,14 +11,18 @@ from django.contrib.auth import logout
 from django.contrib.messages.storage.cookie import CookieStorage
 from django.contrib.messages.storage.fallback import FallbackStorage
 from django.contrib.messages.storage.session import SessionStorage
+from django.core.signals import got_request_exception
+from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.utils import timezone, translation
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import get_language_from_request
 
+from accounts.errors import ServiceUnavailable
 from accounts.http import PERMISSIONS, GetResponse
-from accounts.lib import time_zones
+from accounts.lib import postgres, time_zones
 from accounts.models import User
 from accounts.services.profile import pictures
 from accounts.services.sessions import sessions
@@ -43,6 +48,12 @@ class PageMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = _refused(request) or self.get_response(request)
+        response = _unavailable(request) if hasattr(request, "is_outage") else self._finished(request, response)
+        for name, value in self.headers.items():
+            response.setdefault(name, value)
+        return response
+
+    def _finished(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             _show_wrong_method(request, response)
         if request.method == "POST" and response.status_code == HTTPStatus.FOUND:
@@ -50,8 +61,6 @@ class PageMiddleware:
             _let_script_follow(request, response)
         if getattr(request, "user", None) and request.user.is_authenticated:
             response.setdefault("Cache-Control", "no-store")
-        for name, value in self.headers.items():
-            response.setdefault(name, value)
         return response
 
 
@@ -82,6 +91,20 @@ def _refused(request: HttpRequest) -> HttpResponse | None:
         # Django refuses these forms, and then looks into them once more for the page that says so: a 500.
         return _page(request, HTTPStatus.BAD_REQUEST)
     return None
+
+
+@receiver(got_request_exception)
+def _note_outage(request: HttpRequest, **_: object) -> None:
+    """Wherever it happened: in a view, in a template or in another middleware, which Django makes a 500 of."""
+    if postgres.is_away(sys.exc_info()[1]):
+        request.is_outage = True  # type: ignore[attr-defined]
+
+
+def _unavailable(request: HttpRequest) -> HttpResponse:
+    with translation.override(get_language_from_request(request)):
+        page = render_to_string("503.html")  # without a request, whose user is in Postgres
+    status, seconds = HTTPStatus.SERVICE_UNAVAILABLE, str(ServiceUnavailable.retry_after)
+    return HttpResponse(page, status=status, headers={"Retry-After": seconds, "Cache-Control": "no-store"})
 
 
 def _show_wrong_method(request: HttpRequest, response: HttpResponse) -> None:

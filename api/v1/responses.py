@@ -13,8 +13,8 @@ BODY = (400, 413, 415, 422)
 
 
 def responses(success: dict[int, Any], *statuses: int) -> dict[int, Any]:
-    """What an operation can answer: its own, and problems. Any can meet 500."""
-    return {**success, **dict.fromkeys(sorted({*statuses, 500}), ProblemOut)}
+    """What an operation can answer: its own, and problems. Any can meet 500, and 503 while Postgres is away."""
+    return {**success, **dict.fromkeys(sorted({*statuses, 500, 503}), ProblemOut)}
 
 
 class VersionedAPI(NinjaAPI):

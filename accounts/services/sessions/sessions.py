@@ -31,7 +31,7 @@ from accounts.errors import (
     SessionNotFound,
     SessionRevoked,
 )
-from accounts.lib import sealing
+from accounts.lib import postgres, sealing
 from accounts.models import Session, User
 from accounts.services import mail
 from accounts.services.security import audit, rate_limits
@@ -258,7 +258,8 @@ def _note_use(session: Session, generation: int, at: datetime) -> None:
         # The predecessor of its refresh token can be used for GRACE from now on.
         changes["generation_used_at"] = at
     if changes or at - session.last_used_at >= LAST_USE_PRECISION:
-        Session.objects.filter(id=session.id, generation=session.generation).update(last_used_at=at, **changes)
+        with postgres.dispensable():
+            Session.objects.filter(id=session.id, generation=session.generation).update(last_used_at=at, **changes)
 
 
 def browser(session_id: UUID, user_id: UUID) -> Session | None:
@@ -268,7 +269,8 @@ def browser(session_id: UUID, user_id: UUID) -> Session | None:
     if session is None or session.expires_at <= at:
         return None
     if at - session.last_used_at >= LAST_USE_PRECISION:
-        Session.objects.filter(id=session.id).update(last_used_at=at, expires_at=_expiry(session.created_at, at))
+        with postgres.dispensable():
+            Session.objects.filter(id=session.id).update(last_used_at=at, expires_at=_expiry(session.created_at, at))
     return session
 
 

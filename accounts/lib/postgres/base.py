@@ -1,0 +1,219 @@
+"""Django's backend for Postgres, which notices a server that has died or hangs.
+
+**Died.** Django asks `SELECT 1` before the first statement of a request. Here it looks at the socket instead: an idle
+connection has nothing to read, unless its end. Nothing is ever sent twice.
+
+**Hangs** (frozen, or behind a network that swallows everything). A connection attempt is bounded by `connect_timeout`.
+For a statement there is no such bound: it may be long on purpose (a migration, an export, a wait for a lock). So one
+thread for each database looks at statements that take longer than PATIENCE, and asks the same server for an answer
+over a new connection. If none comes, it shuts down the sockets of all connections to that server, and each thread that
+waits gets an OperationalError. Until a server answers again, requests are refused at once and nobody waits.
+
+The usual ways don't do: a frozen server's kernel still acknowledges everything (`tcp_user_timeout`), its own timers
+stand still (`statement_timeout`), and a psycopg2 wait callback with a deadline blocked the whole process."""
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psycopg2
+from django.db.backends.postgresql import base
+from psycopg2 import extensions
+
+PATIENCE = 1.0  # seconds that a statement may take before we ask whether the server is still there
+TICK = 0.25  # seconds between two looks
+
+
+Host = tuple[str, str]  # its name and port
+
+
+class Connection(extensions.connection):
+    """Knows since when somebody waits for it, and how to end that."""
+
+    asked_at: float | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.host = self.info.host, str(self.info.port)  # which of several
+        # Of our own: libpq may close its descriptor at any time, and then another socket gets the same number.
+        self._socket = socket.socket(fileno=os.dup(self.fileno()))
+        weakref.finalize(self, self._socket.close)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+
+    def has_ended(self) -> bool:
+        """At rest, whatever is there to read is the end of the connection, or why it ends."""
+        return bool(self.closed or self._poll.poll(0))
+
+    def cut(self) -> None:
+        """From any thread."""
+        with contextlib.suppress(OSError):  # closed meanwhile
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        super().close()
+        self._socket.close()
+
+    def commit(self) -> None:
+        with _Waiting(self):
+            super().commit()
+
+    def rollback(self) -> None:
+        with _Waiting(self):
+            super().rollback()
+
+
+class _Waiting:
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def __enter__(self) -> None:
+        self.connection.asked_at = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.asked_at = None
+
+
+class Cursor(extensions.cursor):
+    def execute(self, *arguments: Any) -> None:
+        with _Waiting(self.connection):
+            super().execute(*arguments)
+
+    def executemany(self, *arguments: Any) -> None:
+        with _Waiting(self.connection):
+            super().executemany(*arguments)
+
+    def fetchmany(self, *arguments: Any) -> Any:
+        with _Waiting(self.connection):  # a server-side cursor asks for more
+            return super().fetchmany(*arguments)
+
+
+class Watch:
+    """The thread that looks after the connections to one database, and what it knows of its servers."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self._lock = threading.Lock()
+        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._thread: threading.Thread | None = None
+        self._parameters: dict[str, Any] = {}
+        self._last: Host | None = None  # of several hosts, the one that answered last
+
+    @contextlib.contextmanager
+    def connecting(self, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """With which parameters to connect now."""
+        with self._lock:
+            self._parameters = parameters
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._look_after, name="watch over Postgres", daemon=True)
+                self._thread.start()
+        if self.is_away:
+            raise psycopg2.OperationalError("no server of this database answers")
+        began = time.monotonic()
+        try:
+            yield {**parameters, **_names(self._hosts())}
+        except psycopg2.OperationalError:
+            if time.monotonic() - began > PATIENCE:
+                self.is_away = True
+            raise
+
+    def add(self, connection: Connection) -> None:
+        with self._lock:
+            self._connections.add(connection)
+
+    def _open(self) -> Sequence[Connection]:
+        with self._lock:
+            return [each for each in self._connections if not each.closed]
+
+    def _hosts(self) -> Sequence[Host]:
+        """libpq's two lists, divided by commas. The one that answered last comes first."""
+        hosts = str(self._parameters.get("host", "")).split(",")
+        ports = str(self._parameters.get("port", "")).split(",")
+        found = list(zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=True))
+        return sorted(found, key=lambda host: host != self._last)
+
+    def _look_after(self) -> None:
+        answered_at: dict[Host, float] = {}
+        while True:
+            time.sleep(TICK)
+            if self.is_away:
+                self._look_for_a_server()
+                continue
+            at = time.monotonic()
+            for host in {each.host for each in self._open() if each.asked_at and at - each.asked_at > PATIENCE}:
+                if at - answered_at.get(host, 0.0) < PATIENCE:
+                    continue
+                if self._answers(host):
+                    answered_at[host] = time.monotonic()
+                else:
+                    self._give_up(host)
+
+    def _answers(self, host: Host) -> bool:
+        """Whether this server says anything in time, and be it that it takes no more connections."""
+        began = time.monotonic()
+        works = self._works(host, target_session_attrs="any")
+        return works or time.monotonic() - began < PATIENCE
+
+    def _works(self, host: Host, **parameters: str) -> bool:
+        parameters = {**self._parameters, **_names([host]), **parameters}
+        try:
+            connection = psycopg2.connect(**parameters)
+        except psycopg2.Error:
+            return False
+        # A pooler takes any connection, and the statement then waits for the server behind it.
+        cut = threading.Timer(float(parameters.get("connect_timeout", PATIENCE)), connection.cut)
+        cut.start()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except psycopg2.Error:
+            return False
+        finally:
+            cut.cancel()
+            connection.close()
+        return True
+
+    def _give_up(self, host: Host) -> None:
+        self.is_away = True
+        for each in self._open():
+            if each.host == host:
+                each.cut()
+
+    def _look_for_a_server(self) -> None:
+        for host in self._hosts():
+            if self._works(host):
+                self._last = host
+                self.is_away = False
+                return
+
+
+def _names(hosts: Sequence[Host]) -> dict[str, str]:
+    names, ports = zip(*hosts, strict=True)
+    return {"host": ",".join(names), "port": ",".join(ports)} if any(names) else {}
+
+
+_watches: dict[str, Watch] = {}  # by the alias of the database
+os.register_at_fork(after_in_child=_watches.clear)
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    def get_connection_params(self) -> dict[str, Any]:
+        parameters: dict[str, Any] = super().get_connection_params()
+        return {**parameters, "connection_factory": Connection, "cursor_factory": Cursor}
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        watch = _watches.setdefault(self.alias, Watch())
+        with watch.connecting(conn_params) as parameters:
+            connection = super().get_new_connection(parameters)
+        watch.add(connection)
+        return connection
+
+    def is_usable(self) -> bool:
+        """Asked before the first statement of a request, and after an error."""
+        return self.connection is not None and not self.connection.has_ended()

@@ -1,0 +1,142 @@
+"""A service whose Postgres a drill may take away: its own, behind a relay that can swallow and cut."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import psycopg2
+
+from project.devstack.servers import Postgres, free_ports
+from tests.e2e.conftest import Service, eventually
+
+# Seconds for an answer while Postgres or the storage hangs. What is promised is asked for with DRILL_ALONE=1; beside the
+# other lanes of the suite the machine itself may be late, and an answer that waits for the server would not come at all.
+BOUND = 5.0 if "DRILL_ALONE" in os.environ else 60.0
+
+
+class Relay:
+    """To a server, and back. `swallow` makes a network that takes everything and brings nothing; `on_question` sees what
+    is sent to the server, and True cuts the connection once the server has answered, in place of the answer."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.swallow = False
+        self.on_question: Callable[[bytes], bool] = lambda _: False
+        self._server = socket.create_server(("127.0.0.1", free_ports(1)[0]), backlog=100)
+        self.port: int = self._server.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        while self.swallow:
+            if not client.recv(65536):
+                client.close()
+                return
+        try:
+            server = socket.create_connection(("127.0.0.1", self.target))
+        except OSError:
+            client.close()
+            return
+        doomed = threading.Event()
+        threading.Thread(target=self._pass, args=(server, client, doomed), daemon=True).start()
+        self._pass(client, server, doomed, asks=True)
+
+    def _pass(self, source: socket.socket, target: socket.socket, doomed: threading.Event, asks: bool = False) -> None:
+        try:
+            while data := source.recv(65536):
+                if self.swallow:
+                    continue
+                if asks and self.on_question(data):
+                    doomed.set()
+                elif not asks and doomed.is_set():
+                    break
+                target.sendall(data)
+        except OSError:
+            pass
+        for each in (source, target):
+            with_shutdown(each)
+
+    def close(self) -> None:
+        self._server.close()
+
+
+def with_shutdown(one: socket.socket) -> None:
+    try:
+        one.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        one.close()
+
+
+class Away(Service):
+    """Of the two hosts in its DATABASE_URL nobody ever answers at the first."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.postgres = Postgres(folder / "postgres", keep=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        parts = urlsplit(self.postgres.url)
+        hosts = f"127.0.0.1:9,127.0.0.1:{self.relay.port}"
+        url = f"postgres://{parts.username}:{parts.password}@{hosts}/postgres?target_session_attrs=read-write"
+        return {**super().environment, "DATABASE_URL": url, "S3_ENDPOINT_URL": f"http://127.0.0.1:{self.s3.port}"}
+
+    def sql(self, statement: str, *values: object, database: str | None = None) -> list[tuple[object, ...]]:
+        connection = psycopg2.connect(self.postgres.url)
+        connection.autocommit = True
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement, values)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def start(self) -> None:
+        for server in (self.postgres, self.valkey, self.mail):
+            server.start()
+        self.relay = Relay(self.postgres.port)
+        self.s3 = Relay(urlsplit(os.environ["S3_ENDPOINT_URL"]).port or 80)
+        self.manage("migrate", "--verbosity=0")
+        self.run_web()
+        self.run_worker("worker")
+        self.run_beat()
+        eventually(self.ready)
+
+    def stop(self) -> None:
+        for name in list(self.processes):
+            self.kill(name)
+        for server in (self.relay, self.s3):
+            server.close()
+        for each in (self.mail, self.valkey, self.postgres):
+            each.stop()
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Every process of Postgres, as on a machine that stands still: its kernel still takes what is sent."""
+        main = self.postgres._process
+        assert main is not None
+        parent = psutil.Process(main.process.pid)  # type: ignore[union-attr]
+        family = [parent, *parent.children(recursive=True)]
+        for each in family:
+            each.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for each in family:
+                each.send_signal(signal.SIGCONT)

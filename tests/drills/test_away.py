@@ -1,0 +1,153 @@
+"""Postgres, Valkey and the storage are away, hang, or answer with an error: 503, and well again by itself."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import requests
+
+from tests.conftest import PASSWORD
+from tests.drills.away import BOUND, Away
+from tests.e2e.conftest import eventually
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Away]:
+    made = Away(tmp_path_factory.mktemp("away"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def browser(service: Away) -> requests.Session:
+    """Somebody who is signed in, in a browser and in an app."""
+    body = {"username": "ada", "email": "ada@example.com", "password": PASSWORD}
+    token = service.post("/signup", body).json()["tokens"]["access_token"]
+    session = requests.Session()
+    page = session.get(f"{service.url}/account/login/", timeout=180).text
+    csrf = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    assert csrf
+    form = {"login": "ada", "password": PASSWORD, "csrfmiddlewaretoken": csrf[1]}
+    session.post(f"{service.url}/account/login/", form, headers={"Referer": service.url}, timeout=180)
+    session.headers["Authorization"] = f"Bearer {token}"
+    assert session.get(f"{service.url}/account/", timeout=180, allow_redirects=False).status_code == 200
+    return session
+
+
+def asked(ask: Callable[[], requests.Response]) -> requests.Response:
+    began = time.monotonic()
+    answer = ask()
+    seconds = time.monotonic() - began
+    print(f"{answer.request.method} {answer.request.path_url}: {answer.status_code} after {seconds:.2f} s")
+    assert seconds < BOUND
+    return answer
+
+
+def refused(service: Away, browser: requests.Session, methods: tuple[str, ...] = ("GET", "PATCH", "POST")) -> None:
+    """On both faces, in their forms."""
+    me, token = f"{service.url}/api/v1/me", f"{service.url}/api/v1/token"
+    apis = {
+        "GET": lambda: browser.get(me, timeout=60),
+        "PATCH": lambda: browser.patch(me, json={"first_name": "Ada"}, timeout=60),
+        "POST": lambda: requests.post(token, json={"login": "ada", "password": PASSWORD}, timeout=60),
+    }
+    for method in methods:
+        answer = asked(apis[method])
+        assert answer.status_code == 503, answer.text
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        told = answer.json()
+        assert (told["code"], told["action"]) == ("service_unavailable", "retry")
+        assert int(answer.headers["Retry-After"]) == told["retry_after"]
+
+
+def no_page(service: Away, browser: requests.Session) -> None:
+    for path in ("/account/", "/admin/", "/account/profile/"):
+        answer = asked(lambda path=path: browser.get(f"{service.url}{path}", timeout=60))  # type: ignore[misc]
+        assert answer.status_code == 503, answer.text
+        assert "Back in a moment" in answer.text
+        assert answer.headers["Retry-After"]
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+def health(service: Away) -> tuple[int, int]:
+    return tuple(asked(lambda path=path: requests.get(f"{service.url}/{path}", timeout=60)).status_code  # type: ignore[misc,return-value]
+                 for path in ("livez", "readyz"))  # fmt: skip
+
+
+def works(service: Away, browser: requests.Session) -> bool:
+    return browser.get(f"{service.url}/api/v1/me", timeout=60).status_code == 200
+
+
+def test_connections_that_were_cut_at_rest_are_noticed_by_nobody(service: Away, browser: requests.Session) -> None:
+    """For a read, for a write in a transaction, and on a page; each web process has some of them."""
+    for ask in (
+        lambda: browser.get(f"{service.url}/api/v1/me", timeout=60),
+        lambda: browser.patch(f"{service.url}/api/v1/me", json={"first_name": "Ada"}, timeout=60),
+        lambda: browser.get(f"{service.url}/account/", timeout=60),
+    ):
+        service.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        time.sleep(0.2)
+        assert [asked(ask).status_code for _ in range(6)] == [200] * 6
+
+
+def test_postgres_is_away(service: Away, browser: requests.Session) -> None:
+    before = {name: len(service.log(name)) for name in ("web", "worker")}
+    service.postgres.stop()
+    began = time.monotonic()
+    try:
+        for _ in range(10):
+            refused(service, browser)
+        no_page(service, browser)
+        assert health(service) == (200, 503)
+    finally:
+        seconds = time.monotonic() - began
+        service.postgres.start()
+    assert eventually(lambda: works(service, browser))
+    for name, start in before.items():
+        log = service.log(name)[start:]
+        assert "Traceback" not in log, log
+        assert log.count("Postgres does not do its work") <= seconds + 2, log
+    assert "Postgres does not do its work" in service.log("web")
+
+
+def test_postgres_is_frozen(service: Away, browser: requests.Session) -> None:
+    with service.frozen():
+        refused(service, browser)
+        no_page(service, browser)
+        assert health(service) == (200, 503)
+    assert eventually(lambda: works(service, browser))
+
+
+def test_the_network_swallows_everything(service: Away, browser: requests.Session) -> None:
+    service.relay.swallow = True
+    try:
+        refused(service, browser)
+        assert health(service) == (200, 503)
+    finally:
+        service.relay.swallow = False
+    assert eventually(lambda: works(service, browser))
+    assert "Traceback" not in service.log("web")
+
+
+def test_postgres_takes_no_writes(service: Away, browser: requests.Session) -> None:
+    def set_read_only(value: str) -> None:
+        service.sql(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+        service.sql("SELECT pg_reload_conf()")
+        eventually(lambda: service.sql("SHOW default_transaction_read_only") == [(value,)])
+
+    service.sql("UPDATE accounts_session SET last_used_at = now() - interval '1 day', generation_used_at = NULL")
+    set_read_only("on")
+    try:
+        time.sleep(0.3)  # each backend reads its configuration by itself
+        assert browser.get(f"{service.url}/api/v1/me", timeout=60).status_code == 200
+        assert browser.get(f"{service.url}/account/", timeout=60).status_code == 200
+        refused(service, browser, ("PATCH", "POST"))
+        answer = requests.get(f"{service.url}/readyz", timeout=60)
+        assert (answer.status_code, answer.text) == (503, "the database takes no writes\n")
+    finally:
+        set_read_only("off")
+    eventually(lambda: browser.patch(f"{service.url}/api/v1/me", json={"first_name": "A"}, timeout=60).ok)
