@@ -1,5 +1,6 @@
 """A service whose Postgres a drill may take away: its own, behind a relay that can swallow and cut."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,14 +16,14 @@ import psycopg2
 from project.devstack.servers import Postgres, free_ports
 from tests.e2e.conftest import Service, eventually
 
-# Seconds for an answer while Postgres or the storage hangs. What is promised is asked for with DRILL_ALONE=1; beside the
-# other lanes of the suite the machine itself may be late, and an answer that waits for the server would not come at all.
+# Seconds for an answer while Postgres or the storage hangs: DRILL_ALONE=1 asks for what is promised. Beside the other
+# lanes of the suite the machine itself may be late; an answer that waits for the server does not come at all.
 BOUND = 5.0 if "DRILL_ALONE" in os.environ else 60.0
 
 
 class Relay:
-    """To a server, and back. `swallow` makes a network that takes everything and brings nothing; `on_question` sees what
-    is sent to the server, and True cuts the connection once the server has answered, in place of the answer."""
+    """To a server, and back. `swallow` makes a network that takes everything and brings nothing. `on_question` sees
+    what is sent to the server; where it says True, the connection is cut in place of the answer."""
 
     def __init__(self, target: int) -> None:
         self.target = target
@@ -41,21 +42,19 @@ class Relay:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        while self.swallow:
-            if not client.recv(65536):
-                client.close()
-                return
-        try:
-            server = socket.create_connection(("127.0.0.1", self.target))
-        except OSError:
-            client.close()
-            return
-        doomed = threading.Event()
-        threading.Thread(target=self._pass, args=(server, client, doomed), daemon=True).start()
-        self._pass(client, server, doomed, asks=True)
+        with contextlib.suppress(OSError), client:
+            while self.swallow:
+                if not client.recv(65536):
+                    return
+            with socket.create_connection(("127.0.0.1", self.target)) as server:
+                doomed = threading.Event()
+                back = threading.Thread(target=self._pass, args=(server, client, doomed), daemon=True)
+                back.start()
+                self._pass(client, server, doomed, asks=True)
+                back.join()
 
     def _pass(self, source: socket.socket, target: socket.socket, doomed: threading.Event, asks: bool = False) -> None:
-        try:
+        with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 if self.swallow:
                     continue
@@ -64,20 +63,14 @@ class Relay:
                 elif not asks and doomed.is_set():
                     break
                 target.sendall(data)
-        except OSError:
-            pass
         for each in (source, target):
-            with_shutdown(each)
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-
-
-def with_shutdown(one: socket.socket) -> None:
-    try:
-        one.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        one.close()
 
 
 class Away(Service):
@@ -110,6 +103,7 @@ class Away(Service):
         self.relay = Relay(self.postgres.port)
         self.s3 = Relay(urlsplit(os.environ["S3_ENDPOINT_URL"]).port or 80)
         self.manage("migrate", "--verbosity=0")
+        self.manage("collectstatic", "--noinput", "--verbosity=0")
         self.run_web()
         self.run_worker("worker")
         self.run_beat()

@@ -1,5 +1,6 @@
 """Postgres, Valkey and the storage are away, hang, or answer with an error: 503, and well again by itself."""
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ import requests
 from tests.conftest import PASSWORD
 from tests.drills.away import BOUND, Away
 from tests.e2e.conftest import eventually
+
+log = logging.getLogger(__name__)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,7 @@ def asked(ask: Callable[[], requests.Response]) -> requests.Response:
     began = time.monotonic()
     answer = ask()
     seconds = time.monotonic() - began
-    print(f"{answer.request.method} {answer.request.path_url}: {answer.status_code} after {seconds:.2f} s")
+    log.info("%s %s: %d after %.2f s", answer.request.method, answer.request.path_url, answer.status_code, seconds)
     assert seconds < BOUND
     return answer
 

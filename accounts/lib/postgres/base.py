@@ -147,21 +147,30 @@ class Watch:
                 continue
             at = time.monotonic()
             for host in {each.host for each in self._open() if each.asked_at and at - each.asked_at > PATIENCE}:
-                if at - answered_at.get(host, 0.0) < PATIENCE:
-                    continue
-                if self._answers(host):
+                if at - answered_at.get(host, 0.0) > PATIENCE:
+                    self._ask(host, target_session_attrs="any")
                     answered_at[host] = time.monotonic()
-                else:
-                    self._give_up(host)
 
-    def _answers(self, host: Host) -> bool:
-        """Whether this server says anything in time, and be it that it takes no more connections."""
+    def _look_for_a_server(self) -> None:
+        for host in self._hosts():
+            if self._ask(host):
+                self._last = host
+                self.is_away = False
+                return
+
+    def _ask(self, host: Host, **parameters: str) -> bool:
+        """Whether this server works. If it says nothing at all in time, not even that it takes no more connections,
+        nobody waits for it any longer."""
         began = time.monotonic()
-        works = self._works(host, target_session_attrs="any")
-        return works or time.monotonic() - began < PATIENCE
+        works = self._works({**self._parameters, **_names([host]), **parameters})
+        if not works and time.monotonic() - began > PATIENCE:
+            self.is_away = True
+            for each in self._open():
+                if each.host == host:
+                    each.cut()
+        return works
 
-    def _works(self, host: Host, **parameters: str) -> bool:
-        parameters = {**self._parameters, **_names([host]), **parameters}
+    def _works(self, parameters: dict[str, Any]) -> bool:
         try:
             connection = psycopg2.connect(**parameters)
         except psycopg2.Error:
@@ -178,19 +187,6 @@ class Watch:
             cut.cancel()
             connection.close()
         return True
-
-    def _give_up(self, host: Host) -> None:
-        self.is_away = True
-        for each in self._open():
-            if each.host == host:
-                each.cut()
-
-    def _look_for_a_server(self) -> None:
-        for host in self._hosts():
-            if self._works(host):
-                self._last = host
-                self.is_away = False
-                return
 
 
 def _names(hosts: Sequence[Host]) -> dict[str, str]:
