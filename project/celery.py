@@ -10,6 +10,8 @@ from project.logs import Formatter, Outages
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
+WRONG = 2 * 3600.0  # seconds that the clocks of beat and worker may differ, or no task of beat would ever run
+
 app = Celery("project")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["accounts"])
@@ -20,7 +22,7 @@ def _schedule(sender: Celery, **_: object) -> None:
     from django.conf import settings  # noqa: PLC0415 - not before Celery has set Django up
 
     poll = float(settings.SWEEP_INTERVAL)
-    # A task that waited longer than the next one is worth nothing.
+    # A task that waited much longer than the next one is worth nothing.
     for name, every in {
         "accounts.sweep": poll,
         "accounts.check_mail_server": 60.0,
@@ -34,7 +36,7 @@ def _schedule(sender: Celery, **_: object) -> None:
         "accounts.keep_signing_keys": 3600.0,
         "accounts.prune": 3600.0,
     }.items():
-        sender.conf.beat_schedule[name] = {"task": name, "schedule": every, "options": {"expires": max(every, 5.0)}}
+        sender.conf.beat_schedule[name] = {"task": name, "schedule": every, "options": {"expires": every + WRONG}}
 
 
 @after_setup_logger.connect

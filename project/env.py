@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 from zoneinfo import available_timezones
 
 import dj_database_url
@@ -108,3 +108,30 @@ def database(url: str) -> dict[str, Any]:
             "special in a password percent-encoded."
         )
     return parsed
+
+
+_FILES = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
+_TLS = {*_FILES, "ssl_cert_reqs", "ssl_check_hostname"}
+
+
+def redis_url(name: str, about: str) -> str:
+    """One reading for both clients. By itself the broker's (kombu) looks at no certificate, and that of the limits
+    (redis-py) knows fewer spellings; what only one of them can read is refused."""
+    try:
+        parts = urlsplit(text(name, None, about, secret=True).strip())
+        query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+        has_address = bool(parts.hostname) and parts.port != 0 and (parts.path.strip("/") or "0").isdecimal()
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} is no address. {about}") from None
+    if parts.scheme not in {"redis", "rediss"} or not has_address:
+        raise ImproperlyConfigured(f"{name} must be like redis://host:6379/0 or rediss://host:6379/0.")
+    known = _TLS if parts.scheme == "rediss" else set()
+    if unknown := query.keys() - known:
+        raise ImproperlyConfigured(f"{name} has {min(unknown)}; of what may stand there: {sorted(known) or 'nothing'}.")
+    if missing := [value for key, value in query.items() if key in _FILES and not Path(value).is_file()]:
+        raise ImproperlyConfigured(f"{name} names a file that is not there: {missing[0]}")
+    if known:
+        query["ssl_cert_reqs"] = query.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
+        if query["ssl_cert_reqs"] not in {"none", "optional", "required"}:
+            raise ImproperlyConfigured(f"{name}: ssl_cert_reqs must be required, optional or none.")
+    return parts._replace(query=urlencode(query, safe="/")).geturl()

@@ -177,12 +177,18 @@ if _replica:
 
 # --- Valkey or Redis: the broker of the worker, and coarse limits ---------------------------------------------
 
-REDIS_URL = env.text("REDIS_URL", None, "redis://host:6379/0 (Valkey or Redis).", secret=True)
+REDIS_URL = env.redis_url(
+    "REDIS_URL",
+    "redis://host:6379/0 (Valkey or Redis), or rediss:// for TLS. The certificate is verified; ?ssl_ca_certs=/path "
+    "names an authority of your own, ?ssl_cert_reqs=none verifies nothing.",
+)
 CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# Else the worker ends for good when the broker answers with an error: a replica after a failover, or no memory left.
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 # For web processes, where a broker that is down or mute must not hold up an answer. The worker takes its own
 # (project/celery.py).
 CELERY_BROKER_TRANSPORT_OPTIONS = {"max_retries": 0, "socket_connect_timeout": 0.3, "socket_timeout": 0.3}
@@ -251,7 +257,8 @@ _s3 = {
     "access_key": env.text("S3_ACCESS_KEY_ID", None, "The key id for the bucket.", secret=True),
     "secret_key": env.text("S3_SECRET_ACCESS_KEY", None, "The secret key for the bucket.", secret=True),
     "region_name": env.text("S3_REGION", "us-east-1", "The bucket's region; look-alikes want one too."),
-    # A storage that is down or mute must not hold a thread: botocore's own numbers are 60 s a try and five tries.
+    # A storage that is down or mute must not hold a thread: botocore's own numbers are 60 s a try and five tries. It
+    # also waits a second before it sends a file, for the storage to agree. The worker tries again by itself.
     "client_config": Config(
         signature_version="s3v4",
         s3={
@@ -260,9 +267,9 @@ _s3 = {
             )
         },
         request_checksum_calculation="when_required",
-        connect_timeout=3,
-        read_timeout=10,
-        retries={"total_max_attempts": 2, "mode": "standard"},
+        connect_timeout=2,
+        read_timeout=3,
+        retries={"total_max_attempts": 1, "mode": "standard"},
     ),
     "default_acl": None,
     "file_overwrite": True,  # keys come from the content, so the same key is the same picture

@@ -4,15 +4,17 @@ A worker holds no lock while it works. If it dies, its row is claimed again when
 and the row is another's by then, `finish` and `retry_later` change nothing."""
 
 import logging
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic, TypeVar
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Manager, Model, Q, QuerySet
-from django.utils.timezone import now
 
+from accounts.lib.clock import now
 from accounts.lib.storage import bucket
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,9 @@ class Queue(Generic[Row]):
         return self.rows.filter(self.waiting, *free, *also)
 
     def claim(self, *also: Q, lease: timedelta) -> Row | None:
-        """The first that is due, taken by this worker until the end of the lease. One statement."""
+        """The first that is due, taken by this worker until the end of the lease.
+
+        In a transaction, so that a worker which never hears of its row has not taken it."""
         chosen = self.due(*also).order_by(*self.order).values("pk")[:1].query
         first, values = chosen.sql_with_params()
         changes = ", ".join(filter(None, [f"{self.until} = %s", self.on_claim]))
@@ -48,7 +52,26 @@ class Queue(Generic[Row]):
             f"WHERE {chosen.get_meta().pk.column} = ({first} FOR UPDATE SKIP LOCKED) RETURNING *{self.returning}",
             [now() + lease, *values],
         )
-        return next(iter(rows), None)
+        row = None
+        try:
+            with transaction.atomic():
+                row = next(iter(rows), None)
+        except (OperationalError, InterfaceError):
+            if row is not None:  # and it may have taken it
+                threading.Thread(target=self._give_back, args=(row,), daemon=True).start()
+            raise
+        return row
+
+    def _give_back(self, row: Row) -> None:
+        """As soon as Postgres is there again."""
+        while True:
+            try:
+                self.release(row)
+                return
+            except (OperationalError, InterfaceError):
+                time.sleep(1)
+            finally:
+                connection.close()
 
     def mine(self, row: Row) -> QuerySet[Row]:
         """The row, as long as the lease is still this worker's."""

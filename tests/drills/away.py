@@ -84,7 +84,7 @@ class Away(Service):
     def environment(self) -> dict[str, str]:
         parts = urlsplit(self.postgres.url)
         hosts = f"127.0.0.1:9,127.0.0.1:{self.relay.port}"
-        url = f"postgres://{parts.username}:{parts.password}@{hosts}/postgres?target_session_attrs=read-write"
+        url = f"postgres://{parts.username}:{parts.password}@{hosts}/postgres"
         return {**super().environment, "DATABASE_URL": url, "S3_ENDPOINT_URL": f"http://127.0.0.1:{self.s3.port}"}
 
     def sql(self, statement: str, *values: object, database: str | None = None) -> list[tuple[object, ...]]:
@@ -105,7 +105,8 @@ class Away(Service):
         self.manage("migrate", "--verbosity=0")
         self.manage("collectstatic", "--noinput", "--verbosity=0")
         self.run_web()
-        self.run_worker("worker")
+        # A lease of more than an hour: what waits for its end does not come.
+        self.run_worker("worker", EMAIL_TIMEOUT="600")
         self.run_beat()
         eventually(self.ready)
 

@@ -4,8 +4,10 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
 import requests
 
 from tests.conftest import PASSWORD
@@ -76,6 +78,15 @@ def no_page(service: Away, browser: requests.Session) -> None:
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
+def crowd(service: Away, browser: requests.Session, count: int, status: int) -> None:
+    def ask() -> requests.Response:
+        return requests.get(f"{service.url}/api/v1/me", headers=dict(browser.headers), timeout=60)
+
+    with ThreadPoolExecutor(count) as pool:
+        answers = list(pool.map(lambda _: asked(ask), range(count)))
+    assert [answer.status_code for answer in answers] == [status] * count
+
+
 def health(service: Away) -> tuple[int, int]:
     return tuple(asked(lambda path=path: requests.get(f"{service.url}/{path}", timeout=60)).status_code  # type: ignore[misc,return-value]
                  for path in ("livez", "readyz"))  # fmt: skip
@@ -118,7 +129,10 @@ def test_postgres_is_away(service: Away, browser: requests.Session) -> None:
 
 
 def test_postgres_is_frozen(service: Away, browser: requests.Session) -> None:
+    """Also amid statements, and with more requests than the process has threads."""
+    crowd(service, browser, 8, 200)
     with service.frozen():
+        crowd(service, browser, 12, 503)
         refused(service, browser)
         no_page(service, browser)
         assert health(service) == (200, 503)
@@ -154,3 +168,105 @@ def test_postgres_takes_no_writes(service: Away, browser: requests.Session) -> N
     finally:
         set_read_only("off")
     eventually(lambda: browser.patch(f"{service.url}/api/v1/me", json={"first_name": "A"}, timeout=60).ok)
+
+
+# --- Emails -------------------------------------------------------------------------------------------------
+
+
+def sign_up(service: Away, name: str) -> str:
+    email = f"{name}@example.com"
+    answer = service.post("/signup", {"username": name, "email": email, "password": PASSWORD})
+    assert answer.status_code == 201, answer.text
+    return email
+
+
+@pytest.mark.parametrize("lost", ["UPDATE", "COMMIT"])
+def test_a_claim_whose_answer_is_lost_delays_no_email(service: Away, lost: str) -> None:
+    seen: list[str] = []
+
+    def is_lost(question: bytes) -> bool:
+        if b"UPDATE post_office_email SET scheduled_time" in question and not seen:
+            seen.append("UPDATE")
+            return lost == "UPDATE"
+        if seen == ["UPDATE"] and b"COMMIT" in question:
+            seen.append("COMMIT")
+            return lost == "COMMIT"
+        return False
+
+    service.relay.on_question = is_lost
+    try:
+        email = sign_up(service, f"claimed.{lost.lower()}")
+        eventually(lambda: lost in seen)
+        eventually(lambda: service.letters(email))
+    finally:
+        service.relay.on_question = lambda _: False
+    assert len(service.letters(email)) == 1
+
+
+SKEWED = """
+import datetime
+from django.utils import timezone
+real = timezone.now
+timezone.now = lambda: real() + datetime.timedelta(hours={hours})
+"""
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_emails_are_due_by_one_clock(service: Away, hours: int) -> None:
+    """The web process's is an hour fast or slow, and the worker's is right."""
+    folder = service.folder / f"skewed{hours}"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(SKEWED.format(hours=hours))
+    service.settings["PYTHONPATH"] = str(folder)
+    try:
+        service.restart("web")
+        eventually(service.ready)
+        email = sign_up(service, "early" if hours < 0 else "late")
+        eventually(lambda: service.letters(email))
+    finally:
+        del service.settings["PYTHONPATH"]
+        service.restart("web")
+        eventually(service.ready)
+
+
+@pytest.mark.parametrize(
+    ("broken", "whole"),
+    [
+        ("REPLICAOF 127.0.0.1 9", "REPLICAOF NO ONE"),  # READONLY, as after a failover
+        ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),  # OOM
+        ("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0"),  # NOREPLICAS
+    ],
+)
+def test_the_worker_outlives_a_broker_that_answers_with_errors(service: Away, broken: str, whole: str) -> None:
+    before = len(service.log("beat"))
+    with redis.Redis.from_url(service.valkey.url) as valkey:
+        valkey.execute_command(*broken.split())
+        try:
+            email = sign_up(service, "broken." + broken.split()[-2].lower().strip("0127.-").replace("-", "."))
+            eventually(lambda: "The broker does not do its work" in service.log("beat"))
+            time.sleep(1.5)  # more tries of beat, and of the worker
+        finally:
+            valkey.execute_command(*whole.split())
+    eventually(lambda: service.letters(email))
+    assert service.processes["worker"].poll() is None
+    assert "Traceback" not in service.log("beat")
+    assert service.log("beat")[before:].count("\n") <= 3
+
+
+# --- Pictures -----------------------------------------------------------------------------------------------
+
+
+def test_the_storage_hangs(service: Away, browser: requests.Session) -> None:
+    def put() -> requests.Response:
+        files = {"file": ("me.png", picture(), "image/png")}
+        return browser.put(f"{service.url}/api/v1/me/picture", files=files, timeout=60)
+
+    assert put().status_code == 200
+    service.s3.swallow = True
+    try:
+        answer = asked(put)
+        assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
+        assert answer.headers["Retry-After"]
+    finally:
+        service.s3.swallow = False
+    assert put().status_code == 200

@@ -24,7 +24,10 @@ from typing import Any
 
 import psycopg2
 from django.db.backends.postgresql import base
+from django.db.utils import DEFAULT_DB_ALIAS
 from psycopg2 import extensions
+
+from accounts.lib import clock
 
 PATIENCE = 1.0  # seconds that a statement may take before we ask whether the server is still there
 TICK = 0.25  # seconds between two looks
@@ -209,6 +212,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
             connection = super().get_new_connection(parameters)
         watch.add(connection)
         return connection
+
+    def init_connection_state(self) -> None:
+        super().init_connection_state()
+        if self.alias == DEFAULT_DB_ALIAS:
+            with self.connection.cursor() as cursor:
+                cursor.execute("SELECT clock_timestamp()")
+                clock.set_by(cursor.fetchone()[0])
 
     def is_usable(self) -> bool:
         """Asked before the first statement of a request, and after an error."""

@@ -13,10 +13,10 @@ from celery import shared_task
 from django.conf import settings
 from django.contrib.sessions.models import Session as BrowserSession
 from django.db import transaction
-from django.utils.timezone import now
 
 from accounts.caller import NOBODY, Caller
 from accounts.errors import InvalidKey, LastSuperuser, RecentSignInNeeded, SessionRevoked
+from accounts.lib.clock import now
 from accounts.models import Challenge, Session, Tombstone, User
 from accounts.services import mail
 from accounts.services.account import lifecycle

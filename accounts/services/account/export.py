@@ -17,12 +17,12 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 from django.db.models import Q
 from django.utils import translation
-from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
 from accounts.caller import NOBODY, Caller
 from accounts.errors import SessionRevoked
 from accounts.lib import jobs
+from accounts.lib.clock import now
 from accounts.lib.leases import Queue
 from accounts.lib.storage import bucket
 from accounts.models import Export, User

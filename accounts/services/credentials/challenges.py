@@ -14,11 +14,11 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, Q
-from django.utils.timezone import now
 
 from accounts.caller import Caller
 from accounts.errors import InvalidCode, InvalidKey
 from accounts.lib import jobs, sealing
+from accounts.lib.clock import now
 from accounts.lib.leases import Queue
 from accounts.models import Challenge, User
 from accounts.services.security import audit, rate_limits
@@ -45,7 +45,12 @@ GIVEN_UP_AFTER = timedelta(hours=1)
 def ask(kind: Challenge.Kind, *, login: str, caller: Caller) -> None:
     """One small write, the same for any name; the worker finds out whom it means. In the caller's transaction."""
     Challenge.objects.create(
-        kind=kind, login=login[:254], ip=caller.ip, device=caller.label[:200], language=caller.language
+        kind=kind,
+        login=login[:254],
+        created_at=now(),
+        ip=caller.ip,
+        device=caller.label[:200],
+        language=caller.language,
     )
     jobs.enqueue("accounts.answer_requests")
 
@@ -82,7 +87,9 @@ def issue(kind: Challenge.Kind, *, user: User, email: str, caller: Caller) -> Se
     if kind != Challenge.Kind.UNDO_EMAIL:  # each change has its own, and an older one goes further back
         Challenge.objects.open().filter(kind=kind, user=user).close()
     code, key = f"{secrets.randbelow(10**8):08}", secrets.token_urlsafe(32)
-    challenge = Challenge(kind=kind, user=user, email=email, answered_at=now(), ip=caller.ip, device=caller.label[:200])
+    at = now()
+    challenge = Challenge(kind=kind, user=user, email=email, created_at=at, answered_at=at)
+    challenge.ip, challenge.device = caller.ip, caller.label[:200]
     challenge.code_mac = _code_mac(challenge.id, code)
     challenge.key_mac = sealing.mac("challenge key", key.encode())
     challenge.save(force_insert=True)

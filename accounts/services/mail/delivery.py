@@ -16,10 +16,10 @@ from celery import shared_task
 from django.conf import settings
 from django.core.mail.backends.smtp import EmailBackend
 from django.db.models import Q
-from django.utils.timezone import now
 from post_office.models import STATUS, Email, Log, RecipientDeliveryStatus
 
 from accounts.lib import jobs
+from accounts.lib.clock import now
 from accounts.lib.leases import Queue
 from accounts.services.mail import server
 

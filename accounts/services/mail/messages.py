@@ -10,11 +10,11 @@ from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
-from django.utils.timezone import now
 from post_office.models import PRIORITY, Email
 
 from accounts.caller import Caller
 from accounts.lib import brand, time_zones
+from accounts.lib.clock import now
 from accounts.models import MailOwner, User
 from accounts.services.mail import queue
 

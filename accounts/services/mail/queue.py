@@ -15,10 +15,10 @@ from django.conf import settings
 from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db.models import QuerySet
-from django.utils.timezone import now
 from post_office.models import PRIORITY, STATUS, Email
 
 from accounts.lib import jobs
+from accounts.lib.clock import now
 from accounts.models import User, uuid7
 from accounts.services.mail.delivery import deliver_mail
 

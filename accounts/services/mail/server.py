@@ -8,8 +8,8 @@ from email.utils import parseaddr
 from celery import shared_task
 from django.conf import settings
 from django.core.mail.backends.smtp import EmailBackend
-from django.utils.timezone import now
 
+from accounts.lib.clock import now
 from accounts.models import MailOutage
 
 KEPT_OPEN = 20.0  # seconds that a connection without mail is still used; less than servers and firewalls wait

@@ -6,8 +6,9 @@ from enum import StrEnum
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.utils.timezone import now
 from post_office.models import STATUS, Email, Log, RecipientDeliveryStatus
+
+from accounts.lib.clock import now
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from celery import shared_task
 from django.conf import settings
 from django.core.files.storage import storages
 from django.db.models import Q
-from django.utils.timezone import now
 from storages.backends.s3 import S3Storage
 
 from accounts.lib import jobs
+from accounts.lib.clock import now
 from accounts.lib.leases import remove_object_then_row
 from accounts.models import Export, User
 

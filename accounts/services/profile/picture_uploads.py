@@ -18,7 +18,6 @@ from django.conf import settings
 from django.core.files.storage import storages
 from django.db import connection, transaction
 from django.db.models import Q
-from django.utils.timezone import now
 
 from accounts.caller import Caller
 from accounts.errors import (
@@ -35,6 +34,7 @@ from accounts.errors import (
     Words,
 )
 from accounts.lib import jobs
+from accounts.lib.clock import now
 from accounts.lib.leases import Queue, remove_object_then_row
 from accounts.lib.storage import bucket
 from accounts.models import PictureUpload, User

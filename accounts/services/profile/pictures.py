@@ -20,11 +20,11 @@ from typing import BinaryIO, NamedTuple
 from celery import shared_task
 from django.conf import settings
 from django.db import transaction
-from django.utils.timezone import now
 
 from accounts.caller import Caller
 from accounts.errors import InvalidPicture, Overloaded, PictureTooLarge, StorageUnavailable
 from accounts.lib import jobs, sealing
+from accounts.lib.clock import now
 from accounts.lib.images import decoding
 from accounts.lib.leases import remove_object_then_row
 from accounts.lib.storage import bucket
