@@ -2,9 +2,12 @@
 
 import logging
 import os
+from typing import Any, cast
 
+from botocore.config import Config
 from celery import Celery
 from celery.signals import after_setup_logger, after_setup_task_logger, beat_init, celeryd_init
+from django.conf import settings
 
 from project.logs import Formatter, Outages
 
@@ -19,8 +22,6 @@ app.autodiscover_tasks(["accounts"])
 
 @app.on_after_finalize.connect
 def _schedule(sender: Celery, **_: object) -> None:
-    from django.conf import settings  # noqa: PLC0415 - not before Celery has set Django up
-
     poll = float(settings.SWEEP_INTERVAL)
     # A task that waited much longer than the next one is worth nothing.
     for name, every in {
@@ -49,8 +50,11 @@ def _our_lines(logger: logging.Logger, **_: object) -> None:
 
 @celeryd_init.connect
 @beat_init.connect
-def _patient_broker(**_: object) -> None:
-    """The worker waits for a broker that is away and takes up work within seconds of its return; the short
-    patience in the settings is that of a web request."""
+def _patience(**_: object) -> None:
+    """The worker waits for a broker that is away and takes up work within seconds of its return, and it has time for
+    the storage; the short patience in the settings is that of a web request."""
     app.conf.broker_transport_options = {"socket_connect_timeout": 3, "socket_timeout": 10, "socket_keepalive": True}
     app.conf.broker_connection_max_retries = None
+    storage = cast("dict[str, Any]", settings.STORAGES["default"])["OPTIONS"]
+    longer = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2, "mode": "standard"})
+    storage["client_config"] = storage["client_config"].merge(longer)

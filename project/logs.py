@@ -8,6 +8,7 @@ from types import TracebackType
 
 import kombu.exceptions
 import redis
+from billiard.exceptions import RestartFreqExceeded
 from django_guid import get_guid
 
 from accounts.lib import postgres
@@ -33,7 +34,8 @@ class Formatter(logging.Formatter):
 
 
 class Outages(logging.Filter):
-    """Of an outage one line a second, without a traceback, whatever the number of requests and tasks that meet it."""
+    """An outage is one line a second at most, without a traceback, whatever the number of requests and tasks that meet
+    it. Beat and the worker try the broker all the time: one a minute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,26 +44,28 @@ class Outages(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if error is None or (found := _outage(error)) is None:
+        if postgres.is_away(error):
+            server, pause = "Postgres", 1.0
+        elif _is_about_the_broker(record, error):
+            server, pause = "The broker", 60.0
+        else:
             return True
-        server, pause = found
         with self._lock:
             if time.monotonic() < self._next.get(server, 0.0):
                 return False
             self._next[server] = time.monotonic() + pause
-        record.msg, record.args = "%s does not do its work: %s", (server, postgres.first_line(error))
+        # Not the rest of the message, which may hold a row.
+        why = str(error or record.getMessage()).partition("\n")[0]
+        record.msg, record.args = "%s does not do its work: %s", (server, why)
         record.exc_info = record.exc_text = None
         record.levelno, record.levelname = logging.WARNING, "WARNING"
         return True
 
 
-_BROKER = (redis.RedisError, kombu.exceptions.KombuError)
+_BROKER = (redis.RedisError, kombu.exceptions.KombuError, RestartFreqExceeded)
 
 
-def _outage(error: BaseException) -> tuple[str, float] | None:
-    """Which server it is about, and the seconds until the next line."""
-    if postgres.is_away(error):
-        return "Postgres", 1.0
-    if isinstance(error, _BROKER) or isinstance(error.__context__, _BROKER):
-        return "The broker", 60.0
-    return None
+def _is_about_the_broker(record: logging.LogRecord, error: BaseException | None) -> bool:
+    if error is None:
+        return str(record.msg).startswith("consumer: Cannot connect to")
+    return isinstance(error, _BROKER) or isinstance(error.__context__, _BROKER)

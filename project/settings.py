@@ -258,7 +258,7 @@ _s3 = {
     "secret_key": env.text("S3_SECRET_ACCESS_KEY", None, "The secret key for the bucket.", secret=True),
     "region_name": env.text("S3_REGION", "us-east-1", "The bucket's region; look-alikes want one too."),
     # A storage that is down or mute must not hold a thread: botocore's own numbers are 60 s a try and five tries. It
-    # also waits a second before it sends a file, for the storage to agree. The worker tries again by itself.
+    # also waits a second before it sends a file, for the storage to agree. The worker takes more (project/celery.py).
     "client_config": Config(
         signature_version="s3v4",
         s3={
@@ -268,7 +268,7 @@ _s3 = {
         },
         request_checksum_calculation="when_required",
         connect_timeout=2,
-        read_timeout=3,
+        read_timeout=2,
         retries={"total_max_attempts": 1, "mode": "standard"},
     ),
     "default_acl": None,

@@ -23,11 +23,6 @@ def is_away(error: BaseException | None) -> bool:
     return isinstance(error, OperationalError | InterfaceError)  # the connection itself failed
 
 
-def first_line(error: BaseException) -> str:
-    """The rest of the message may hold the row that was refused."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 @contextmanager
 def dispensable() -> Iterator[None]:
     """For a write that nobody misses while Postgres takes none."""
