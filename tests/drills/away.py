@@ -22,16 +22,26 @@ BOUND = 5.0 if "DRILL_ALONE" in os.environ else 60.0
 
 
 class Relay:
-    """To a server, and back. `swallow` makes a network that takes everything and brings nothing. `on_question` sees
-    what is sent to the server; where it says True, the connection is cut in place of the answer."""
+    """To a server, and back. `swallow` makes a network that takes everything and brings nothing; what was lost meanwhile
+    ends its connection. `on_question` sees what is sent to the server; where it says True, the connection is cut in
+    place of the answer."""
 
     def __init__(self, target: int) -> None:
         self.target = target
-        self.swallow = False
         self.on_question: Callable[[bytes], bool] = lambda _: False
+        self._flows = threading.Event()
+        self._flows.set()
         self._server = socket.create_server(("127.0.0.1", free_ports(1)[0]), backlog=100)
         self.port: int = self._server.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def swallow(self) -> bool:
+        return not self._flows.is_set()
+
+    @swallow.setter
+    def swallow(self, value: bool) -> None:
+        self._flows.clear() if value else self._flows.set()
 
     def _accept(self) -> None:
         while True:
@@ -43,9 +53,9 @@ class Relay:
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError), client:
-            while self.swallow:
-                if not client.recv(65536):
-                    return
+            if self.swallow:
+                self._flows.wait()
+                return
             with socket.create_connection(("127.0.0.1", self.target)) as server:
                 doomed = threading.Event()
                 back = threading.Thread(target=self._pass, args=(server, client, doomed), daemon=True)
@@ -57,12 +67,13 @@ class Relay:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 if self.swallow:
-                    continue
+                    break
                 if asks and self.on_question(data):
                     doomed.set()
                 elif not asks and doomed.is_set():
                     break
                 target.sendall(data)
+        self._flows.wait()
         for each in (source, target):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -71,6 +82,7 @@ class Relay:
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
+        self._flows.set()
 
 
 class Away(Service):
