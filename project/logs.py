@@ -4,6 +4,7 @@ import logging
 import re
 import threading
 import time
+from http import HTTPStatus
 from types import TracebackType
 
 import kombu.exceptions
@@ -43,6 +44,8 @@ class Outages(logging.Filter):
         self._next: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if getattr(record, "status_code", 0) == HTTPStatus.SERVICE_UNAVAILABLE:
+            return False  # Django's own line for each answer; why it is so has been said
         error = record.exc_info[1] if record.exc_info else None
         if postgres.is_away(error):
             server, pause = "Postgres", 1.0

@@ -2,7 +2,7 @@
 (`apt-get install patroni etcd-server`).
 
 Two Postgres nodes with `synchronous_mode`, one etcd, and the service under a load of sign-ups and profiles. The primary
-is killed, frozen, and cut off from everything, one after the other. Each time nothing that was acknowledged may be lost,
+is killed, frozen, and cut off from everything, one after the other. Nothing that was acknowledged may be lost,
 every answer is what it always is or 503, and no process is restarted. Writes the figures to docs/bench/failover.md."""
 
 import contextlib
@@ -24,13 +24,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psutil
 import psycopg2
 import requests
+from mirakuru.base_env import processes_with_env
 
-from project.devstack.servers import answers, free_ports, postgres_bin, without_root
-from tests.bench.server import OUT
-from tests.conftest import PASSWORD
+from project.devstack.servers import MARK, answers, free_ports, postgres_bin, without_root
+from tests.bench.server import OUT, PASSWORD
 from tests.drills.away import Relay
 from tests.e2e.conftest import Service, eventually
 
@@ -49,20 +48,20 @@ class Command:
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, cwd=self.folder, env=os.environ | self.environment, stdout=log, stderr=log
+                self.command,
+                cwd=self.folder,
+                env=os.environ | self.environment | {MARK: f"{self.folder}/"},
+                stdout=log,
+                stderr=log,
             )
 
     def signal(self, number: signal.Signals) -> None:
-        assert self.process
-        with contextlib.suppress(psutil.NoSuchProcess):
-            main = psutil.Process(self.process.pid)
-            for each in (main, *main.children(recursive=True)):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    each.send_signal(number)
+        for pid in processes_with_env(MARK, f"{self.folder}/"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def kill(self) -> None:
         if self.process:
-            self.signal(signal.SIGCONT)
             self.signal(signal.SIGKILL)
             self.process.wait()
 
@@ -286,7 +285,6 @@ def main() -> None:
     folder.chmod(0o711)
     cluster = Cluster(folder)
     service = Crew(folder / "service", cluster)
-    service.folder.mkdir()
     try:
         cluster.start()
         service.start()

@@ -22,7 +22,7 @@ BOUND = 5.0 if "DRILL_ALONE" in os.environ else 60.0
 
 
 class Relay:
-    """To a server, and back. `swallow` makes a network that takes everything and brings nothing; what was lost meanwhile
+    """To a server, and back. `swallow` makes a network that takes everything and brings nothing; what is lost so
     ends its connection. `on_question` sees what is sent to the server; where it says True, the connection is cut in
     place of the answer."""
 

@@ -7,7 +7,8 @@ connection has nothing to read, unless its end. Nothing is ever sent twice.
 For a statement there is no such bound: it may be long on purpose (a migration, an export, a wait for a lock). So one
 thread for each database looks at statements that take longer than PATIENCE, and asks the same server for an answer
 over a new connection. If none comes, it shuts down the sockets of all connections to that server, and each thread that
-waits gets an OperationalError. Until a server answers again, requests are refused at once and nobody waits.
+waits gets an OperationalError. Until a server answers again, requests are refused at once and nobody waits. A commit
+that waits for a synchronous standby which is away is ended too.
 
 The usual ways don't do: a frozen server's kernel still acknowledges everything (`tcp_user_timeout`), its own timers
 stand still (`statement_timeout`), and a psycopg2 wait callback with a deadline blocked the whole process."""
@@ -19,7 +20,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg2
@@ -30,8 +31,8 @@ from psycopg2 import extensions
 from accounts.lib import clock
 
 PATIENCE = 1.0  # seconds that a statement may take before we ask whether the server is still there
+PATIENCE_WITH_STANDBY = 3.0  # seconds that a commit may wait for a synchronous standby
 TICK = 0.25  # seconds between two looks
-
 
 Host = tuple[str, str]  # its name and port
 
@@ -53,6 +54,11 @@ class Connection(extensions.connection):
     def has_ended(self) -> bool:
         """At rest, whatever is there to read is the end of the connection, or why it ends."""
         return bool(self.closed or self._poll.poll(0))
+
+    def waits_for(self, at: float) -> float:
+        """How many seconds somebody has waited for an answer."""
+        asked_at = self.asked_at  # from another thread
+        return 0.0 if asked_at is None else at - asked_at
 
     def cut(self) -> None:
         """From any thread."""
@@ -108,27 +114,29 @@ class Watch:
         self._parameters: dict[str, Any] = {}
         self._last: Host | None = None  # of several hosts, the one that answered last
 
-    @contextlib.contextmanager
-    def connecting(self, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """With which parameters to connect now."""
+    def connect(self, parameters: dict[str, Any], connect: Callable[[dict[str, Any]], Connection]) -> Connection:
+        """To the first of the hosts that will have us. libpq would not try the next one where a proxy stands in front
+        of a server that is away: it takes the connection and closes it."""
         with self._lock:
             self._parameters = parameters
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._look_after, name="watch over Postgres", daemon=True)
                 self._thread.start()
-        if self.is_away:
-            raise psycopg2.OperationalError("no server of this database answers")
+        failure = psycopg2.OperationalError("no server of this database answers")
         began = time.monotonic()
-        try:
-            yield {**parameters, **_names(self._hosts())}
-        except psycopg2.OperationalError:
-            if time.monotonic() - began > PATIENCE:
-                self.is_away = True
-            raise
-
-    def add(self, connection: Connection) -> None:
-        with self._lock:
-            self._connections.add(connection)
+        for host in () if self.is_away else self._hosts():
+            try:
+                connection = connect({**parameters, **_names(host)})
+            except psycopg2.OperationalError as error:
+                failure = error
+            else:
+                self._last = host
+                with self._lock:
+                    self._connections.add(connection)
+                return connection
+        if time.monotonic() - began > PATIENCE:
+            self.is_away = True
+        raise failure
 
     def _open(self) -> Sequence[Connection]:
         with self._lock:
@@ -149,7 +157,7 @@ class Watch:
                 self._look_for_a_server()
                 continue
             at = time.monotonic()
-            for host in {each.host for each in self._open() if each.asked_at and at - each.asked_at > PATIENCE}:
+            for host in {each.host for each in self._open() if each.waits_for(at) > PATIENCE}:
                 if at - answered_at.get(host, 0.0) > PATIENCE:
                     self._ask(host, target_session_attrs="any")
                     answered_at[host] = time.monotonic()
@@ -165,36 +173,47 @@ class Watch:
         """Whether this server works. If it says nothing at all in time, not even that it takes no more connections,
         nobody waits for it any longer."""
         began = time.monotonic()
-        works = self._works({**self._parameters, **_names([host]), **parameters})
-        if not works and time.monotonic() - began > PATIENCE:
+        late = [each.info.backend_pid for each in self._open() if each.waits_for(began) > PATIENCE_WITH_STANDBY]
+        alone = self._look_at({**self._parameters, **_names(host), **parameters}, late)
+        if alone:
+            # Or it is the leader no more and has not heard of it: whoever else takes writes goes first.
+            self._last = next((other for other in self._hosts() if other != host), host)
+        elif alone is None and time.monotonic() - began > PATIENCE:
             self.is_away = True
-            for each in self._open():
-                if each.host == host:
-                    each.cut()
-        return works
+        else:
+            return alone is not None
+        for each in self._open():
+            if each.host == host:
+                each.cut()
+        return False
 
-    def _works(self, parameters: dict[str, Any]) -> bool:
+    def _look_at(self, parameters: dict[str, Any], late: Sequence[int]) -> bool | None:
+        """None if the server does not work, else whether one of these commits waits for its standby."""
         try:
             connection = psycopg2.connect(**parameters)
         except psycopg2.Error:
-            return False
+            return None
         # A pooler takes any connection, and the statement then waits for the server behind it.
         cut = threading.Timer(float(parameters.get("connect_timeout", PATIENCE)), connection.cut)
         cut.start()
         try:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
+                cursor.execute(_WAITS_FOR_STANDBY, [list(late)])
+                return bool(cursor.fetchone()[0])
         except psycopg2.Error:
-            return False
+            return None
         finally:
             cut.cancel()
             connection.close()
-        return True
 
 
-def _names(hosts: Sequence[Host]) -> dict[str, str]:
-    names, ports = zip(*hosts, strict=True)
-    return {"host": ",".join(names), "port": ",".join(ports)} if any(names) else {}
+_WAITS_FOR_STANDBY = (
+    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = ANY(%s::int[]) AND wait_event = 'SyncRep')"
+)
+
+
+def _names(host: Host) -> dict[str, str]:
+    return dict(zip(("host", "port"), host, strict=True)) if host[0] else {}
 
 
 _watches: dict[str, Watch] = {}  # by the alias of the database
@@ -207,11 +226,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return {**parameters, "connection_factory": Connection, "cursor_factory": Cursor}
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        watch = _watches.setdefault(self.alias, Watch())
-        with watch.connecting(conn_params) as parameters:
-            connection = super().get_new_connection(parameters)
-        watch.add(connection)
-        return connection
+        return _watches.setdefault(self.alias, Watch()).connect(conn_params, super().get_new_connection)
 
     def init_connection_state(self) -> None:
         super().init_connection_state()
