@@ -40,7 +40,7 @@ class Queue(Generic[Row]):
         free = [Q(**{name: None}) | Q(**{f"{name}__lte": now()}) for name in {self.until, self.not_before}]
         return self.rows.filter(self.waiting, *free, *also)
 
-    def claim(self, *also: Q, lease: timedelta) -> Row | None:
+    def claim(self, *also: Q, lease: timedelta, unless: Callable[[], bool] = lambda: False) -> Row | None:
         """The first that is due, taken by this worker until the end of the lease.
 
         In a transaction, so that a worker which never hears of its row has not taken it."""
@@ -55,7 +55,7 @@ class Queue(Generic[Row]):
         row = None
         try:
             with transaction.atomic():
-                row = next(iter(rows), None)
+                row = None if unless() else next(iter(rows), None)
         except (OperationalError, InterfaceError):
             if row is not None:  # and it may have taken it
                 threading.Thread(target=self._give_back, args=(row,), daemon=True).start()

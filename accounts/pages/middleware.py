@@ -102,7 +102,8 @@ def _note_outage(request: HttpRequest, **_: object) -> None:
 
 def _unavailable(request: HttpRequest) -> HttpResponse:
     with translation.override(get_language_from_request(request)):
-        page = render_to_string("503.html")  # without a request, whose user is in Postgres
+        # Without the request, whose user is in Postgres.
+        page = render_to_string("503.html", {"error": ServiceUnavailable.message})
     status, seconds = HTTPStatus.SERVICE_UNAVAILABLE, str(ServiceUnavailable.retry_after)
     return HttpResponse(page, status=status, headers={"Retry-After": seconds, "Cache-Control": "no-store"})
 

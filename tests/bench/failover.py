@@ -81,7 +81,7 @@ class Node:
             "restapi": {"listen": f"127.0.0.1:{self.rest}", "connect_address": f"127.0.0.1:{self.rest}"},
             "etcd3": {"host": f"127.0.0.1:{self.etcd.port}"},
             "bootstrap": {
-                "dcs": {**SETTINGS, "postgresql": {"parameters": {"max_connections": 100}}},
+                "dcs": {**SETTINGS, "postgresql": {"use_pg_rewind": True}},
                 "initdb": [{"encoding": "UTF8"}, {"locale": "C"}],
                 "pg_hba": [f"host {what} all 127.0.0.1/32 scram-sha-256" for what in ("all", "replication")],
             },
@@ -92,6 +92,9 @@ class Node:
                 "bin_dir": str(postgres_bin()),
                 "pgpass": str(folder / "pgpass"),
                 "authentication": {"superuser": login, "replication": login},
+                # A primary that went on alone for a moment comes back as a copy of the new one.
+                "remove_data_directory_on_diverged_timelines": True,
+                "remove_data_directory_on_rewind_failure": True,
                 "parameters": {"unix_socket_directories": "", "password_encryption": "scram-sha-256"},
             },
         }

@@ -169,12 +169,14 @@ def publish_next() -> bool:
 
 def _claim() -> PictureUpload | None:
     """The first in line; none while another is at work."""
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('accounts.picture_uploads'))")
-        if PictureUpload.objects.filter(claimed_until__gt=now()).exists():
-            return None
-        return _queue.claim(lease=LEASE)
+    return _queue.claim(lease=LEASE, unless=_is_one_at_work)
+
+
+def _is_one_at_work() -> bool:
+    """In the transaction that claims the next: only one worker at a time asks."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('accounts.picture_uploads'))")
+    return PictureUpload.objects.filter(claimed_until__gt=now()).exists()
 
 
 def _publish(upload: PictureUpload) -> None:
