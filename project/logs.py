@@ -68,7 +68,9 @@ class Outages(logging.Filter):
 _BROKER = (redis.RedisError, kombu.exceptions.KombuError, RestartFreqExceeded)
 
 
+# How Celery's worker and beat say that they could not reach it, whatever the error was.
+_BROKER_LINES = ("consumer: Cannot connect to", "Message Error: ")
+
+
 def _is_about_the_broker(record: logging.LogRecord, error: BaseException | None) -> bool:
-    if error is None:
-        return str(record.msg).startswith("consumer: Cannot connect to")
-    return isinstance(error, _BROKER) or isinstance(error.__context__, _BROKER)
+    return isinstance(error, _BROKER) or str(record.msg).startswith(_BROKER_LINES)

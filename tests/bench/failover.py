@@ -1,5 +1,6 @@
-"""What people notice of a Patroni failover: `make bench ARGS=failover`, with Patroni and etcd from Debian
-(`apt-get install patroni etcd-server`).
+"""What people notice of a Patroni failover: `make bench ARGS=failover`, with etcd (`apt-get install etcd-server`) and
+Patroni 4 (`pipx install "patroni[etcd3]"`; with Debian 12's 3.0 the first failover works, and then no standby becomes
+synchronous any more).
 
 Two Postgres nodes with `synchronous_mode`, one etcd, and the service under a load of sign-ups and profiles. The primary
 is killed, frozen, and cut off from everything, one after the other. Nothing that was acknowledged may be lost,
@@ -79,7 +80,7 @@ class Node:
             "scope": "crew",
             "name": name,
             "restapi": {"listen": f"127.0.0.1:{self.rest}", "connect_address": f"127.0.0.1:{self.rest}"},
-            "etcd3": {"host": f"127.0.0.1:{self.etcd.port}"},
+            "etcd3": {"hosts": f"127.0.0.1:{self.etcd.port}", "use_proxies": True},  # else it looks for a shorter way
             "bootstrap": {
                 "dcs": {**SETTINGS, "postgresql": {"use_pg_rewind": True}},
                 "initdb": [{"encoding": "UTF8"}, {"locale": "C"}],
@@ -283,7 +284,7 @@ def measure(name: str, service: Crew, cluster: Cluster) -> str:
 
 def main() -> None:
     if not (PATRONI and ETCD):
-        sys.exit("This needs patroni and etcd: apt-get install patroni etcd-server")
+        sys.exit("This needs patroni and etcd: the head of tests/bench/failover.py says where from.")
     folder = Path(tempfile.mkdtemp(prefix="failover-"))
     folder.chmod(0o711)
     cluster = Cluster(folder)

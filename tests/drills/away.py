@@ -23,12 +23,12 @@ BOUND = 5.0 if "DRILL_ALONE" in os.environ else 60.0
 
 class Relay:
     """To a server, and back. `swallow` makes a network that takes everything and brings nothing; what is lost so
-    ends its connection. `on_question` sees what is sent to the server; where it says True, the connection is cut in
-    place of the answer."""
+    ends its connection. `on_question` sees what is sent to the server, and on which connection; where it says True,
+    that is cut in place of the answer."""
 
     def __init__(self, target: int) -> None:
         self.target = target
-        self.on_question: Callable[[bytes], bool] = lambda _: False
+        self.on_question: Callable[[object, bytes], bool] = lambda *_: False
         self._flows = threading.Event()
         self._flows.set()
         self._server = socket.create_server(("127.0.0.1", free_ports(1)[0]), backlog=100)
@@ -68,7 +68,7 @@ class Relay:
             while data := source.recv(65536):
                 if self.swallow:
                     break
-                if asks and self.on_question(data):
+                if asks and self.on_question(doomed, data):
                     doomed.set()
                 elif not asks and doomed.is_set():
                     break

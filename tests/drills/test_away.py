@@ -203,15 +203,17 @@ def sign_up(service: Away, name: str, port: int | None = None) -> str:
 @pytest.mark.parametrize("lost", ["UPDATE", "COMMIT"])
 def test_a_claim_whose_answer_is_lost_delays_no_email(service: Away, lost: str) -> None:
     seen: list[str] = []
+    line: list[object] = []
 
-    def is_lost(question: bytes) -> bool:
-        if b"UPDATE post_office_email SET scheduled_time" in question and not seen:
+    def is_lost(connection: object, question: bytes) -> bool:
+        if not seen and b"UPDATE post_office_email SET scheduled_time" in question:
+            line.append(connection)
             seen.append("UPDATE")
-            return lost == "UPDATE"
-        if seen == ["UPDATE"] and b"COMMIT" in question:
+        elif seen == ["UPDATE"] and line == [connection]:
             seen.append("COMMIT")
-            return lost == "COMMIT"
-        return False
+        else:
+            return False
+        return seen[-1] == lost
 
     service.relay.on_question = is_lost
     try:
@@ -219,7 +221,7 @@ def test_a_claim_whose_answer_is_lost_delays_no_email(service: Away, lost: str) 
         eventually(lambda: lost in seen)
         eventually(lambda: service.letters(email))
     finally:
-        service.relay.on_question = lambda _: False
+        service.relay.on_question = lambda *_: False
     assert len(service.letters(email)) == 1
 
 
