@@ -334,14 +334,6 @@ class UsernameChangeLimited(RateLimited):
         }
 
 
-class ServiceUnavailable(AccountError):
-    """Postgres is away. No rule raises this: the faces answer so (accounts/lib/postgres)."""
-
-    code = "service_unavailable"
-    message = _("We can't do this right now. Try again in a few seconds.")
-    retry_after = 5
-
-
 class Overloaded(AccountError):
     code = "overloaded"
     message = _("We're very busy right now. Try again in a few seconds.")

@@ -17,7 +17,7 @@ from ninja.errors import HttpError, ValidationError
 
 from accounts import errors
 from accounts.errors import AccountError, FieldError, InvalidInput, MfaRequired
-from accounts.http import STATUSES, log_refusal
+from accounts.http import STATUSES, ServiceUnavailable, log_refusal
 from accounts.lib import postgres
 
 log = logging.getLogger(__name__)
@@ -216,4 +216,4 @@ def server_error(request: HttpRequest, error: Exception) -> HttpResponse:
     if isinstance(error, MultiPartParserError | SuspiciousOperation | UnicodeError):
         return refuse(request, MalformedBody(type(error).__name__))
     log.exception("unforeseen path=%s request_id=%s", request.path, getattr(request, "id", "-"))
-    return problem(request, errors.ServiceUnavailable() if postgres.is_away(error) else ServerError())
+    return problem(request, ServiceUnavailable() if postgres.is_away(error) else ServerError())

@@ -20,8 +20,7 @@ from django.utils import timezone, translation
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import get_language_from_request
 
-from accounts.errors import ServiceUnavailable
-from accounts.http import PERMISSIONS, GetResponse
+from accounts.http import PERMISSIONS, GetResponse, ServiceUnavailable
 from accounts.lib import postgres, time_zones
 from accounts.models import User
 from accounts.services.profile import pictures
