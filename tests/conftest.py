@@ -2,12 +2,14 @@
 
 import io
 import json
+import os
 import random
 import re
 import sys
 import types
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.core.handlers.base import BaseHandler
@@ -30,6 +32,9 @@ from api import errors
 from api.parser import StrictParser
 from api.v1.responses import VersionedAPI
 from project.wsgi import ApiMiddleware
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Service
 
 PASSWORD = "plum tractor lagoon"
 
@@ -184,6 +189,23 @@ def alices_page(page: Client, alice: User) -> Client:
     assert answer.status_code == 302, answer.content
     Session.objects.filter(user=alice).update(authenticated_by="pwd otp mfa")
     return page
+
+
+# --- The running service -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Service"]:
+    """One for the browser tests and the fault tests together: to start it takes longer than most of them."""
+    from tests.e2e.conftest import Service
+
+    # At the stack's own address, which the bucket knows as that of the pages.
+    made = Service(tmp_path_factory.mktemp("service"), port=urlsplit(os.environ["PUBLIC_URL"]).port)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
 
 
 # --- Mail and pictures --------------------------------------------------------------------------------------
