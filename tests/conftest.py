@@ -8,6 +8,7 @@ import re
 import sys
 import types
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -26,12 +27,14 @@ from accounts.caller import Caller, Device
 from accounts.lib import breached_passwords
 from accounts.models import Gender, Session, User
 from accounts.services.credentials import hashing, identifiers
+from accounts.services.profile import pictures
 from accounts.services.sessions import access_tokens, sessions, signing_keys
 from accounts.services.sessions.sessions import Tokens
 from api import errors
 from api.parser import StrictParser
 from api.v1.responses import VersionedAPI
 from project.wsgi import ApiMiddleware
+from tests.pictures import decoded_once
 
 PASSWORD = "plum tractor lagoon"
 
@@ -47,10 +50,10 @@ def _empty_tables(_: TransactionTestCase) -> None:
     anew: half a second. Here the rows that the test left are deleted."""
     with connection.cursor() as cursor:
         tables = set(connection.introspection.django_table_names(only_existing=True, include_views=False)) - KEPT
-        cursor.execute(" UNION ALL ".join(f"(SELECT '{table}' FROM {table} LIMIT 1)" for table in sorted(tables)))
+        cursor.execute(" UNION ALL ".join(f"(SELECT '{table}' FROM {table} LIMIT 1)" for table in sorted(tables)))  # noqa: S608
         # Foreign keys are looked at when the transaction ends. Users before their counts, which a trigger keeps.
         if used := sorted(name for (name,) in cursor.fetchall()):
-            cursor.execute("".join(f"DELETE FROM {table};" for table in used))
+            cursor.execute("".join(f"DELETE FROM {table};" for table in used))  # noqa: S608
 
 
 KEPT = {"django_content_type", "auth_permission"}  # the same before every test, as migrations left them
@@ -69,6 +72,12 @@ def _forget() -> None:
     translation.deactivate()  # a page in another language leaves it to the next one in its thread
     breached_passwords._breaker.worked()
     translation.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most tests send the same few pictures, and are about what comes after the decoder."""
+    monkeypatch.setattr(pictures, "_decode", decoded_once)
 
 
 @pytest.fixture
@@ -244,6 +253,7 @@ def mailbox(db: None) -> Mailbox:
     return Mailbox()
 
 
+@cache
 def picture(size: tuple[int, int] = (600, 400), kind: str = "PNG", mode: str = "RGB", **options: Any) -> bytes:
     file = io.BytesIO()
     Image.radial_gradient("L").resize(size).convert(mode).save(file, kind, **options)

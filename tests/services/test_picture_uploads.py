@@ -35,7 +35,6 @@ from accounts.models import DiscardedPicture, Event, PictureUpload, User
 from accounts.services.account import deletion, users
 from accounts.services.profile import picture_uploads, pictures
 from tests.conftest import make_user, picture, random_ip
-from tests.pictures import encoded_once
 from tests.services.test_pictures import down
 from tests.threads import at_once, each_at_once
 
@@ -84,11 +83,6 @@ def objects_of(user: User) -> set[str]:
 def empty_bucket(db: None) -> None:
     for key in objects(""):
         bucket.delete(key)
-
-
-@pytest.fixture(autouse=True)
-def _encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "encode", encoded_once)
 
 
 # --- The form -----------------------------------------------------------------------------------------------

@@ -47,8 +47,14 @@ from accounts.services.profile import pictures, profiles
 from accounts.services.security import rate_limits
 from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, make_user, picture, random_ip
-from tests.pictures import Answer, decoder, encoded_once
+from tests.pictures import Answer, decoded_once, one_decoder
 from tests.threads import at_once
+
+
+@pytest.fixture(autouse=True)
+def decoder() -> None:
+    """Here it is the subject."""
+
 
 SECRET = b"SECRET-PLACE-48.8584N"
 
@@ -223,7 +229,7 @@ Confined = Callable[[bytes], Answer]
 @pytest.fixture(scope="module")
 def confined() -> Iterator[Confined]:
     """The same process for many files (confined.py)."""
-    with decoder() as decode:
+    with one_decoder() as decode:
         yield decode
 
 
@@ -850,14 +856,9 @@ def test_a_place_is_given_back_after_a_refusal() -> None:
 # --- Keeping them in the bucket -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def _encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "encode", encoded_once)
-
-
 def replace(user: User, caller: Caller, content: bytes | None = None) -> User:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pictures, "encode", encoded_once)
+        patch.setattr(pictures, "_decode", decoded_once)
         return pictures.replace(user=user, file=io.BytesIO(content or picture()), caller=caller)
 
 
@@ -1104,7 +1105,6 @@ ENDS: dict[str, Callable[[User, Session, Caller], object]] = {
 }
 
 
-@pytest.mark.usefixtures("_encoded_once")
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("way", ["picture", "profile"])
 def test_a_picture_that_was_on_its_way_when_the_device_lost_its_right_is_not_shown(

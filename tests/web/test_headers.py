@@ -99,7 +99,7 @@ def test_every_address_answers_a_stranger_with_them(api: Api) -> None:
 PUBLIC = {"/livez", "/api/v1/docs", "/api/v1/openapi.json", "/.well-known/change-password"}
 
 
-def test_every_address_answers_staff_with_them_and_nothing_private_is_kept(alices_page: Client, alices_api: Api) -> None:
+def test_every_address_answers_staff_with_them_and_keeps_nothing_private(alices_page: Client, alices_api: Api) -> None:
     offenders = {}
     for address in ADDRESSES:
         answer = ask(alices_page, alices_api, address)
