@@ -18,12 +18,12 @@ from accounts.services.profile import pictures
 
 # --- Once for each file -------------------------------------------------------------------------------------
 
-_decode = pictures._decode
+decode_in_process = pictures._decode
 
 
 @lru_cache(maxsize=100)
 def _decoded(content: bytes, most_pixels: int) -> bytes:
-    return _decode(content)
+    return decode_in_process(content)
 
 
 def decoded_once(content: bytes) -> bytes:
@@ -37,7 +37,8 @@ _FORKS = """
 import os, runpy, struct, sys
 main = runpy.run_path({path!r}, run_name="decoding")["main"]
 for line in sys.stdin:
-    most_pixels, _, file = line.rstrip("\\n").partition(" ")
+    most_pixels, sizes, file = line.rstrip("\\n").split(" ", 2)
+    main.__globals__["SIZES"] = tuple(map(int, sizes.split(",")))
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -67,7 +68,7 @@ class Answer(NamedTuple):
 
 
 @contextmanager
-def one_decoder() -> Iterator[Callable[[bytes], Answer]]:
+def one_decoder() -> Iterator[Callable[..., Answer]]:
     """The decoder's program, which forks for each file: as in `pictures.encode`, every file has a confined process of
     its own, but none waits for Python and Pillow to start."""
     command = [sys.executable, "-I", "-c", _FORKS.format(path=decoding.__file__)]
@@ -79,9 +80,10 @@ def one_decoder() -> Iterator[Callable[[bytes], Answer]]:
         assert process.stdout
         stdin, stdout = process.stdin, process.stdout
 
-        def decode(content: bytes) -> Answer:
+        def decode(content: bytes, *sizes: int) -> Answer:
             Path(file.name).write_bytes(content)
-            stdin.write(f"{settings.PICTURE_MAX_PIXELS} {file.name}\n".encode())
+            wanted = ",".join(map(str, sizes or pictures.SIZES))
+            stdin.write(f"{settings.PICTURE_MAX_PIXELS} {wanted} {file.name}\n".encode())
             stdin.flush()
             length, status, kilobytes = struct.unpack(">IiI", stdout.read(12))
             return Answer(stdout.read(length), status, kilobytes / 1024)
