@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+import botocore.loaders
+import botocore.session
 import pytest
 from django.core.handlers.base import BaseHandler
 from django.db import connection
 from django.http import HttpRequest
-from django.test import Client, TransactionTestCase
+from django.test import Client, TransactionTestCase, client
 from django.test.client import ClientHandler
 from django.urls import clear_url_caches, include, path
 from django.utils import translation
@@ -43,6 +45,14 @@ def pytest_collection_finish() -> None:
     """What was imported stays to the end: each full collection of garbage would go through all of it in vain."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(5000)
+
+
+# Each thread and each storage of a test has a client of its own, for which half a megabyte of JSON would be read anew.
+botocore.session.create_loader = cache(botocore.loaders.create_loader)
+
+# Nothing here reads `response.context`, for which each part of each page would be copied.
+client.store_rendered_templates = lambda *_, **__: None  # type: ignore[assignment]
 
 
 def _empty_tables(_: TransactionTestCase) -> None:
