@@ -379,7 +379,8 @@ def received(imap_url: str, *, to: str | None = None) -> list[EmailMessage]:
         imap.login(unquote(parts.username or ""), parts.password or "")
         imap.select("INBOX", readonly=True)
         _, answer = imap.fetch("1:*", "(BODY.PEEK[])")
-    mails = [message_from_bytes(part[1], policy=policy.default) for part in answer if isinstance(part, tuple)]
+    found = [part[1] for part in answer if isinstance(part, tuple) and (not to or to.encode() in part[1])]
+    mails = [message_from_bytes(mail, policy=policy.default) for mail in found]
     return [mail for mail in mails if to is None or to in re.split(r",\s*", str(mail["X-RcptTo"]))]
 
 

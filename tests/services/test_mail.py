@@ -13,7 +13,7 @@ from email import policy
 from email.message import EmailMessage as ReceivedMessage
 from email.mime.image import MIMEImage
 from email.parser import BytesParser
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -371,38 +371,37 @@ def test_each_mail_arrives_in_the_inbox_with_both_parts_and_is_blanked(
     assert is_blank(row)
 
 
-@pytest.mark.parametrize("message", Message)
-@pytest.mark.parametrize(
-    "typed",
-    [
-        "{{ 7|add:7 }}",
-        "{% now 'Y' %}",
-        "{{ user.password }}",
-        "{{a|b}}",
-        "{%x%}",
-        "O'Brien & <b>Söhne</b>",
-        "a\r\nBcc: eve@example.com",
-    ],
+TYPED = (
+    "{{ 7|add:7 }}",
+    "{% now 'Y' %}",
+    "{{ user.password }}",
+    "{{a|b}}",
+    "{%x%}",
+    "O'Brien & <b>Söhne</b>",
+    "a\r\nBcc: eve@example.com",
 )
-def test_what_people_typed_arrives_as_they_typed_it_and_is_no_template(
-    message: Message, typed: str, alice: User, post_box: PostBox
-) -> None:
+
+
+def test_what_people_typed_arrives_as_they_typed_it_and_is_no_template(alice: User, post_box: PostBox) -> None:
     """A name of a device, a user, another account: everything that a stranger can put into a mail."""
-    alice.username = alice.first_name = typed
-    context = {**CONTEXT.get(message, {}), "other": typed, "factor": "passkey"}
-    mail.send(
-        message, user=alice, caller=Caller(ip="10.0.0.1", device=Device(typed)), to="to@example.com", context=context
-    )
-    assert mail.deliver() == 1
-    (got,) = post_box.got
-    seen = typed.replace("\r\n", "\n")
-    assert seen in text_of(got)
-    assert "Bcc" not in got
-    assert post_box.tried == ["to@example.com"]
-    page = text_of(got, "html")
-    assert "<b>Söhne" not in page
-    if "'" not in typed and "\n" not in typed:
-        assert typed in page
+    offenders = []
+    for message, typed in product(Message, TYPED):
+        alice.username = alice.first_name = typed
+        mail.send(
+            message,
+            user=alice,
+            caller=Caller(ip="10.0.0.1", device=Device(typed)),
+            to="to@example.com",
+            context={**CONTEXT.get(message, {}), "other": typed, "factor": "passkey"},
+        )
+        assert mail.deliver() == 1
+        got = post_box.got.pop()
+        page = text_of(got, "html")
+        shown = typed in page or "'" in typed or "\n" in typed
+        if typed.replace("\r\n", "\n") not in text_of(got) or "Bcc" in got or "<b>Söhne" in page or not shown:
+            offenders.append((message, typed, text_of(got)))
+    assert offenders == []
+    assert set(post_box.tried) == {"to@example.com"}
 
 
 @pytest.mark.parametrize(
