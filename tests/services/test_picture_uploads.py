@@ -426,6 +426,9 @@ def after(times, work):
         return work(*args, **options)
     return working
 
+from tests.pictures import decoded_once
+pictures._decode = decoded_once
+decoded_once(bytes.fromhex(sys.argv[1]))
 print(flush=True)
 for line in sys.stdin:  # each step in a process of its own
     if not os.fork():
@@ -446,7 +449,11 @@ def dying_worker(django_db_setup: None) -> Iterator[Callable[[str], int]]:
         "DJANGO_SETTINGS_MODULE": "tests.settings",
     }
     with subprocess.Popen(
-        [sys.executable, "-c", _DIE], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _DIE, PNG.hex()],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdin
         assert process.stdout
