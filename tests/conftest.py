@@ -52,7 +52,7 @@ def pytest_collection_finish() -> None:
 botocore.session.create_loader = cache(botocore.loaders.create_loader)
 
 # Nothing here reads `response.context`, for which each part of each page would be copied.
-client.store_rendered_templates = lambda *_, **__: None  # type: ignore[assignment]
+client.store_rendered_templates = lambda *_, **__: None  # type: ignore[attr-defined]
 
 
 def _empty_tables(_: TransactionTestCase) -> None:

@@ -73,7 +73,7 @@ def _https(settings: Settings) -> None:
 
 
 def ask(page: Client, api: Api, address: str, method: str = "GET") -> Any:
-    extra = {"secure": True, "REMOTE_ADDR": random_ip()}
+    extra: dict[str, Any] = {"secure": True, "REMOTE_ADDR": random_ip()}
     if not address.startswith(API_PREFIXES):
         return page.generic(method, address, **extra)
     if api.token:
