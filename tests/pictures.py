@@ -36,6 +36,7 @@ def decoded_once(content: bytes) -> bytes:
 _FORKS = """
 import os, runpy, struct, sys
 main = runpy.run_path({path!r}, run_name="decoding")["main"]
+main.__globals__["Image"].init()
 for line in sys.stdin:
     most_pixels, sizes, file = line.rstrip("\\n").split(" ", 2)
     main.__globals__["SIZES"] = tuple(map(int, sizes.split(",")))
