@@ -23,6 +23,7 @@ from pytest_django import Settings
 from accounts.caller import Caller, Device
 from accounts.lib import breached_passwords
 from accounts.models import Gender, Session, User
+from accounts.services.account import email_requests
 from accounts.services.credentials import hashing, identifiers
 from accounts.services.sessions import access_tokens, sessions, signing_keys
 from accounts.services.sessions.sessions import Tokens
@@ -190,9 +191,10 @@ def alices_page(page: Client, alice: User) -> Client:
 
 
 class Mailbox:
-    """The mails that were queued in this test, the newest last."""
+    """The mails that were queued in this test, the newest last, those that the worker writes among them."""
 
     def all(self, to: str | None = None) -> list[Email]:
+        email_requests.answer()
         found = list(Email.objects.order_by("id"))
         return [mail for mail in found if to is None or to in mail.to]
 
