@@ -111,7 +111,10 @@ def _waiting(request: Challenge) -> Sequence[User]:
         return ()
     claims = User.objects.active().filter(email=request.login, email_verified=False).order_by("-id")
     if request.user_id:
-        return list(claims.filter(id=request.user_id))
+        found = list(claims.lock().filter(id=request.user_id))
+        # Who has corrected the address since, or asked again, has a newer code.
+        newer = Challenge.objects.open().filter(user=request.user_id, kind=request.kind, id__gt=request.id)
+        return () if newer.exists() else found
     here = set(Challenge.objects.filter(email=request.login, ip=request.ip).values_list("user_id", flat=True))
     return sorted(claims[:100], key=lambda user: user.id not in here)[:3]
 

@@ -58,12 +58,18 @@ def _checked(
     )
 
 
-def _write(user: User, caller: Caller) -> None:
-    """In a transaction of `profiles.one_of_each_username`. The worker emails the code and the link."""
-    user.save(force_insert=True)
-    profiles.refuse_reserved(user)
-    audit.record(audit.Kind.USER_SIGNED_UP, user=user, caller=caller)
-    challenges.ask(Challenge.Kind.CONFIRM_EMAIL, login=user.email, user=user, caller=caller)
+def _write(user: User, picture: BinaryIO | None, caller: Caller, *, begin: bool) -> Session | None:
+    """The account, its event and the request for its email, and the session of an app, in one transaction."""
+    encoded = pictures.encode(picture) if picture else None
+    with profiles.one_of_each_username():
+        user.save(force_insert=True)
+        profiles.refuse_reserved(user)
+        audit.record(audit.Kind.USER_SIGNED_UP, user=user, caller=caller)
+        challenges.ask(Challenge.Kind.CONFIRM_EMAIL, login=user.email, user=user, caller=caller)
+        session = sessions.begin(user=user, kind=Session.Kind.APP, caller=caller) if begin else None
+    if encoded:
+        pictures.publish_first(user, encoded, caller)
+    return session
 
 
 def sign_up(*, caller: Caller, picture: BinaryIO | None = None, **fields: Any) -> User:
@@ -73,21 +79,12 @@ def sign_up(*, caller: Caller, picture: BinaryIO | None = None, **fields: Any) -
     Raises SignUpClosed, RateLimited, InvalidInput (naming every field that is wrong), UsernameTaken,
     InvalidPicture, PictureTooLarge, Overloaded. A storage that is down costs only the picture."""
     user = _checked(caller=caller, **fields)
-    encoded = pictures.encode(picture) if picture else None
-    with profiles.one_of_each_username():
-        _write(user, caller)
-    if encoded:
-        pictures.publish_first(user, encoded, caller)
+    _write(user, picture, caller, begin=False)
     return user
 
 
-def sign_up_app(*, caller: Caller, **fields: Any) -> SignedIn | None:
+def sign_up_app(*, caller: Caller, picture: BinaryIO | None = None, **fields: Any) -> SignedIn | None:
     """The same for an app, which is signed in with it, or None where the address must be proved first."""
-    if settings.EMAIL_VERIFICATION == "mandatory":
-        sign_up(caller=caller, **fields)
-        return None
     user = _checked(caller=caller, **fields)
-    with profiles.one_of_each_username():
-        _write(user, caller)
-        session = sessions.begin(user=user, kind=Session.Kind.APP, caller=caller)
-    return SignedIn(user, sessions.tokens(session))
+    session = _write(user, picture, caller, begin=settings.EMAIL_VERIFICATION != "mandatory")
+    return SignedIn(user, sessions.tokens(session)) if session else None

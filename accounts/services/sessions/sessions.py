@@ -314,8 +314,8 @@ def browser(session_id: UUID, user_id: UUID) -> Session | None:
     """The open session of a browser that is signed in as this active user, who comes with it. Its last use is
     recorded."""
     at = now()
-    open_ones = Session.objects.open().select_related("user")
-    session = open_ones.filter(id=session_id, user_id=user_id, user__is_active=True).first()
+    mine = Session.objects.select_related("user").filter(id=session_id, user_id=user_id, user__is_active=True)
+    session = mine.filter(ended_at=None, expires_at__gt=at).first()
     if session is None:
         return None
     if at - session.last_used_at >= LAST_USE_PRECISION:
