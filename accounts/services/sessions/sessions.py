@@ -237,8 +237,8 @@ def _advance(session: Session, at: datetime, caller: Caller) -> bool:
     earlier = [first_used, *(used for used in session.earlier_used_at if used > at - GRACE)]
     expires_at = _expiry(session.created_at, at)
     with connection.cursor() as cursor:
-        changed = [_array(earlier[:50]), at, expires_at, caller.ip]
-        cursor.execute(_ADVANCE, [*changed, session.id, session.generation])
+        values = (_array(earlier[:50]), at, expires_at, caller.ip, session.id, session.generation)
+        cursor.execute(_ADVANCE, values)
         moved: int = cursor.rowcount
     return moved == 1
 
