@@ -21,7 +21,7 @@ from post_office.models import Email
 from pytest_django import Settings
 
 from accounts.caller import Caller, Device
-from accounts.lib import breached_passwords
+from accounts.lib import breached_passwords, jobs
 from accounts.models import Gender, Session, User
 from accounts.services.account import email_requests
 from accounts.services.credentials import hashing, identifiers
@@ -46,6 +46,7 @@ def _forget() -> None:
     access_tokens._verify.cache_clear()
     translation.deactivate()  # a page in another language leaves it to the next one in its thread
     breached_passwords._breaker.worked()
+    jobs._sends.clear()
     translation.deactivate()
 
 
