@@ -59,8 +59,9 @@ class SignedIn:
     tokens: Tokens
 
 
-# Raw SQL, because every sign-in runs it and the ORM needs four statements. It sees what others committed before the
-# user's row was locked.
+# Raw SQL, because every sign-in runs it and the ORM takes twice as long.
+_LOCK = "SELECT 1 FROM accounts_user WHERE id = %s AND password = %s AND is_active FOR NO KEY UPDATE"
+# In place of four statements. It sees what others committed before the user's row was locked.
 _BEGIN = f"""
     WITH known AS (
         SELECT NOT %(mfa)s AND EXISTS (SELECT FROM accounts_twostep WHERE user_id = %(session_user_id)s) AS needs_mfa,
@@ -84,10 +85,7 @@ def begin(*, user: User, kind: Session.Kind, caller: Caller, methods: Sequence[s
     Raises InvalidCredentials if the password was changed or the account switched off since; MfaRequired if the methods
     are not enough, which the log records."""
     with transaction.atomic():
-        # Locked until the transaction ends: a new password waits, then ends this session too.
-        as_checked = User.objects.lock().filter(id=user.id, password=user.password, is_active=True)
-        if not as_checked.exists():
-            raise InvalidCredentials("changed in the meantime")
+        _lock_as_checked(user)
         session = _new(user, kind, caller, methods)
         needs_mfa, others, is_new = _insert(session, caller)
         if needs_mfa:
@@ -99,6 +97,14 @@ def begin(*, user: User, kind: Session.Kind, caller: Caller, methods: Sequence[s
     if needs_mfa:
         raise mfa.required(user, methods)
     return session
+
+
+def _lock_as_checked(user: User) -> None:
+    """Lock the user until the transaction ends: a new password waits, then ends this session too."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK, [user.id, user.password])
+        if not cursor.fetchone():
+            raise InvalidCredentials("changed in the meantime")
 
 
 def _new(user: User, kind: Session.Kind, caller: Caller, methods: Sequence[str]) -> Session:
