@@ -16,7 +16,7 @@ from typing import Any
 import redis
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
+from django.db import connection, transaction
 from django.utils.timezone import now
 
 from accounts.caller import Caller
@@ -173,17 +173,18 @@ _SPEND = """
 def spend_each(*wanted: Wanted) -> list[bool]:
     """Takes one try of each, in a transaction of its own where the caller has none; of those after the first only where
     the first had one left. Which had one left. One statement decides."""
-    at, parts = now(), []
+    at, keys = now(), [_key(name, str(subject)) for name, subject in wanted]
     values: dict[str, Any] = {"now": at}
-    for n, (name, subject) in enumerate(wanted):
-        limit, condition = limits()[name], " WHERE EXISTS (SELECT FROM spent0)" if n else ""
-        parts.append(f"spent{n} AS ({_SPEND.format(n=n, condition=condition)})")
-        values |= {
-            f"key{n}": _key(name, str(subject)),
-            f"end{n}": at + timedelta(seconds=limit.seconds),
-            f"amount{n}": limit.amount,
-        }
-    left = " UNION ALL ".join(f"SELECT * FROM spent{n}" for n in range(len(wanted)))  # noqa: S608 - numbers of ours
+    for n, (name, _) in enumerate(wanted):
+        limit = limits()[name]
+        values |= {f"key{n}": keys[n], f"end{n}": at + timedelta(seconds=limit.seconds), f"amount{n}": limit.amount}
+    # The order of `_LOCKED`, in which the first of those that are spent together is the first as well.
+    order = sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
+    parts = [
+        f"spent{n} AS ({_SPEND.format(n=n, condition=' WHERE EXISTS (SELECT FROM spent0)' if n else '')})"
+        for n in order
+    ]
+    left = " UNION ALL ".join(f"SELECT * FROM spent{n}" for n in order)  # noqa: S608 - numbers of ours
     with connection.cursor() as cursor:
         cursor.execute(f"WITH {', '.join(parts)} {left}", values)
         found = {row[0] for row in cursor.fetchall()}
@@ -211,20 +212,18 @@ def may_mail_claim(email: str, *, caller: Caller) -> bool:
     return all(spend_each(by_network, ("claim_mail_per_address", email)))
 
 
-# In the order in which they were spent, so that two transactions never wait for each other.
-_REFUND = """
-    UPDATE accounts_budget AS b SET spent = GREATEST(b.spent - 1, 0) FROM (
-        SELECT key FROM accounts_budget WHERE key = ANY(%(keys)s)
-        ORDER BY array_position(%(keys)s, key::text) FOR UPDATE
-    ) AS mine WHERE b.key = mine.key
-"""
+# From the last key to the first, so that no two transactions wait for each other.
+_LOCKED = 'SELECT key FROM accounts_budget WHERE key = ANY(%s) ORDER BY key COLLATE "C" DESC FOR UPDATE'
+_REFUND = f"""
+    UPDATE accounts_budget AS b SET spent = GREATEST(b.spent - 1, 0) FROM ({_LOCKED}) AS mine WHERE b.key = mine.key
+"""  # noqa: S608 - no input
 
 
 def refund_each(*spent: Wanted) -> None:
     """Gives the one try of each back: it was the right password. The other tries stay spent."""
     if spent:
         with connection.cursor() as cursor:
-            cursor.execute(_REFUND, {"keys": [_key(name, str(subject)) for name, subject in spent]})
+            cursor.execute(_REFUND, [[_key(name, str(subject)) for name, subject in spent]])
 
 
 def refund(name: str, subject: object) -> None:
@@ -249,9 +248,14 @@ def forget(*subjects: object) -> None:
     """Whatever was counted of these; for an account that is erased."""
     spellings = [f"{subject}{place}" for subject in subjects if subject for place in ("", " 0", " 1")]  # see sign_in.py
     keys = [_key(name, spelling) for name in limits() for spelling in spellings]
-    Budget.objects.filter(key__in=keys).delete()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_LOCKED, [keys])
+        Budget.objects.filter(key__in=keys).delete()
 
 
 def prune() -> int:
-    count, _ = Budget.objects.filter(resets_at__lt=now()).delete()
+    """Delete those that are over, but for any that is being spent at this moment."""
+    with transaction.atomic():
+        over = Budget.objects.filter(resets_at__lt=now()).select_for_update(skip_locked=True)
+        count, _ = Budget.objects.filter(key__in=over.values("key")).delete()
     return count
