@@ -9,6 +9,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import NoReturn
 
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.hotp import HOTP
@@ -41,12 +42,12 @@ def is_on(user: User) -> bool:
 def require(user: User, methods: Sequence[str]) -> None:
     """Whether these methods are enough for a change that could lock the owner out. Raises MfaRequired."""
     if MFA not in methods and is_on(user):
-        raise required(user, methods)
+        refuse(user, methods)
 
 
-def required(user: User, methods: Sequence[str]) -> MfaRequired:
-    """With the ticket for the second factor."""
-    return MfaRequired(_issue(user, methods))
+def refuse(user: User, methods: Sequence[str]) -> NoReturn:
+    """Raises MfaRequired, with the ticket for the second factor."""
+    raise MfaRequired(_issue(user, methods))
 
 
 def _password_of(user: User) -> bytes:

@@ -95,7 +95,7 @@ def begin(*, user: User, kind: Session.Kind, caller: Caller, methods: Sequence[s
         if is_new and not needs_mfa and user.email_verified:
             challenges.ask(Challenge.Kind.NEW_DEVICE, user=user, caller=caller)
     if needs_mfa:
-        raise mfa.required(user, methods)
+        mfa.refuse(user, methods)
     return session
 
 
