@@ -1,6 +1,7 @@
 """Which statuses an operation declares, and the document that tells them."""
 
 import json
+from functools import cache
 from typing import Any
 
 from ninja import NinjaAPI
@@ -20,8 +21,12 @@ def responses(success: dict[int, Any], *statuses: int) -> dict[int, Any]:
 class VersionedAPI(NinjaAPI):
     """The document says of problems what they are: application/problem+json."""
 
-    def get_openapi_schema(self, **kwargs: Any) -> OpenAPISchema:
-        schema = super().get_openapi_schema(**kwargs)
+    def get_openapi_schema(self, *, path_prefix: str | None = None, path_params: Any = None) -> OpenAPISchema:
+        return self._schema(path_prefix or self.get_root_path(path_params or {}))
+
+    @cache  # noqa: B019 - an API lives as long as its process; anybody may ask, and each time would take 100 ms of CPU
+    def _schema(self, path_prefix: str) -> OpenAPISchema:
+        schema = super().get_openapi_schema(path_prefix=path_prefix)
         for operations in schema["paths"].values():
             for operation in operations.values():
                 for status, response in operation["responses"].items():
