@@ -28,8 +28,9 @@ from post_office.models import Email
 from pytest_django import Settings
 
 from accounts.caller import Caller, Device
-from accounts.lib import breached_passwords
+from accounts.lib import breached_passwords, jobs
 from accounts.models import Gender, Session, User
+from accounts.services.account import email_requests
 from accounts.services.credentials import hashing, identifiers
 from accounts.services.profile import pictures
 from accounts.services.sessions import access_tokens, sessions, signing_keys
@@ -86,6 +87,7 @@ def _forget() -> None:
     access_tokens._verify.cache_clear()
     translation.deactivate()  # a page in another language leaves it to the next one in its thread
     breached_passwords._breaker.worked()
+    jobs._sends.clear()
     translation.deactivate()
 
 
@@ -254,9 +256,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Service"]:
 
 
 class Mailbox:
-    """The mails that were queued in this test, the newest last."""
+    """The mails that were queued in this test, the newest last, those that the worker writes among them."""
 
     def all(self, to: str | None = None) -> list[Email]:
+        email_requests.answer()
         found = list(Email.objects.order_by("id"))
         return [mail for mail in found if to is None or to in mail.to]
 

@@ -227,7 +227,7 @@ def overview(request: AuthenticatedRequest) -> HttpResponse:
         "accounts/overview.html",
         {
             "devices": sessions.list_for(request.user),
-            "factors": totp.overview(request.user),
+            "factors": totp.summary(request.user),
             "picture": pictures.addresses(request.user).get(256),
         },
     )

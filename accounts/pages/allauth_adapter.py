@@ -29,6 +29,11 @@ def methods_of(request: HttpRequest) -> Sequence[str]:
     return methods
 
 
+def begin(request: HttpRequest, user: User) -> Session:
+    """Put the browser into the user's list of devices. Raises what `sessions.begin` raises."""
+    return sessions.begin(user=user, kind=Session.Kind.BROWSER, caller=caller(request), methods=methods_of(request))
+
+
 class AccountAdapter(DefaultAccountAdapter):
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return settings.SIGNUP_OPEN
@@ -57,10 +62,9 @@ class AccountAdapter(DefaultAccountAdapter):
         return ["accounts.pages.sign_in.MfaStage"]
 
     def login(self, request: HttpRequest, user: AbstractBaseUser) -> None:
-        """Puts the browser into the list of devices and notes its row in Django's session."""
+        """Notes the row in the list of devices, which `MfaStage` may have begun, in Django's session."""
         assert isinstance(user, User)
-        methods = methods_of(request)
-        row = sessions.begin(user=user, kind=Session.Kind.BROWSER, caller=caller(request), methods=methods)
+        row: Session = getattr(request, "begun", None) or begin(request, user)
         super().login(request, user)
         request.session[SESSION_ID] = str(row.id)
 

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -901,6 +902,28 @@ def test_the_worker_is_notified_after_the_commit_and_not_without_one(
             jobs.enqueue(task)
             transaction.set_rollback(True)
         assert messages_at(valkey.url) == [message]
+
+
+def test_a_crowd_of_work_notifies_the_worker_at_once_and_once_more(
+    db: None,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    monkeypatch.setattr(jobs, "WINDOW", 3600.0)
+    with Valkey(tmp_path / "valkey") as valkey:
+        settings.CELERY_BROKER_URL = valkey.url
+        task = task_at(valkey.url, settings)
+        before = set(threading.enumerate())
+        for _ in range(20):
+            with django_capture_on_commit_callbacks(execute=True):
+                jobs.enqueue(task)
+            assert len(messages_at(valkey.url)) == 1
+        [timer] = (each for each in threading.enumerate() if isinstance(each, threading.Timer) and each not in before)
+        timer.cancel()
+        timer.function(*timer.args)
+        assert len(messages_at(valkey.url)) == 2
 
 
 @pytest.mark.parametrize("how", ["down", "mute", "stopped after it was known"])

@@ -185,8 +185,7 @@ def test_the_service_is_given_our_message_id_where_it_keeps_its_own(sent: Email,
     def headers(esp: str) -> dict[str, str]:
         settings.ANYMAIL_ESP = esp
         email = Email.objects.get(id=sent.id)
-        delivery._prepare(email)
-        return dict(email.email_message().message().items())
+        return dict(delivery._message(email).message().items())
 
     assert headers("postmark")["X-PM-Metadata-message_id"] == sent.message_id
     assert json.loads(headers("amazon_ses")["X-Metadata"]) == {"message_id": sent.message_id}

@@ -305,7 +305,7 @@ def _make(new: Sequence[_Arrival], report: Report, caller: Caller) -> None:
             report.made -= 1
             report.refusals.append(Refusal(arrival.line, LineError("", "taken_meanwhile")))
     made = [arrival.user for arrival in new if arrival.user.id in stored]
-    audit.record_for_each(audit.Kind.USER_IMPORTED, users=made, caller=caller)
+    audit.record_each(((audit.Kind.USER_IMPORTED, user) for user in made), caller=caller)
     # Claims of this batch as well: an address that two lines have belongs to the one that proved it.
     lost = set(User.objects.filter(email__in=proved, email_verified=False).values_list("email", flat=True))
     for email in sorted(lost):
