@@ -206,9 +206,6 @@ class TotpAuthenticator(models.Model):
     class Meta:
         db_table = "accounts_twostep"  # the name of a table never changes
 
-    def __str__(self) -> str:
-        return f"two-step verification of {self.user_id}"
-
 
 class Passkey(models.Model):
     """A WebAuthn credential that a device keeps for this user. Only its public half is here."""
@@ -223,18 +220,12 @@ class Passkey(models.Model):
     created_at = models.DateTimeField(default=now)
     last_used_at = models.DateTimeField(null=True)
 
-    def __str__(self) -> str:
-        return self.name
-
 
 class SpentTicket(models.Model):
     """A ticket (services/security/tickets.py) that was used and would otherwise still be good."""
 
     id = models.UUIDField(primary_key=True, editable=False)
     until = models.DateTimeField(db_index=True)
-
-    def __str__(self) -> str:
-        return str(self.id)
 
 
 # --- Proofs of an address -----------------------------------------------------------------------------------
@@ -299,9 +290,6 @@ class Challenge(models.Model):
             models.Index("created_at", name="challenge_age"),
         ]
 
-    def __str__(self) -> str:
-        return f"{self.kind} {self.id}"
-
     @property
     def link_expires_at(self) -> datetime:
         return (self.answered_at or self.created_at) + self.link_lifetime(self.Kind(self.kind))
@@ -319,17 +307,11 @@ class Budget(models.Model):
     spent = models.PositiveIntegerField()
     resets_at = models.DateTimeField(db_index=True)
 
-    def __str__(self) -> str:
-        return self.key
-
 
 class MailOutage(models.Model):
     """One row while the mail server takes no mail from us (services/mail/server.py), none otherwise."""
 
     began_at = models.DateTimeField()
-
-    def __str__(self) -> str:
-        return f"since {self.began_at}"
 
 
 # --- Keys, the security log, leftovers ----------------------------------------------------------------------
@@ -344,9 +326,6 @@ class SigningKey(models.Model):
     public_jwk = models.JSONField()
     created_at = models.DateTimeField(default=now)
     signs_from = models.DateTimeField(default=now, help_text="published before; until the next key's time")
-
-    def __str__(self) -> str:
-        return self.kid
 
 
 class Event(models.Model):
@@ -378,9 +357,6 @@ class DiscardedPicture(models.Model):
     key = models.CharField(primary_key=True, max_length=64)
     remove_at = models.DateTimeField(default=now, db_index=True)
 
-    def __str__(self) -> str:
-        return self.key
-
 
 class PictureUpload(models.Model):
     """A picture that an app puts into the bucket itself (picture_uploads.py). The row names its object before
@@ -411,9 +387,6 @@ class PictureUpload(models.Model):
 
     class Meta:
         indexes = [models.Index("id", condition=Q(state="queued"), name="picture_upload_queued")]
-
-    def __str__(self) -> str:
-        return f"{self.state} {self.id}"
 
 
 class MailOwner(models.Model):
@@ -451,9 +424,6 @@ class Export(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint("user", condition=Q(state="queued"), name="export_one_at_a_time")]
 
-    def __str__(self) -> str:
-        return f"{self.state} {self.id}"
-
 
 class Tombstone(models.Model):
     """That an account was erased on this day, and nothing else."""
@@ -475,9 +445,6 @@ class ReservedUsername(models.Model):
 
     class Meta:
         db_table = "accounts_restingusername"  # the name of a table never changes
-
-    def __str__(self) -> str:
-        return str(self.until)
 
 
 class ApiUse(models.Model):
@@ -516,9 +483,6 @@ class UserCount(models.Model):
     email_verified = models.BooleanField()
     count = models.BigIntegerField()
 
-    def __str__(self) -> str:
-        return f"{self.gender} {self.count:+}"
-
 
 class EventCount(models.Model):
     """How many events of each kind were written on a day (UTC), in pieces like those of UserCount. They outlive the
@@ -530,6 +494,3 @@ class EventCount(models.Model):
 
     class Meta:
         indexes = [models.Index("kind", "day", name="event_count_of_day")]
-
-    def __str__(self) -> str:
-        return f"{self.day} {self.kind} {self.count:+}"
