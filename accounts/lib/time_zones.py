@@ -1,4 +1,4 @@
-"""In which zone people are told times: the one they chose, else the service's (TIME_ZONE)."""
+"""Times in the zone that a user chose, else in the service's (TIME_ZONE)."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,13 +8,22 @@ from zoneinfo import ZoneInfo, available_timezones
 from django.conf import settings
 from django.utils.formats import date_format
 from django.utils.timezone import get_current_timezone, localtime
+from django.utils.translation import gettext_lazy as _
 
-NAME_MAX_LENGTH = 64
 # Files beside the zones that are none.
 _NO_ZONES = frozenset({"Factory", "localtime", "posixrules"})
-REGIONS = (
-    "Africa", "America", "Antarctica", "Arctic", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific",
-)  # fmt: skip
+REGIONS = {
+    "Africa": _("Africa"),
+    "America": _("America"),
+    "Antarctica": _("Antarctica"),
+    "Arctic": _("Arctic"),
+    "Asia": _("Asia"),
+    "Atlantic": _("Atlantic"),
+    "Australia": _("Australia"),
+    "Europe": _("Europe"),
+    "Indian": _("Indian Ocean"),
+    "Pacific": _("Pacific"),
+}
 
 
 @lru_cache(maxsize=1)

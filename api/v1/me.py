@@ -19,9 +19,9 @@ _ETAG: dict[str, Any] = {
 }
 
 
-def _profile(user: User, response: HttpResponse) -> dict[str, Any]:
+def _with_etag(user: User, response: HttpResponse) -> User:
     response["ETag"] = f'"{user.version}"'
-    return schemas.profile(user)
+    return user
 
 
 @router.get(
@@ -30,9 +30,9 @@ def _profile(user: User, response: HttpResponse) -> dict[str, Any]:
     response=responses({200: schemas.ProfileOut}, 401),
     openapi_extra={"responses": {200: _ETAG}},
 )
-def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> dict[str, Any]:
+def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> User:
     """The signed-in user."""
-    return _profile(request.user, response)
+    return _with_etag(request.user, response)
 
 
 @router.patch(
@@ -52,7 +52,7 @@ def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> dict[s
         ],
     },
 )
-def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> dict[str, Any]:
+def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> User:
     """Change username, names, gender, language or time zone."""
     tags = {tag.strip() for tag in request.META.get("HTTP_IF_MATCH", "*").split(",")}
     user = profiles.update(
@@ -62,7 +62,7 @@ def update_profile(request: AuthenticatedRequest, response: HttpResponse, payloa
         caller=caller(request),
         session=request.user_session,
     )
-    return _profile(user, response)
+    return _with_etag(user, response)
 
 
 @router.get("/me/email", operation_id="getMyEmail", response=responses({200: schemas.EmailOut}, 401))
@@ -91,7 +91,7 @@ def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeE
 @router.post(
     "/me/email/confirm", operation_id="confirmMyEmail", response=responses({200: schemas.ProfileOut}, *BODY, 401, 429)
 )
-def confirm_my_email(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.CodeIn) -> dict[str, Any]:
+def confirm_my_email(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.CodeIn) -> User:
     """Prove the claimed or the new address. The first who proves an address holds it; other claims on it lapse."""
     user = email_addresses.confirm_mine(user=request.user, code=payload.code, caller=caller(request))
-    return _profile(user, response)
+    return _with_etag(user, response)

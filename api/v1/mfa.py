@@ -7,6 +7,7 @@ from ninja import Router, Status
 from accounts.http import AuthenticatedRequest, caller
 from accounts.models import Passkey
 from accounts.services.authentication import passkeys, reauthentication, sign_in, totp
+from accounts.services.sessions.sessions import SignedIn
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
@@ -20,10 +21,10 @@ router = Router(tags=["second factors"], auth=AccessToken())
 @entrance.post(
     "/token/mfa", operation_id="finishSignIn", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429)
 )
-def finish_sign_in(request: HttpRequest, payload: schemas.SecondStepIn) -> dict[str, Any]:
+def finish_sign_in(request: HttpRequest, payload: schemas.SecondStepIn) -> SignedIn:
     """Do the second step, after a `mfa_required`: a code of the authenticator app, or a recovery code."""
     where = caller(request, schemas.device(payload.device))
-    return schemas.signed_in(sign_in.finish(ticket=payload.ticket, code=payload.code, caller=where))
+    return sign_in.finish(ticket=payload.ticket, code=payload.code, caller=where)
 
 
 @entrance.post(
@@ -39,10 +40,10 @@ def begin_passkey_sign_in(request: HttpRequest) -> passkeys.Ceremony:
     operation_id="finishPasskeySignIn",
     response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429),
 )
-def finish_passkey_sign_in(request: HttpRequest, payload: schemas.PasskeySignInIn) -> dict[str, Any]:
+def finish_passkey_sign_in(request: HttpRequest, payload: schemas.PasskeySignInIn) -> SignedIn:
     """Sign in with what the credential manager answered. No second step follows."""
     where = caller(request, schemas.device(payload.device))
-    return schemas.signed_in(passkeys.sign_in_app(state=payload.state, credential=payload.credential, caller=where))
+    return passkeys.sign_in_app(state=payload.state, credential=payload.credential, caller=where)
 
 
 # --- Setting up ---------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from ninja import Router, Status
 
 from accounts.errors import FieldError, InvalidInput, PictureTooLarge
 from accounts.http import AuthenticatedRequest, caller
+from accounts.models import PictureUpload, User
 from accounts.services.profile import picture_uploads, pictures
 from api.errors import MalformedBody, UnsupportedMediaType
 from api.security import AccessToken
@@ -56,13 +57,12 @@ def _read_file(request: AuthenticatedRequest) -> BinaryIO:
     response=responses({200: schemas.ProfileOut}, *BODY, 401, 429, 503),
     openapi_extra=_FILE,
 )
-def put_picture(request: AuthenticatedRequest) -> dict[str, Any]:
+def put_picture(request: AuthenticatedRequest) -> User:
     """Set the profile picture: JPEG, PNG, WebP, HEIC or AVIF. It comes out square, in
     three sizes, without EXIF or GPS."""
-    user = pictures.replace(
+    return pictures.replace(
         user=request.user, file=_read_file(request), caller=caller(request), session=request.user_session
     )
-    return schemas.profile(user)
 
 
 @router.delete("/me/picture", operation_id="deletePicture", response=responses({204: None}, 401))
@@ -83,7 +83,7 @@ def begin_picture_upload(request: AuthenticatedRequest, payload: schemas.Picture
     upload, form = picture_uploads.begin(
         user=request.user, content_type=payload.content_type, size=payload.size, caller=caller(request)
     )
-    return Status(201, schemas.picture_upload_form(upload, form))
+    return Status(201, {"id": upload.id, "url": form.url, "fields": form.fields, "expires_at": upload.expires_at})
 
 
 @router.post(
@@ -94,8 +94,7 @@ def begin_picture_upload(request: AuthenticatedRequest, payload: schemas.Picture
 def complete_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> Status[Any]:
     """The file is sent: it is checked and shown within seconds. Ask `getPictureUpload` until its state is neither
     `asked` nor `queued`."""
-    upload = picture_uploads.complete(user=request.user, upload_id=upload_id, caller=caller(request))
-    return Status(202, schemas.picture_upload(upload))
+    return Status(202, picture_uploads.complete(user=request.user, upload_id=upload_id, caller=caller(request)))
 
 
 @router.get(
@@ -103,6 +102,6 @@ def complete_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> S
     operation_id="getPictureUpload",
     response=responses({200: schemas.PictureUploadOut}, 401, 404, 422),
 )
-def get_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> dict[str, Any]:
+def get_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> PictureUpload:
     """How far an upload is, and why it was refused; for an hour."""
-    return schemas.picture_upload(picture_uploads.find(user=request.user, upload_id=upload_id))
+    return picture_uploads.find(user=request.user, upload_id=upload_id)

@@ -1,5 +1,5 @@
-"""Numbers for staff. Triggers keep them (counts.py), so the page reads some hundred rows, whether there are ten users or
-ten million. Only MFA is counted, in its index alone (40 ms a million)."""
+"""Numbers for staff. Triggers keep them (counts.py), so the page reads some hundred rows for ten users as for ten
+million. Only MFA is counted, in its index alone (40 ms a million)."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
