@@ -24,7 +24,7 @@ from accounts.services.sessions import sessions
 
 
 def methods_of(request: HttpRequest) -> Sequence[str]:
-    """How this browser has just proved who uses it; a view that does not ask for the password says so."""
+    """How the user of this browser has just signed in; a view that does not ask for the password says so."""
     methods: Sequence[str] = getattr(request, "sign_in_methods", sign_in.BY_PASSWORD)
     return methods
 
@@ -57,7 +57,7 @@ class AccountAdapter(DefaultAccountAdapter):
         return ["accounts.pages.sign_in.MfaStage"]
 
     def login(self, request: HttpRequest, user: AbstractBaseUser) -> None:
-        """Puts the browser into the list of devices and notes its row in Django's session."""
+        """Add the browser to the list of devices, and keep its row's id in Django's session."""
         assert isinstance(user, User)
         methods = methods_of(request)
         row = sessions.begin(user=user, kind=Session.Kind.BROWSER, caller=caller(request), methods=methods)
@@ -83,24 +83,14 @@ class AccountAdapter(DefaultAccountAdapter):
         )
 
     def render_mail(
-        self,
-        template_prefix: str,
-        email: str | list[str],
-        context: dict[str, Any],
-        headers: dict[str, str] | None = None,
+        self, template_prefix: str, email: str | list[str], context: dict[str, Any], headers: Any = None
     ) -> EmailMessage:
-        """allauth's own mails: in our frame, and in the language of who reads them."""
-        user = context.get("user")
-        language = mail.language_of(user if isinstance(user, User) else User(), caller(self.request))
+        """allauth's own emails: in our frame, and in their reader's language."""
+        language = mail.language_of(context.get("user") or User(), caller(self.request))
         with translation.override(language):
             message: EmailMessage = super().render_mail(template_prefix, email, context, headers)
             if isinstance(message, EmailMultiAlternatives) and not message.alternatives:
-                words = {
-                    "subject": message.subject,
-                    "text": message.body,
-                    "to": message.to[0],
-                    **mail.frame(),
-                }
+                words = {"subject": message.subject, "text": message.body, "to": message.to[0], **mail.frame()}
                 message.attach_alternative(render_to_string("mail/parts/text.html", words), "text/html")
         return message
 

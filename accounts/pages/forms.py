@@ -10,6 +10,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.text import format_lazy
+from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 from accounts.errors import AccountError, InvalidPasskey
@@ -287,8 +288,11 @@ class ProfileForm(forms.Form):
     )
     time_zone = TimeZone()
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for field in ("first_name", "last_name", "username", "gender", "time_zone"):
+            self.initial[field] = getattr(user, field)
+        self.initial["language"] = user.language or get_language()
         limit = rate_limits.limits()["username_change_per_account"]
         words = (
             _("You can sign in with it. Others may see it. You can change it twice every {days} days.")
@@ -296,6 +300,6 @@ class ProfileForm(forms.Form):
             else _("You can sign in with it. Others may see it. Changes allowed every {days} days: {n}.")
         )
         self.fields["username"].help_text = format_lazy(words, days=max(1, limit.seconds // 86400), n=limit.amount)
-        widget, chosen = self.fields["time_zone"].widget, self.initial.get("time_zone", "")
-        if not any(chosen == name for _region, names in widget.choices[1:] for name, _city in names):
-            widget.choices = [*widget.choices, (chosen, chosen)] if chosen else widget.choices
+        widget, chosen = self.fields["time_zone"].widget, user.time_zone
+        if chosen and not any(chosen == name for _region, names in widget.choices[1:] for name, _city in names):
+            widget.choices = [*widget.choices, (chosen, chosen)]
