@@ -6,8 +6,6 @@ import logging
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
 
@@ -78,32 +76,29 @@ def _add_up_quietly() -> None:
 
 
 def add_up() -> None:
-    """Write what this process has counted."""
-    with _taken() as counts, transaction.atomic():
-        day = now().date()
-        known = set(ApiUse.objects.filter(day=day).values_list("version", "app_version"))
-        for (version, app_version), calls in sorted(
-            counts.items()
-        ):  # in one order, so that processes never wait for each other
-            key = (version, app_version)
-            if key not in known and len(known) >= MOST:
-                key = (version, OTHER)
-            known.add(key)
-            _add(day, *key, calls)
-
-
-@contextmanager
-def _taken() -> Iterator[Counter[tuple[str, str]]]:
-    """What was counted since the last time; given back where it could not be written."""
+    """Write what this process has counted since the last time. If that fails, it is counted again."""
     with _lock:
         counts = _counts.copy()
         _counts.clear()
     try:
-        yield counts
+        _write(counts)
     except Error:
         with _lock:
             _counts.update(counts)
         raise
+
+
+@transaction.atomic
+def _write(counts: Counter[tuple[str, str]]) -> None:
+    day = now().date()
+    known = set(ApiUse.objects.filter(day=day).values_list("version", "app_version"))
+    # In one order, so that no two processes wait for each other.
+    for (version, app_version), calls in sorted(counts.items()):
+        key = (version, app_version)
+        if key not in known and len(known) >= MOST:
+            key = (version, OTHER)
+        known.add(key)
+        _add(day, *key, calls)
 
 
 def _add(day: date, version: str, app_version: str, calls: int) -> None:
@@ -117,8 +112,7 @@ def _add(day: date, version: str, app_version: str, calls: int) -> None:
 
 def by_version(*, days: int) -> QuerySet[Any, Any]:
     """{version, app_version, calls} of the last days, the most called first."""
-    since = now().date() - timedelta(days=days - 1)
-    found = ApiUse.objects.filter(day__gte=since).values("version", "app_version")
+    found = ApiUse.objects.filter(day__gt=now().date() - timedelta(days=days)).values("version", "app_version")
     return found.annotate(calls=Sum("calls")).order_by("version", "-calls")
 
 
