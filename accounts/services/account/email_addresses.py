@@ -34,13 +34,11 @@ def send_confirmation(user: User, email: str, *, caller: Caller) -> None:
     # Recorded for nobody too, so that it takes as long.
     audit.record(audit.Kind.EMAIL_CLAIMED_ELSEWHERE, user=owner, caller=caller)
     if owner is not None:
-        words = {"other": user.username}
-        sent = mail.send(mail.Message.ADDRESS_TAKEN, user=owner, caller=caller, context=words, expires_at=expires_at)
+        reader, message, words = owner, mail.Message.ADDRESS_TAKEN, {"other": user.username}
     else:
-        words = {"code": secrets.code, "link": f"{settings.PUBLIC_URL}/account/confirm-email/{secrets.key}/"}
-        sent = mail.send(
-            mail.Message.CONFIRM_EMAIL, user=user, to=email, caller=caller, context=words, expires_at=expires_at
-        )
+        link = f"{settings.PUBLIC_URL}/account/confirm-email/{secrets.key}/"
+        reader, message, words = user, mail.Message.CONFIRM_EMAIL, {"code": secrets.code, "link": link}
+    sent = mail.send(message, user=reader, to=email, caller=caller, context=words, expires_at=expires_at)
     Challenge.objects.filter(id=secrets.challenge.id).update(mail=sent)
 
 
