@@ -47,8 +47,8 @@ class UserQuerySet(QuerySet["User"]):
         return self.select_for_update(no_key=True)
 
     def claiming(self, email: str) -> "UserQuerySet":
-        """Everybody who has this address: first the one who verified it, then the oldest claim. Not in the order of
-        ids, because imported users bring theirs along."""
+        """All users with this address: first the one who verified it, then the oldest claim. Not in the order of ids,
+        because imported users keep theirs."""
         return self.filter(email=email).order_by("-email_verified", "created_at", "id")
 
 
@@ -99,14 +99,14 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.CheckConstraint(condition=~Q(email="", email_verified=True), name="email_proved_is_not_empty"),
         ]
         indexes = [
-            # The directory: active ids in order, without a look at the table.
+            # The directory: active ids in order, from the index alone.
             models.Index("id", condition=Q(is_active=True), name="user_active_ids"),
             models.Index("created_at", condition=Q(email_verified=False), name="user_unproved"),
             models.Index("deletes_at", condition=Q(deletes_at__isnull=False), name="user_deletion_planned"),
-            # Staff look for these few among the many (services/staff/directory.py).
+            # Staff filter for these few (services/staff/directory.py).
             models.Index("id", condition=Q(is_staff=True), name="user_staff_ids"),
             models.Index("id", condition=Q(is_active=False), name="user_inactive_ids"),
-            # Whether somebody has a picture, before its objects go.
+            # Whether a user still has a picture, before its objects are removed.
             models.Index("picture", condition=~Q(picture=""), name="user_picture"),
         ]
         permissions = [("export_user", "Can export users")]
@@ -351,16 +351,16 @@ class Event(models.Model):
 
 
 class DiscardedPicture(models.Model):
-    """A picture that no user has, to be removed from the bucket at `remove_at`. Written before an upload and
-    taken back in the transaction that shows the picture, so that no crash leaves an object behind."""
+    """A picture that no user has, to be removed from the bucket at `remove_at`. Written before an upload and deleted in
+    the transaction that publishes the picture, so that no crash leaves an object behind."""
 
     key = models.CharField(primary_key=True, max_length=64)
     remove_at = models.DateTimeField(default=now, db_index=True)
 
 
 class PictureUpload(models.Model):
-    """A picture that an app puts into the bucket itself (picture_uploads.py). The row names its object before
-    there is one and goes after it; one without a user is to be removed."""
+    """A picture that an app puts into the bucket itself (picture_uploads.py). The row names its object before there is
+    one and is removed after it; one without a user is to be removed."""
 
     class State(models.TextChoices):
         ASKED = "asked"  # the form is handed out
@@ -390,8 +390,8 @@ class PictureUpload(models.Model):
 
 
 class MailOwner(models.Model):
-    """Whose account a mail in post_office's queue is about. One without a user is of an account that is gone: the
-    mail goes too, as soon as it is sent."""
+    """The account that an email in post_office's queue is about. Without a user, the account was erased: the email is
+    deleted as soon as it is sent."""
 
     mail = models.OneToOneField("post_office.Email", models.CASCADE, primary_key=True, related_name="owner")
     user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="mails")
@@ -401,8 +401,8 @@ class MailOwner(models.Model):
 
 
 class Export(models.Model):
-    """A copy of somebody's data, made by the worker. The row names its object in the bucket before there is one and
-    goes after it, so that no crash leaves an object behind; one without a user is to be removed."""
+    """A copy of a user's data, made by the worker. The row names its object in the bucket before there is one and is
+    removed after it, so that no crash leaves an object behind; one without a user is to be removed."""
 
     class State(models.TextChoices):
         QUEUED = "queued"
@@ -426,7 +426,7 @@ class Export(models.Model):
 
 
 class Tombstone(models.Model):
-    """That an account was erased on this day, and nothing else."""
+    """An account was erased on this day. Nothing else is kept."""
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
     erased_on = models.DateField()
@@ -436,8 +436,8 @@ class Tombstone(models.Model):
 
 
 class ReservedUsername(models.Model):
-    """The username that an account had, as an HMAC of its skeleton: for a while nobody can take it and pass for
-    whoever had it, but the account itself, if it only took another. Tells nothing of a tombstone it came with."""
+    """The username that an account had, as an HMAC of its skeleton. For a while only that account can take it back, so
+    that nobody can impersonate its earlier owner. It has no link to a tombstone."""
 
     mac = models.BinaryField(primary_key=True)
     until = models.DateTimeField(db_index=True)

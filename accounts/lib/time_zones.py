@@ -10,7 +10,7 @@ from django.utils.formats import date_format
 from django.utils.timezone import get_current_timezone, localtime
 from django.utils.translation import gettext_lazy as _
 
-# Files beside the zones that are none.
+# Files among the zones that are no zones.
 _NO_ZONES = frozenset({"Factory", "localtime", "posixrules"})
 REGIONS = {
     "Africa": _("Africa"),
@@ -39,12 +39,12 @@ def cities() -> Mapping[str, tuple[str, ...]]:
 
 
 def known_or_none(name: str) -> str:
-    """The name, or "" for one that means nothing here: what a browser says of itself must not fail a sign-up."""
+    """The name, or "" for an unknown one: a browser's odd answer must not fail a sign-up."""
     return name if name in names() else ""
 
 
 def zone_of(name: str) -> ZoneInfo:
-    # A name may leave the machine's list with its next update.
+    # An update of the machine may remove a name.
     return ZoneInfo(known_or_none(name) or settings.TIME_ZONE)
 
 

@@ -397,7 +397,7 @@ def export_download(request: AuthenticatedRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @sensitive_post_parameters("password")
 def deletion_request(request: AuthenticatedRequest) -> HttpResponse:
-    """Also the address that app stores ask for."""
+    """Also the address that app stores require."""
 
     def save(data: dict[str, Any]) -> HttpResponse:
         deletion.request(

@@ -14,9 +14,12 @@ from api.v1.responses import BODY, responses
 
 router = Router(tags=["me"], auth=AccessToken())
 
-_ETAG: dict[str, Any] = {
-    "headers": {"ETag": {"description": "For If-Match of a later PATCH.", "schema": {"type": "string"}}}
-}
+_TEXT = {"type": "string"}
+_ETAG: dict[str, Any] = {"headers": {"ETag": {"description": "For If-Match of a later PATCH.", "schema": _TEXT}}}
+_IF_MATCH = {
+    "in": "header", "name": "If-Match", "required": False, "schema": _TEXT,
+    "description": "The ETag that was read: 412 where the profile was changed since.",
+}  # fmt: skip
 
 
 def _with_etag(user: User, response: HttpResponse) -> User:
@@ -39,18 +42,7 @@ def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> User:
     "/me",
     operation_id="updateProfile",
     response=responses({200: schemas.ProfileOut}, *BODY, 401, 409, 412, 429),
-    openapi_extra={
-        "responses": {200: _ETAG},
-        "parameters": [
-            {
-                "in": "header",
-                "name": "If-Match",
-                "required": False,
-                "schema": {"type": "string"},
-                "description": "The ETag that was read: 412 where the profile was changed since.",
-            }
-        ],
-    },
+    openapi_extra={"responses": {200: _ETAG}, "parameters": [_IF_MATCH]},
 )
 def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> User:
     """Change username, names, gender, language or time zone."""

@@ -16,26 +16,13 @@ from api.v1.responses import BODY, responses
 
 router = Router(tags=["picture"], auth=AccessToken())
 
-_FILE = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
-            }
-        },
-    }
-}
+_FORM = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
+_FILE = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
 _ENVELOPE = 16 * 1024  # bytes of multipart around the file
 
 
 def _read_file(request: AuthenticatedRequest) -> BinaryIO:
-    """The uploaded file. Read here and not by ninja, which would take the upload of anybody before it looks who
-    sends it."""
+    """The uploaded file. Read here and not by ninja, which would read it before it checks the access token."""
     if request.content_type != "multipart/form-data":
         raise UnsupportedMediaType(request.content_type or "none")
     try:

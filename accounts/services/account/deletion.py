@@ -16,7 +16,7 @@ from django.db import transaction
 from django.utils.timezone import now
 
 from accounts.caller import NOBODY, Caller
-from accounts.errors import InvalidKey, LastSuperuser, RecentSignInNeeded, SessionRevoked
+from accounts.errors import InvalidKey, LastSuperuser, RecentSignInNeeded
 from accounts.models import Challenge, Session, Tombstone, User
 from accounts.services import mail
 from accounts.services.account import lifecycle
@@ -43,9 +43,7 @@ def request(*, user: User, session: Session, password: str, caller: Caller) -> d
         require_another_superuser(user)
         if confirmed is not None:
             locks.lock(user, confirmed)
-        row = User.objects.lock().filter(id=user.id).first()
-        if row is None:
-            raise SessionRevoked("erased in the meantime")
+        row = locks.lock_active(user, None)
         if confirmed is None and not reauthentication.is_recent(session):
             raise RecentSignInNeeded
         if row.deletes_at is None:

@@ -74,10 +74,8 @@ def send_again(*, user: User, email: str, caller: Caller) -> None:
     with transaction.atomic():
         user = User.objects.lock().get(id=user.id)  # what waited is seen as it is now
         claimed = bool(email) and email == user.email and not user.email_verified
-        if (
-            claimed
-            or Challenge.objects.open().filter(user=user, email=email, kind=Challenge.Kind.CONFIRM_EMAIL).exists()
-        ):
+        wanted = Challenge.objects.open().filter(user=user, email=email, kind=Challenge.Kind.CONFIRM_EMAIL)
+        if claimed or wanted.exists():
             send_confirmation(user, email, caller=caller)
 
 
@@ -234,15 +232,6 @@ def request_change(*, user: User, email: str, password: str, session: Session | 
 def _offer_undo(user: User, before: str, caller: Caller) -> None:
     """Email the earlier address a link that undoes the change: a thief changes the address first."""
     secrets = challenges.issue(Challenge.Kind.UNDO_EMAIL, user=user, email=before, caller=caller)
-    mail.send(
-        mail.Message.EMAIL_CHANGED,
-        user=user,
-        to=before,
-        caller=caller,
-        context={
-            "email": user.email,
-            "link": f"{settings.PUBLIC_URL}/account/email/undo/{secrets.key}/",
-            "days": settings.UNDO_LIFETIME.days,
-        },
-        expires_at=secrets.challenge.link_expires_at,
-    )
+    link, days = f"{settings.PUBLIC_URL}/account/email/undo/{secrets.key}/", settings.UNDO_LIFETIME.days
+    words, until = {"email": user.email, "link": link, "days": days}, secrets.challenge.link_expires_at
+    mail.send(mail.Message.EMAIL_CHANGED, user=user, to=before, caller=caller, context=words, expires_at=until)

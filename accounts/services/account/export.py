@@ -21,7 +21,6 @@ from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
 from accounts.caller import NOBODY, Caller
-from accounts.errors import SessionRevoked
 from accounts.lib import jobs
 from accounts.lib.leases import Queue
 from accounts.lib.storage import bucket
@@ -30,6 +29,7 @@ from accounts.services import mail
 from accounts.services.account import lifecycle
 from accounts.services.profile import exports
 from accounts.services.security import audit, rate_limits
+from accounts.services.sessions import locks
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,7 @@ _queue = Queue(rows=Export.objects, waiting=Q(state=Export.State.QUEUED))
 def request(*, user: User, caller: Caller) -> Export:
     """A new copy, or the one that is being made already. Raises RateLimited, SessionRevoked."""
     with transaction.atomic():
-        if not User.objects.lock().filter(id=user.id):  # of several at once, one asks
-            raise SessionRevoked("erased at this moment")
+        locks.lock_active(user, None)  # of several requests at once, the first counts
         running = user.exports.filter(state=Export.State.QUEUED).first()
         if running:
             return running

@@ -73,10 +73,6 @@ def _is_bcrypt(password: str, parts: Sequence[str]) -> bool:
     return compare_digest(bcrypt.hashpw(password.encode().partition(b"\0")[0][:72], kept), kept)
 
 
-def _is_bcrypt_sha256(password: str, parts: Sequence[str]) -> bool:
-    return _is_bcrypt(hashlib.sha256(password.encode()).hexdigest(), parts)
-
-
 def _is_argon2(variety: str, password: str, parts: Sequence[str]) -> bool:
     try:
         return argon2.PasswordHasher().verify(f"${variety}$" + "$".join(parts), password)
@@ -93,10 +89,6 @@ def _is_scrypt(password: str, parts: Sequence[str]) -> bool:
     n, r, p = (int(part) for part in parts[:3])
     salt, kept = _bytes(parts[3]), _bytes(parts[4])
     return compare_digest(_scrypt(password, salt, n, r, p)[: len(kept)], kept)
-
-
-def _is_better_auth(password: str, parts: Sequence[str]) -> bool:
-    return _is_scrypt(hashing.normalise(password), parts)
 
 
 def _is_firebase(password: str, parts: Sequence[str]) -> bool:
@@ -118,11 +110,11 @@ def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
 
 _SCHEMES: dict[str, Callable[[str, Sequence[str]], bool]] = {
     "bcrypt": _is_bcrypt,
-    "bcrypt_sha256": _is_bcrypt_sha256,
+    "bcrypt_sha256": lambda password, parts: _is_bcrypt(hashlib.sha256(password.encode()).hexdigest(), parts),
     **{variety: partial(_is_argon2, variety) for variety in ("argon2id", "argon2i", "argon2d")},
     **{f"pbkdf2_{digest}": partial(_is_pbkdf2, digest) for digest in ("sha1", "sha256", "sha512")},
     "scrypt": _is_scrypt,
-    "better_auth": _is_better_auth,
+    "better_auth": lambda password, parts: _is_scrypt(hashing.normalise(password), parts),
     "firebase": _is_firebase,
 }
 

@@ -28,7 +28,6 @@ from accounts.errors import (
     InvalidPicture,
     Overloaded,
     PictureTooLarge,
-    SessionRevoked,
     StorageUnavailable,
     UploadMissing,
     UploadNotFound,
@@ -40,6 +39,7 @@ from accounts.lib.storage import bucket
 from accounts.models import PictureUpload, User
 from accounts.services.profile import pictures
 from accounts.services.security import rate_limits
+from accounts.services.sessions import locks
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,7 @@ def begin(*, user: User, content_type: str, size: int, caller: Caller) -> tuple[
     rate_limits.spend_or_refuse("open_upload_per_account", user.id)
     at = now()
     with transaction.atomic():
-        if not User.objects.lock().filter(id=user.id):
-            raise SessionRevoked("erased at this moment")
+        locks.lock_active(user, None)
         upload = PictureUpload.objects.create(
             user=user,
             key=f"incoming/{secrets.token_hex(24)}",

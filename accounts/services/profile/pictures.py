@@ -132,11 +132,6 @@ def _decode(content: bytes) -> bytes:
 # --- Keeping ------------------------------------------------------------------------------------------------
 
 
-def _cache() -> str:
-    """An object never changes under its key. Caches that many share would outlive a signature."""
-    return f"{'public' if settings.PICTURE_CDN_URL else 'private'}, max-age=31536000, immutable"
-
-
 def path(key: str, size: int) -> str:
     return f"pictures/{key}/{size}.webp"
 
@@ -176,9 +171,11 @@ def store(user: User, encoded: Encoded) -> Prepared:
     key = sealing.mac("picture", user.id.bytes + encoded.files[SIZES[-1]]).hex()[:48]
     # If anything fails from here on, the worker removes the objects.
     _remove_at(key, now() + UPLOAD_TIME)
+    # An object never changes under its key. A shared cache would keep it for longer than a signature is valid.
+    cache = f"{'public' if settings.PICTURE_CDN_URL else 'private'}, max-age=31536000, immutable"
     try:
         for size, content in encoded.files.items():
-            bucket.put(path(key, size), content, content_type="image/webp", cache_control=_cache())
+            bucket.put(path(key, size), content, content_type="image/webp", cache_control=cache)
     except bucket.ERRORS as error:
         raise StorageUnavailable(type(error).__name__) from error
     return Prepared(key, encoded.placeholder)
@@ -268,8 +265,6 @@ def discard_orphans(*, age: timedelta, at_most: int) -> int:
 def addresses(user: User) -> dict[int, str]:
     """{edge in pixels: address}, or {} without a picture. Signed, and the same from every process for half of its
     lifetime, so that a phone's image cache works; or the CDN's, which never changes."""
-    return {size: _address(path(user.picture, size)) for size in SIZES} if user.picture else {}
-
-
-def _address(name: str) -> str:
-    return f"{settings.PICTURE_CDN_URL}/{name}" if settings.PICTURE_CDN_URL else bucket.address(name)
+    names = {size: path(user.picture, size) for size in SIZES} if user.picture else {}
+    cdn: str = settings.PICTURE_CDN_URL
+    return {size: f"{cdn}/{name}" if cdn else bucket.address(name) for size, name in names.items()}

@@ -76,24 +76,26 @@ def update(
 
     Raises ProfileChanged if it has another by now, InvalidInput, UsernameTaken, UsernameChangeLimited, SessionRevoked,
     and for a picture what `pictures.prepare` raises."""
-    changes = dict(changes)
-    for field in ("first_name", "last_name"):
-        if field in changes:
-            changes[field] = clean_name(changes[field])
-    problems: list[FieldError | None] = [*field_problems(changes)]
-    if "username" in changes:
-        changes["username"] = identifiers.fold_username(changes["username"])
-        if changes["username"] != user.username:
-            rate_limits.count_address("signup_per_ip", caller=caller)  # the answer reveals which names are taken
-            problems.append(identifiers.username_problem(changes["username"]))
-    if found := [problem for problem in problems if problem]:
-        raise InvalidInput(found)
+    changes = _cleaned(user, changes, caller)
     prepared = pictures.NO_PICTURE if remove_picture else None
     if picture:
         prepared = pictures.prepare(user, picture)
     with one_of_each_username():
         changed = _apply(locks.lock_active(user, session), changes, versions, caller)
         return pictures.publish(changed, prepared, caller) if prepared is not None else changed
+
+
+def _cleaned(user: User, changes: dict[str, str], caller: Caller) -> dict[str, str]:
+    cleaners = {"first_name": clean_name, "last_name": clean_name, "username": identifiers.fold_username}
+    changes = {field: cleaners.get(field, str)(value) for field, value in changes.items()}
+    problems: list[FieldError | None] = [*field_problems(changes)]
+    username = changes.get("username", user.username)
+    if username != user.username:
+        rate_limits.count_address("signup_per_ip", caller=caller)  # the answer reveals which names are taken
+        problems.append(identifiers.username_problem(username))
+    if found := [problem for problem in problems if problem]:
+        raise InvalidInput(found)
+    return changes
 
 
 def _apply(user: User, changes: dict[str, str], versions: Collection[str] | None, caller: Caller) -> User:

@@ -62,14 +62,16 @@ def _read(days: int, using: str) -> Figures:
     since = now().date() - timedelta(days=days - 1)
     by_day = counts.events_by_day([kind for kinds in _BY_DAY.values() for kind in kinds], since=since, using=using)
     calendar = [since + timedelta(days=number) for number in range(days)]
+    everybody, with_mfa = sum(kind.count for kind in kinds), TotpAuthenticator.objects.using(using).count()
+    mfa = Figure(_("Two-step verification, all accounts"), [(_("On"), with_mfa), (_("Off"), everybody - with_mfa)])
     return Figures(
-        everybody=sum(kind.count for kind in kinds),
+        everybody=everybody,
         active=sum(kind.count for kind in active),
         days=[
             Figure(name, [(day, sum(by_day.get((kind, day), 0) for kind in kinds)) for day in calendar])
             for name, kinds in _BY_DAY.items()
         ],
-        shares=[*_shares(active), _two_step(sum(kind.count for kind in kinds), using)],
+        shares=[*_shares(active), mfa],
     )
 
 
@@ -82,8 +84,3 @@ def _shares(active: Sequence[counts.Users]) -> Sequence[Figure[Words]]:
         Figure(_("Gender"), [(gender.label, by_gender[gender]) for gender in Gender]),
         Figure(_("Email address"), [(_("Confirmed"), by_proof[True]), (_("Not confirmed"), by_proof[False])]),
     ]
-
-
-def _two_step(everybody: int, using: str) -> Figure[Words]:
-    on = TotpAuthenticator.objects.using(using).count()
-    return Figure(_("Two-step verification, all accounts"), [(_("On"), on), (_("Off"), everybody - on)])
