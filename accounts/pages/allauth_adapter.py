@@ -19,7 +19,6 @@ from accounts.models import Session, User
 from accounts.pages.middleware import SESSION_ID
 from accounts.services import mail
 from accounts.services.authentication import reauthentication, sign_in
-from accounts.services.credentials import password_policy
 from accounts.services.sessions import sessions
 
 
@@ -70,17 +69,8 @@ class AccountAdapter(DefaultAccountAdapter):
             sessions.end(user=request.user, session_id=row.id, caller=caller(request))  # type: ignore[arg-type]
         super().logout(request)
 
-    def clean_password(self, password: str, user: AbstractBaseUser | None = None) -> str:
-        known = user if isinstance(user, User) else User()
-        problem = password_policy.problem(password, username=known.username, email=known.email)
-        if problem:
-            raise forms.ValidationError(str(problem.message), code=problem.code)
-        return password
-
     def set_password(self, user: AbstractBaseUser, password: str) -> None:
-        raise NotImplementedError(
-            "passwords are set by accounts.services.passwords, which ends sessions and tells the owner"
-        )
+        raise NotImplementedError("services/account/passwords.py sets passwords, ends sessions and emails the owner")
 
     def render_mail(
         self, template_prefix: str, email: str | list[str], context: dict[str, Any], headers: Any = None

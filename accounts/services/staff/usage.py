@@ -1,5 +1,5 @@
-"""How often each version of the API is called, and by which version of the app: what an operator must know before
-an old one may end. Counted in the process and added up in Postgres every few seconds, so that no request waits."""
+"""How often each version of the API is called, and by which version of the app: an operator must know that before an
+old one ends. Counted in the process and added up in Postgres every few seconds, so that no request waits."""
 
 import atexit
 import logging
@@ -61,18 +61,15 @@ def stop() -> None:
 
 
 def _add_up_until_the_end() -> None:
-    while not _stop.wait(INTERVAL):
-        _add_up_quietly()
-    _add_up_quietly()
-
-
-def _add_up_quietly() -> None:
-    try:
-        add_up()
-    except Error as error:
-        log.warning("calls are counted later: %s", type(error).__name__)
-    finally:
-        connection.close()
+    ended = False
+    while not ended:
+        ended = _stop.wait(INTERVAL)
+        try:
+            add_up()
+        except Error as error:
+            log.warning("calls are counted later: %s", type(error).__name__)
+        finally:
+            connection.close()
 
 
 def add_up() -> None:
