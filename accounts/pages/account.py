@@ -102,16 +102,12 @@ def password_reset_done(request: HttpRequest) -> HttpResponse:
         return redirect("account_reset_password")
 
     def save(data: dict[str, Any]) -> HttpResponse:
-        password_resets.reset_by_code(
-            login=login, code=data["code"], new_password=data["new_password"], caller=caller(request)
-        )
+        password_resets.reset_by_code(login=login, caller=caller(request), **data)
         request.session.pop("resetting", None)
         return redirect("account_reset_password_from_key_done")
 
-    form = ResetCodeForm(request.POST or None)
-    return form_page(
-        request, "account/password_reset_done.html", form, save, login=login, minutes_late=mail.minutes_late()
-    )
+    form, late = ResetCodeForm(request.POST or None), mail.minutes_late()
+    return form_page(request, "account/password_reset_done.html", form, save, login=login, minutes_late=late)
 
 
 def _unconfirmed(request: HttpRequest) -> tuple[User | None, email_addresses.Progress | None, str | None]:
@@ -143,10 +139,8 @@ def email_confirm(request: HttpRequest) -> HttpResponse:
     form = ConfirmCodeForm(request.POST or None)
     same = progress is not None and progress.email == identifiers.fold_email(pending)
     delivery = progress.delivery if progress and same else None
-    return form_page(
-        request, "accounts/email_confirm.html", form, save, email=pending, delivery=delivery,
-        minutes_late=mail.minutes_late(),
-    )  # fmt: skip
+    context = {"email": pending, "delivery": delivery, "minutes_late": mail.minutes_late()}
+    return form_page(request, "accounts/email_confirm.html", form, save, **context)
 
 
 @never_cache
@@ -278,13 +272,9 @@ def picture_upload_begin(request: AuthenticatedRequest) -> HttpResponse:
     """The form with which the browser sends a picture straight to the storage."""
 
     def work() -> dict[str, Any]:
-        size = request.POST.get("size", "")
-        upload, form = picture_uploads.begin(
-            user=request.user,
-            content_type=request.POST.get("content_type", ""),
-            size=int(size) if re.fullmatch(r"[0-9]{1,12}", size) else 0,
-            caller=caller(request),
-        )
+        kind, size = request.POST.get("content_type", ""), request.POST.get("size", "")
+        number = int(size) if re.fullmatch(r"[0-9]{1,12}", size) else 0
+        upload, form = picture_uploads.begin(user=request.user, content_type=kind, size=number, caller=caller(request))
         place = {name: reverse(f"picture_upload_{name}", args=[upload.id]) for name in ("complete", "state")}
         return {"url": form.url, "fields": form.fields, **place}
 
@@ -311,13 +301,7 @@ def picture_upload_state(request: AuthenticatedRequest, upload_id: UUID) -> Http
 @sensitive_post_parameters("password")
 def email(request: AuthenticatedRequest) -> HttpResponse:
     def save(data: dict[str, Any]) -> HttpResponse:
-        email_addresses.request_change(
-            user=request.user,
-            email=data["email"],
-            password=data["password"],
-            session=request.user_session,
-            caller=caller(request),
-        )
+        email_addresses.request_change(user=request.user, session=request.user_session, caller=caller(request), **data)
         request.session["confirming"] = data["email"].strip()
         return redirect("email_confirm")
 

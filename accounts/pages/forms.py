@@ -84,12 +84,8 @@ class Code(Field):
 
 class Picture(forms.FileField):
     def __init__(self) -> None:
-        super().__init__(
-            label=_("Picture"),
-            required=False,
-            help_text=PICTURE_HELP,
-            widget=forms.FileInput(attrs={"accept": ",".join(pictures.max_pixels())}),
-        )
+        widget = forms.FileInput(attrs={"accept": ",".join(pictures.max_pixels())})
+        super().__init__(label=_("Picture"), required=False, help_text=PICTURE_HELP, widget=widget)
 
 
 class TimeZone(forms.CharField):
@@ -114,8 +110,8 @@ class LoginForm(allauth_forms.LoginForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        login = ExactText(label=_("Username or email"), autocomplete="username webauthn", autofocus=True)
-        self.fields["login"] = login
+        label = _("Username or email")
+        self.fields["login"] = ExactText(label=label, autocomplete="username webauthn", autofocus=True)
         self.fields["password"] = Password()
         self.fields["remember"].label = _("Keep me signed in")
         self.order_fields(self.field_order)
@@ -202,13 +198,8 @@ class ChangePasswordForm(forms.Form):
         self.user, self.request = user, request
 
     def save(self) -> None:
-        passwords.change(
-            user=self.user,
-            current_password=self.cleaned_data["current_password"],
-            new_password=self.cleaned_data["new_password"],
-            keep=self.request.user_session.id,
-            caller=caller(self.request),
-        )
+        session = self.request.user_session
+        passwords.change(user=self.user, keep=session.id, caller=caller(self.request), **self.cleaned_data)
 
 
 class ConfirmCodeForm(forms.Form):

@@ -188,11 +188,8 @@ class ResetPasswordView(RuleFormMixin, allauth_views.PasswordResetFromKeyView):
         """Opening somebody else's link signs nobody out: a new password ends the sessions of the account it is for."""
 
     def obey(self, form: Any) -> HttpResponse:
-        password_resets.reset_by_key(
-            key=f"{self.kwargs['uidb36']}-{self.key}",
-            new_password=form.cleaned_data["new_password"],
-            caller=caller(self.request),
-        )
+        key = f"{self.kwargs['uidb36']}-{self.key}"
+        password_resets.reset_by_key(key=key, caller=caller(self.request), **form.cleaned_data)
         return redirect(self.get_success_url())
 
 

@@ -71,11 +71,7 @@ def get_my_email(request: AuthenticatedRequest) -> dict[str, Any]:
 def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeEmailIn) -> Status[Any]:
     """Ask for another address. It takes effect with `confirmMyEmail`."""
     email_addresses.request_change(
-        user=request.user,
-        email=payload.email,
-        password=payload.password,
-        session=request.user_session,
-        caller=caller(request),
+        user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump()
     )
     return Status(202, {"detail": _("Enter the code we emailed to the new address.")})
 

@@ -56,9 +56,8 @@ def reauthenticate(request: AuthenticatedRequest, payload: schemas.Reauthenticat
     """Give the password once more, where an operation answers `recent_sign_in_needed`; good for 10 minutes. Where it
     answers `mfa_required`, with a code of the second step."""
     reauthentication.reauthenticate(
-        user=request.user, session=request.user_session, password=payload.password, code=payload.code,
-        caller=caller(request),
-    )  # fmt: skip
+        user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump()
+    )
     return Status(204, None)
 
 
@@ -82,7 +81,7 @@ def begin_totp(request: AuthenticatedRequest) -> totp.Setup:
 def confirm_totp(request: AuthenticatedRequest, payload: schemas.ConfirmTotpIn) -> dict[str, Any]:
     """Turn two-step verification on, with a code that the app shows. The recovery codes are shown this once."""
     codes = totp.turn_on(
-        user=request.user, session=request.user_session, state=payload.state, code=payload.code, caller=caller(request)
+        user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump()
     )
     return {"recovery_codes": codes}
 
@@ -120,10 +119,7 @@ def begin_passkey(request: AuthenticatedRequest) -> passkeys.Ceremony:
 )
 def add_passkey(request: AuthenticatedRequest, payload: schemas.AddPasskeyIn) -> Status[Any]:
     """Keep the passkey that the credential manager made."""
-    made = passkeys.add(
-        user=request.user, session=request.user_session, state=payload.state, credential=payload.credential,
-        name=payload.name, caller=caller(request),
-    )  # fmt: skip
+    made = passkeys.add(user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump())
     return Status(201, made)
 
 

@@ -67,9 +67,7 @@ def delete_picture(request: AuthenticatedRequest) -> Status[None]:
 def begin_picture_upload(request: AuthenticatedRequest, payload: schemas.PictureUploadIn) -> Status[Any]:
     """A form with which the app sends the file straight to the storage, with progress. Then call
     `completePictureUpload`."""
-    upload, form = picture_uploads.begin(
-        user=request.user, content_type=payload.content_type, size=payload.size, caller=caller(request)
-    )
+    upload, form = picture_uploads.begin(user=request.user, caller=caller(request), **payload.model_dump())
     return Status(201, {"id": upload.id, "url": form.url, "fields": form.fields, "expires_at": upload.expires_at})
 
 

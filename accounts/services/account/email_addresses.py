@@ -54,14 +54,9 @@ class Progress:
 def progress(user: User) -> Progress | None:
     """What became of the email for the address that a user claims or wants. It is the same whether or not somebody else
     has verified the address."""
-    found = (
-        Challenge.objects.open()
-        .filter(user=user, kind=Challenge.Kind.CONFIRM_EMAIL)
-        .select_related("mail")
-        .only("email", "created_at", "mail__status", "mail__recipient_delivery_status", "mail__expires_at")
-        .order_by("-id")
-        .first()
-    )
+    columns = ("email", "created_at", "mail__status", "mail__recipient_delivery_status", "mail__expires_at")
+    asked = Challenge.objects.open().filter(user=user, kind=Challenge.Kind.CONFIRM_EMAIL).order_by("-id")
+    found = asked.select_related("mail").only(*columns).first()
     if found is None:
         return None
     return Progress(found.email, mail.delivery_of(found.mail) if found.mail else None, found.created_at)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import BinaryIO, NamedTuple
@@ -49,17 +49,14 @@ _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    if not _in_line.acquire(blocking=False):
-        raise Overloaded("too many pictures at once")
-    try:
+    with ExitStack() as stack:
+        if not _in_line.acquire(blocking=False):
+            raise Overloaded("too many pictures at once")
+        stack.callback(_in_line.release)
         if not _one_at_a_time.acquire(timeout=_WAIT):
             raise Overloaded("the pictures before take too long")
-        try:
-            yield
-        finally:
-            _one_at_a_time.release()
-    finally:
-        _in_line.release()
+        stack.callback(_one_at_a_time.release)
+        yield
 
 
 @dataclass(frozen=True)
