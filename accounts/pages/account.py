@@ -137,8 +137,7 @@ def email_confirm(request: HttpRequest) -> HttpResponse:
         return redirect(request.session.pop("after_confirming", None) or ("overview" if user else "account_login"))
 
     form = ConfirmCodeForm(request.POST or None)
-    same = progress is not None and progress.email == identifiers.fold_email(pending)
-    delivery = progress.delivery if progress and same else None
+    delivery = progress.delivery if progress and progress.email == identifiers.fold_email(pending) else None
     context = {"email": pending, "delivery": delivery, "minutes_late": mail.minutes_late()}
     return form_page(request, "accounts/email_confirm.html", form, save, **context)
 
