@@ -36,7 +36,8 @@ run: .venv/.synced ## start the service and every server it needs; Ctrl-C stops 
 	@$(PY) -m project.devstack run
 
 test: .venv/.synced ## run all tests on real servers; ARGS="-k sessions" for some
-	@$(PY) -m project.devstack test $(ARGS)
+	@# Where the environment forbids bytecode, each of the hundred processes of a run would compile the service anew.
+	@PYTHONDONTWRITEBYTECODE= $(PY) -m project.devstack test $(ARGS)
 
 check: .venv/.synced ## every check that needs no server: style, types, imports, settings, API compatibility, Docker files
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(CHECKS)
@@ -73,7 +74,7 @@ manage: .venv/.synced ## run a manage.py command on the data of `make run`: make
 seed: .venv/.synced ## add alice, bob and 1,000 others, with pictures
 	@$(PY) -m project.devstack shell $(PY) manage.py seed --count 1000
 
-bench: .venv/.synced ## benchmark requests on fresh servers; ARGS=mail the email queue, ARGS=timing account enumeration, ARGS=scale size
+bench: .venv/.synced ## benchmark requests on fresh servers; ARGS=mail the email queue, ARGS=timing account enumeration, ARGS=scale size, ARGS=peers beside others
 	@$(PY) -m project.devstack fresh $(PY) -m tests.bench $(ARGS)
 
 shots: .venv/.synced ## take a screenshot of every page in every state, into shots/; ARGS=readme those of the README (needs chromium)

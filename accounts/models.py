@@ -251,7 +251,8 @@ class Challenge(models.Model):
     """The two secrets of an email, a code and a link, each stored as an HMAC. Using one closes both. (An email that
     lets something be undone has only a link, the email with a sign-in code only a code.)
 
-    `login` is set while a request waits for the worker, which finds out whom it means and fills in the rest."""
+    One that is not answered is a request that waits for the worker: `login` says whom it may mean, or `user` who it is.
+    The worker writes the email and removes the request."""
 
     class Kind(models.TextChoices):
         CONFIRM_EMAIL = "confirm_email"
@@ -259,6 +260,7 @@ class Challenge(models.Model):
         SIGN_IN = "sign_in"
         UNDO_EMAIL = "undo_email"
         KEEP_ACCOUNT = "keep_account"
+        NEW_DEVICE = "new_device"  # has no secrets: only the request for its email
 
     UNDOES = (Kind.UNDO_EMAIL, Kind.KEEP_ACCOUNT)
     MAX_ATTEMPTS = 5

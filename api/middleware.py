@@ -1,6 +1,7 @@
 """The API's own middleware: its answers keep their form whatever happens around ninja."""
 
 import re
+from http import HTTPStatus
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
@@ -13,6 +14,7 @@ from accounts.services.staff import usage
 from api import errors
 
 _VERSION = re.compile(r"/api/(v\d{1,3})/")
+_WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -54,6 +56,8 @@ class ProblemMiddleware:
         response = self._answer(request)
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
+        if not response.streaming and response.status_code not in _WITHOUT_BODY:
+            response.headers.setdefault("Content-Length", str(len(response.content)))  # else it is sent in chunks
         return response
 
     def _answer(self, request: HttpRequest) -> HttpResponse:

@@ -431,6 +431,7 @@ LOGIN_REDIRECT_URL = "overview"
 # --- The browser's session and safety -----------------------------------------------------------------------
 
 _host_prefix = "__Host-" if HTTPS else ""
+SESSION_ENGINE = "accounts.pages.browser_sessions"
 SESSION_COOKIE_NAME = f"{_host_prefix}session"
 SESSION_COOKIE_AGE = 60 * 60 * 24 * 30
 SESSION_COOKIE_SECURE = HTTPS

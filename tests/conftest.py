@@ -1,18 +1,25 @@
 """The cast and the two faces. Everything real: Postgres, Valkey, S3 and SMTP are those that `make test` starts."""
 
+import gc
 import io
 import json
+import os
 import random
 import re
 import sys
 import types
 from collections.abc import Iterator
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+import botocore.loaders
+import botocore.session
 import pytest
 from django.core.handlers.base import BaseHandler
+from django.db import connection
 from django.http import HttpRequest
-from django.test import Client
+from django.test import Client, TransactionTestCase, client
 from django.test.client import ClientHandler
 from django.urls import clear_url_caches, include, path
 from django.utils import translation
@@ -21,17 +28,52 @@ from post_office.models import Email
 from pytest_django import Settings
 
 from accounts.caller import Caller, Device
-from accounts.lib import breached_passwords
+from accounts.lib import breached_passwords, jobs
 from accounts.models import Gender, Session, User
+from accounts.services.account import email_requests
 from accounts.services.credentials import hashing, identifiers
+from accounts.services.profile import pictures
 from accounts.services.sessions import access_tokens, sessions, signing_keys
 from accounts.services.sessions.sessions import Tokens
 from api import errors
 from api.parser import StrictParser
 from api.v1.responses import VersionedAPI
 from project.wsgi import ApiMiddleware
+from tests.pictures import decoded_once
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Service
 
 PASSWORD = "plum tractor lagoon"
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays to the end: each full collection of garbage would go through all of it in vain."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5000)
+
+
+# Each thread and each storage of a test has a client of its own, for which half a megabyte of JSON would be read anew.
+botocore.session.create_loader = cache(botocore.loaders.create_loader)
+
+# Nothing here reads `response.context`, for which each part of each page would be copied.
+client.store_rendered_templates = lambda *_, **__: None  # type: ignore[attr-defined]
+
+
+def _empty_tables(_: TransactionTestCase) -> None:
+    """After a test with transactions of its own. Django's way is to truncate forty tables and to make the permissions
+    anew: half a second. Here the rows that the test left are deleted."""
+    with connection.cursor() as cursor:
+        tables = set(connection.introspection.django_table_names(only_existing=True, include_views=False)) - KEPT
+        cursor.execute(" UNION ALL ".join(f"(SELECT '{table}' FROM {table} LIMIT 1)" for table in sorted(tables)))  # noqa: S608
+        # Foreign keys are looked at when the transaction ends. Users before their counts, which a trigger keeps.
+        if used := sorted(name for (name,) in cursor.fetchall()):
+            cursor.execute("".join(f"DELETE FROM {table};" for table in used))  # noqa: S608
+
+
+KEPT = {"django_content_type", "auth_permission"}  # the same before every test, as migrations left them
+TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[attr-defined]
 
 
 def random_ip() -> str:
@@ -45,7 +87,14 @@ def _forget() -> None:
     access_tokens._verify.cache_clear()
     translation.deactivate()  # a page in another language leaves it to the next one in its thread
     breached_passwords._breaker.worked()
+    jobs._sends.clear()
     translation.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most tests send the same few pictures, and are about what comes after the decoder."""
+    monkeypatch.setattr(pictures, "_decode", decoded_once)
 
 
 @pytest.fixture
@@ -186,13 +235,31 @@ def alices_page(page: Client, alice: User) -> Client:
     return page
 
 
+# --- The running service -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Service"]:
+    """One for the browser tests and the fault tests together: to start it takes longer than most of them."""
+    from tests.e2e.conftest import Service
+
+    # At the stack's own address, which the bucket knows as that of the pages.
+    made = Service(tmp_path_factory.mktemp("service"), port=urlsplit(os.environ["PUBLIC_URL"]).port)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
 # --- Mail and pictures --------------------------------------------------------------------------------------
 
 
 class Mailbox:
-    """The mails that were queued in this test, the newest last."""
+    """The mails that were queued in this test, the newest last, those that the worker writes among them."""
 
     def all(self, to: str | None = None) -> list[Email]:
+        email_requests.answer()
         found = list(Email.objects.order_by("id"))
         return [mail for mail in found if to is None or to in mail.to]
 
@@ -221,6 +288,7 @@ def mailbox(db: None) -> Mailbox:
     return Mailbox()
 
 
+@cache
 def picture(size: tuple[int, int] = (600, 400), kind: str = "PNG", mode: str = "RGB", **options: Any) -> bytes:
     file = io.BytesIO()
     Image.radial_gradient("L").resize(size).convert(mode).save(file, kind, **options)

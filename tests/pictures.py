@@ -1,7 +1,6 @@
-"""The decoder of pictures without its cost: started once for many files, or not at all where a test is about what
-comes after it."""
+"""The decoder of pictures without its cost: asked once for each file (tests/conftest.py), or started once for many
+files where a test is about the decoder."""
 
-import io
 import struct
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from django.conf import settings
 
@@ -19,18 +18,17 @@ from accounts.services.profile import pictures
 
 # --- Once for each file -------------------------------------------------------------------------------------
 
-_encode = pictures.encode
+decode_in_process = pictures._decode
 
 
 @lru_cache(maxsize=100)
-def _encoded(content: bytes, *limits: int) -> pictures.Encoded:
-    return _encode(io.BytesIO(content))
+def _decoded(content: bytes, most_pixels: int) -> bytes:
+    return decode_in_process(content)
 
 
-def encoded_once(file: BinaryIO) -> pictures.Encoded:
-    """What `pictures.encode` says, which is the same for the same file (test_pictures.py), and is asked once."""
-    file.seek(0)
-    return _encoded(file.read(), settings.PICTURE_MAX_BYTES, settings.PICTURE_MAX_PIXELS)
+def decoded_once(content: bytes) -> bytes:
+    """What the decoder's process says, which is the same for the same file (test_pictures.py), and is asked once."""
+    return _decoded(content, settings.PICTURE_MAX_PIXELS)
 
 
 # --- One start for all files --------------------------------------------------------------------------------
@@ -38,8 +36,10 @@ def encoded_once(file: BinaryIO) -> pictures.Encoded:
 _FORKS = """
 import os, runpy, struct, sys
 main = runpy.run_path({path!r}, run_name="decoding")["main"]
+main.__globals__["Image"].init()
 for line in sys.stdin:
-    most_pixels, _, file = line.rstrip("\\n").partition(" ")
+    most_pixels, sizes, file = line.rstrip("\\n").split(" ", 2)
+    main.__globals__["SIZES"] = tuple(map(int, sizes.split(",")))
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -69,7 +69,7 @@ class Answer(NamedTuple):
 
 
 @contextmanager
-def decoder() -> Iterator[Callable[[bytes], Answer]]:
+def one_decoder() -> Iterator[Callable[..., Answer]]:
     """The decoder's program, which forks for each file: as in `pictures.encode`, every file has a confined process of
     its own, but none waits for Python and Pillow to start."""
     command = [sys.executable, "-I", "-c", _FORKS.format(path=decoding.__file__)]
@@ -81,9 +81,10 @@ def decoder() -> Iterator[Callable[[bytes], Answer]]:
         assert process.stdout
         stdin, stdout = process.stdin, process.stdout
 
-        def decode(content: bytes) -> Answer:
+        def decode(content: bytes, *sizes: int) -> Answer:
             Path(file.name).write_bytes(content)
-            stdin.write(f"{settings.PICTURE_MAX_PIXELS} {file.name}\n".encode())
+            wanted = ",".join(map(str, sizes or pictures.SIZES))
+            stdin.write(f"{settings.PICTURE_MAX_PIXELS} {wanted} {file.name}\n".encode())
             stdin.flush()
             length, status, kilobytes = struct.unpack(">IiI", stdout.read(12))
             return Answer(stdout.read(length), status, kilobytes / 1024)

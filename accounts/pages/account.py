@@ -215,7 +215,7 @@ def deletion_undo(request: HttpRequest, key: str) -> HttpResponse:
 def overview(request: AuthenticatedRequest) -> HttpResponse:
     context = {
         "devices": sessions.list_for(request.user),
-        "factors": totp.overview(request.user),
+        "factors": totp.summary(request.user),
         "picture": pictures.addresses(request.user).get(256),
     }
     return render(request, "accounts/overview.html", context)

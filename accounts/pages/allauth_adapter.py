@@ -28,6 +28,11 @@ def methods_of(request: HttpRequest) -> Sequence[str]:
     return methods
 
 
+def begin(request: HttpRequest, user: User) -> Session:
+    """Put the browser into the user's list of devices. Raises what `sessions.begin` raises."""
+    return sessions.begin(user=user, kind=Session.Kind.BROWSER, caller=caller(request), methods=methods_of(request))
+
+
 class AccountAdapter(DefaultAccountAdapter):
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return settings.SIGNUP_OPEN
@@ -56,10 +61,9 @@ class AccountAdapter(DefaultAccountAdapter):
         return ["accounts.pages.sign_in.MfaStage"]
 
     def login(self, request: HttpRequest, user: AbstractBaseUser) -> None:
-        """Add the browser to the list of devices, and keep its row's id in Django's session."""
+        """Keep the id of the browser's row in the list of devices in Django's session. `MfaStage` may have begun it."""
         assert isinstance(user, User)
-        methods = methods_of(request)
-        row = sessions.begin(user=user, kind=Session.Kind.BROWSER, caller=caller(request), methods=methods)
+        row: Session = getattr(request, "begun", None) or begin(request, user)
         super().login(request, user)
         request.session[SESSION_ID] = str(row.id)
 

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.auth import SESSION_KEY as USER_ID
 from django.contrib.auth import logout
 from django.contrib.messages.storage.cookie import CookieStorage
 from django.contrib.messages.storage.fallback import FallbackStorage
@@ -137,12 +138,12 @@ class BrowserSessionMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.user.is_authenticated:
-            row = sessions.browser(_uuid(request.session.get(SESSION_ID)), request.user.pk)
+        if user_id := request.session.get(USER_ID):
+            row = sessions.browser(_uuid(request.session.get(SESSION_ID)), _uuid(user_id))
             if row is None:
                 logout(request)
-            else:
-                request.user_session = row  # type: ignore[attr-defined]
+            else:  # the user came with the row
+                request.user, request.user_session = row.user, row  # type: ignore[attr-defined]
         return self.get_response(request)
 
 

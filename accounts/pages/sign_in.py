@@ -19,7 +19,7 @@ from django.views.generic import FormView
 
 from accounts.errors import AccountError, InvalidPasskey, InvalidTicket, MfaRequired
 from accounts.http import AuthenticatedRequest, caller, log_refusal
-from accounts.pages.allauth_adapter import methods_of
+from accounts.pages.allauth_adapter import begin
 from accounts.pages.forms import ConfirmCodeForm, MfaForm, PasskeyForm, RecoveryCodeForm, RequestSignInCodeForm
 from accounts.pages.refusals import RuleFormMixin, with_retry_after
 from accounts.services import mail
@@ -29,13 +29,14 @@ from accounts.services.sessions import mfa, sessions
 
 
 class MfaStage(LoginStage):
-    """If the first factor is not enough, allauth keeps the sign-in in the session until the second one follows."""
+    """Begins the session. If the first factor is not enough, allauth keeps the sign-in in the browser's session until
+    the second one follows; then `AccountAdapter.login` begins it."""
 
     key = urlname = "second_step"
 
     def handle(self) -> tuple[HttpResponse | None, bool]:
         try:
-            mfa.ask(self.login.user, methods_of(self.request), caller=caller(self.request))
+            self.request.begun = begin(self.request, self.login.user)
         except MfaRequired as error:
             self.state["ticket"] = error.ticket
             return redirect(self.urlname), True

@@ -1,6 +1,7 @@
 """Which statuses an operation declares, and the document that tells them."""
 
 import json
+from functools import cache
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -25,9 +26,13 @@ class VersionedAPI(NinjaAPI):
         response["Cache-Control"] = "no-store"
         return response
 
-    def get_openapi_schema(self, **kwargs: Any) -> OpenAPISchema:
+    def get_openapi_schema(self, *, path_prefix: str | None = None, path_params: Any = None) -> OpenAPISchema:
         """The document says of problems what they are: application/problem+json."""
-        schema = super().get_openapi_schema(**kwargs)
+        return self._schema(path_prefix or self.get_root_path(path_params or {}))
+
+    @cache  # noqa: B019 - an API lives as long as its process; anybody may ask, and each time would take 100 ms of CPU
+    def _schema(self, path_prefix: str) -> OpenAPISchema:
+        schema = super().get_openapi_schema(path_prefix=path_prefix)
         for operations in schema["paths"].values():
             for operation in operations.values():
                 for status, response in operation["responses"].items():

@@ -377,7 +377,12 @@ def received(imap_url: str, *, to: str | None = None) -> list[EmailMessage]:
     with imaplib.IMAP4(parts.hostname or HOST, parts.port or 143) as imap:
         imap.login(unquote(parts.username or ""), parts.password or "")
         imap.select("INBOX", readonly=True)
-        _, answer = imap.fetch("1:*", "(BODY.PEEK[])")
+        numbers = "1:*"
+        if to is not None:
+            quoted = re.sub(r'(["\\])', r"\\\1", to)
+            _, (found,) = imap.search(None, "HEADER", "X-RcptTo", f'"{quoted}"')
+            numbers = found.decode().replace(" ", ",")
+        answer = imap.fetch(numbers, "(BODY.PEEK[])")[1] if numbers else []
     mails = [message_from_bytes(part[1], policy=policy.default) for part in answer if isinstance(part, tuple)]
     return [mail for mail in mails if to is None or to in re.split(r",\s*", str(mail["X-RcptTo"]))]
 

@@ -142,7 +142,9 @@ def test_what_is_no_json_is_refused(alices_api: Api) -> None:
         b"1e999",
         b"9" * 5000,
     )
-    answers = [(name, body[:20], send(alices_api, name, body)) for name in BODIES for body in bodies]
+    # One parser reads them all (api/parser.py): whether an operation has it, three of them show.
+    asked = [("signUp", body) for body in bodies] + [(name, body) for name in BODIES for body in (b"{", b"[]", b"\xff")]
+    answers = [(name, body[:20], send(alices_api, name, body)) for name, body in asked]
     expected = (400, "malformed_body", "fix_input")
     assert [(name, body, found) for name, body, answer in answers if (found := refusal(answer)) != expected] == []
 
@@ -182,7 +184,7 @@ def test_another_content_type_is_refused(alices_api: Api) -> None:
     answers = {
         (name, kind): refusal(send(alices_api, name, json.dumps(good(name)), content_type=kind))
         for name in BODIES
-        for kind in kinds
+        for kind in (kinds if name == "signUp" else kinds[:2])
     }
     assert {
         pair: found for pair, found in answers.items() if found != (415, "unsupported_media_type", "fix_input")

@@ -2,6 +2,7 @@
 Whether time tells who has an account: `make bench ARGS=timing` (timing.py).
 Mails a second: `make bench ARGS=mail` (tests/bench/mail.py).
 Ten million people: `make bench ARGS=scale` (tests/bench/scale.py).
+Beside djoser, ninja-jwt, allauth headless and fastapi-users: `make bench ARGS=peers` (peers.py).
 
 Prints a table and writes it, with a plot, to docs/bench/. Figures of one run compare with each other; figures of two
 machines do not."""
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
 
-from tests.bench import mail, scale, timing
+from tests.bench import mail, peers, scale, timing
 from tests.bench.server import OUT, Client, Server
 
 SECONDS = 4.0
@@ -145,6 +146,8 @@ if __name__ == "__main__":
             timing.main()
         case ["mail", *count]:
             mail.main(*(int(number) for number in count))
+        case ["peers"]:
+            peers.main()
         case ["scale", *people]:
             scale.main(*(int(number) for number in people))
         case _:

@@ -1,10 +1,6 @@
-"""The service of tests/e2e, another one of its kind: the drills take its servers away and kill its processes."""
+"""The drills take the servers of the running service away and kill its processes."""
 
 import os
-
-from tests.e2e.conftest import service
-
-__all__ = ["PROMPT", "service"]
 
 # Seconds for an answer: one is promised, and DRILL_ALONE=1 asks for it. Beside the other lanes of the suite the machine
 # itself may be late, so nothing is measured there; an answer that waits for a server which is away does not come at all

@@ -1,7 +1,8 @@
 """Two web processes under load while an operator rotates the signing key, changes SECRET_KEY and restarts every
 process: no 401 and no 5xx that an app or a browser did not earn.
 
-DRILL_SESSIONS=200 for the long run; `--log-cli-level=INFO` tells the numbers."""
+Takes a minute and a half: `DRILL_SESSIONS=24 make test ARGS=tests/drills/test_load_drill.py`, or 200 for the long run;
+`--log-cli-level=INFO` tells the numbers."""
 
 import http.client
 import itertools
@@ -34,6 +35,7 @@ REST = 0.05 if SESSIONS >= 100 else 0.25  # seconds of a thread between two jobs
 PAUSE = (SESSIONS / 100) ** 2  # seconds after each restart: in the long run everybody is to meet what is then
 LIFETIME = 3 + SESSIONS // 40  # seconds of an access token
 log = logging.getLogger(__name__)
+pytestmark = pytest.mark.skipif("DRILL_SESSIONS" not in os.environ, reason="only with DRILL_SESSIONS=24")
 
 NEW = "another lagoon tractor"
 

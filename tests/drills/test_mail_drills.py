@@ -23,7 +23,7 @@ from tests.drills.conftest import PROMPT
 from tests.e2e.conftest import Service, eventually
 from tests.services.conftest import Mute
 
-MAILS = int(os.environ.get("DRILL_MAILS", "120"))
+MAILS = int(os.environ.get("DRILL_MAILS", "60"))
 WORKERS = ("first", "second")
 
 
@@ -223,4 +223,7 @@ def test_workers_and_beat_are_killed_at_any_point(service: Service, post_office:
     doubled = sum(count.values()) - len(count)
     print(f"{MAILS} mails, {kills} kills, {doubled} doubled")  # noqa: T201 - what the long run is for
     assert len(count) == MAILS // 10 * 10
+    eventually(lambda: not service.sql("SELECT 1 FROM post_office_email WHERE status IN (2, 3)"))
+    left = "SELECT 1 FROM post_office_email WHERE status = 0 AND (message <> '' OR html_message <> '')"
+    assert not service.sql(left), "what is sent keeps no text"
     assert doubled <= max(1, MAILS // 1000)

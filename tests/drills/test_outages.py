@@ -1,6 +1,5 @@
 """What stands around the service fails; nobody is refused for it, nothing is lost and nothing doubled."""
 
-import collections
 import time
 
 from tests.conftest import PASSWORD
@@ -49,26 +48,3 @@ def test_the_mail_server_is_away(service: Service) -> None:
         eventually(lambda name=name: service.letters(f"{name}@example.com"))  # type: ignore[misc]
     time.sleep(2)
     assert [len(service.letters(f"{name}@example.com")) for name in names] == [1] * len(names)
-
-
-def test_a_worker_is_killed_amid_three_hundred_mails(service: Service) -> None:
-    """Two workers, one of them killed outright: none lost, at most one doubled."""
-    service.run_worker("second")
-    service.sql(
-        """
-        INSERT INTO post_office_email (from_email, "to", cc, bcc, subject, message, html_message, status, priority,
-            created, last_updated, scheduled_time, number_of_retries, headers, backend_alias, message_id)
-        SELECT 'no-reply@example.com', 'crowd@example.com', '', '', 'number ' || n, 'body', '', 2, 2,
-            now(), now(), now() + interval '4 seconds', 0, '{}', '', '<' || n || '@example.com>'
-        FROM generate_series(1, 300) n
-        """
-    )
-    sent = "SELECT count(*) FROM post_office_email WHERE 'crowd@example.com' = \"to\" AND status = 0"
-    eventually(lambda: 20 < int(str(service.sql(sent)[0][0])) < 280)
-    service.kill("second")
-    eventually(lambda: service.sql(sent)[0][0] == 300)
-    count = collections.Counter(mail["Subject"] for mail in service.letters("crowd@example.com"))
-    assert len(count) == 300
-    assert sum(count.values()) <= 301
-    [[bodies]] = service.sql("SELECT count(*) FROM post_office_email WHERE message <> '' OR html_message <> ''")
-    assert bodies == 0

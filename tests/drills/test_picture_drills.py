@@ -19,7 +19,7 @@ from tests.conftest import PASSWORD
 from tests.e2e.conftest import Service, eventually
 from tests.threads import each_at_once
 
-UPLOADS = int(os.environ.get("DRILL_UPLOADS", "24"))
+UPLOADS = int(os.environ.get("DRILL_UPLOADS", "12"))
 log = logging.getLogger(__name__)
 
 
@@ -125,7 +125,7 @@ def test_many_uploads_at_once_are_not_felt_by_the_web_process(service: Service) 
 
 
 def test_a_worker_that_is_killed_among_uploads_loses_none(service: Service) -> None:
-    crowd = people(service, 8)
+    crowd = people(service, 4)
     ids = upload_at_once(crowd)
     service.kill("worker")
     service.sql(
@@ -138,4 +138,4 @@ def test_a_worker_that_is_killed_among_uploads_loses_none(service: Service) -> N
         " (SELECT user_id FROM accounts_pictureupload WHERE id = ANY(%s::uuid[]))",
         ids,
     )
-    assert count == 8
+    assert count == 4

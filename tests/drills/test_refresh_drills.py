@@ -16,7 +16,7 @@ from tests.conftest import PASSWORD
 from tests.drills.conftest import PROMPT
 from tests.e2e.conftest import Service, eventually
 
-ROUNDS = int(os.environ.get("DRILL_ROUNDS", "20"))
+ROUNDS = int(os.environ.get("DRILL_ROUNDS", "6"))
 
 
 @pytest.fixture(scope="module", autouse=True)

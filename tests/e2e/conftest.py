@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from email.message import EmailMessage
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg2
@@ -185,17 +184,6 @@ class Service:
         part = eventually(look).get_body(("plain",))
         assert part is not None
         return str(part.get_content())
-
-
-@pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    # At the stack's own address, which the bucket knows as that of the pages.
-    made = Service(tmp_path_factory.mktemp("service"), port=urlsplit(os.environ["PUBLIC_URL"]).port)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.template.loader import render_to_string
 from django.utils import translation
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, BrowserContext, Page, Response, ViewportSize
+from playwright.sync_api import Browser, Page, Response, ViewportSize
 
 from tests.conftest import PASSWORD
 from tests.e2e.chromium import sign_in
@@ -245,7 +245,7 @@ class Cast:
     links: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     _cookies: dict[str, Any] = field(default_factory=dict)
-    _contexts: dict[tuple[str, str], BrowserContext] = field(default_factory=dict)
+    _pages: dict[tuple[str, str], Page] = field(default_factory=dict)
 
     def gather(self) -> "Cast":
         """Sign everybody up, through the API as an app does, and let the workers do their part."""
@@ -331,39 +331,45 @@ class Cast:
     @contextmanager
     def at(self, state: State) -> Iterator["Shown"]:
         """The page in this state."""
-        shown = Shown(self._context(state.who, state.language), state)
-        try:
-            yield shown
-        finally:
-            shown.page.close()
+        page = self._page(state.who, state.language)
+        shown = Shown(page, state)
+        yield shown
+        shown.leave()
+        page.set_viewport_size(DESK)
+        page.emulate_media(color_scheme="light")
 
-    def _context(self, who: str, language: str) -> BrowserContext:
-        """One browser for each, so that its cache is warm."""
-        if (who, language) not in self._contexts:
+    def _page(self, who: str, language: str) -> Page:
+        """One browser and one window for each: a new window costs more than most pages."""
+        if (who, language) not in self._pages:
             if who != "visitor" and who not in self._cookies:
                 self._cookies[who] = self.signed_in(who)
-            self._contexts[who, language] = self.browser.new_context(
+            context = self.browser.new_context(
                 base_url=self.service.url, locale=language, viewport=DESK,
                 reduced_motion="reduce", user_agent=CHROME, storage_state=self._cookies.get(who),
             )  # fmt: skip
-        return self._contexts[who, language]
+            self._pages[who, language] = context.new_page()
+            self._pages[who, language].set_default_timeout(60_000)
+        return self._pages[who, language]
 
     def close(self) -> None:
-        for context in self._contexts.values():
-            context.close()
+        for page in self._pages.values():
+            page.context.close()
 
 
 class Shown:
     """A page that has come into its state, and what was heard on the way."""
 
-    def __init__(self, context: BrowserContext, state: State) -> None:
-        self.page = context.new_page()
-        self.page.set_default_timeout(8000)
+    def __init__(self, page: Page, state: State) -> None:
+        self.page = page
         self.complaints: list[str] = []
         self.html = ""  # as the service sent it
-        self.page.on("console", lambda message: self._hear(message.text) if message.type == "error" else None)
-        self.page.on("pageerror", lambda error: self._hear(str(error)))
-        self.page.on("response", self._keep)
+        self._listeners: dict[Any, Callable[[Any], None]] = {
+            "console": lambda message: self._hear(message.text) if message.type == "error" else None,
+            "pageerror": lambda error: self._hear(str(error)),
+            "response": self._keep,
+        }
+        for event, listener in self._listeners.items():
+            page.on(event, listener)
         self._last: list[Response] = []
         path = state.path
         if state.template:
@@ -378,6 +384,11 @@ class Shown:
         # What is looked at after a change of colours is the end of it.
         self.page.evaluate(_AT_ONCE)
         self.html = self._last[-1].text()
+
+    def leave(self) -> None:
+        for event, listener in self._listeners.items():
+            self.page.remove_listener(event, listener)
+        self.page.unroute_all()
 
     def _hear(self, said: str) -> None:
         if not re.search(r"Failed to load resource: the server responded with a status of 4", said):

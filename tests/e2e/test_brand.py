@@ -3,18 +3,15 @@
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 from pytest_django import Settings
 
 from accounts.lib import brand
 from tests.conftest import PASSWORD
-from tests.e2e.chromium import browser, sign_in
+from tests.e2e.chromium import axe, browser, sign_in
 from tests.e2e.conftest import Service
 
 pytestmark = browser
-
-CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -31,14 +28,14 @@ def test_any_colour_can_be_read_on_every_tint_of_it(
     found = {}
     for path in ("profile", "devices"):
         page.goto(f"/account/{path}/")
-        for color in ("#000000", "#ffffff", "#ffcc00", "#2e9e4f", "#7f7fff", "#ff0000"):
+        for color in ("#000000", "#ffcc00", "#7f7fff"):
             settings.ACCENT_COLOR = color
             page.add_style_tag(content=brand.stylesheet())
             accent = brand.palette().light if scheme == "light" else brand.palette().dark
             shown = page.evaluate("getComputedStyle(document.querySelector('.menu [aria-current]')).color")
             if scheme == "dark":
                 assert shown == f"rgb({', '.join(str(int(accent[at : at + 2], 16)) for at in (1, 3, 5))})"
-            if wrong := Axe().run(page, options=CONTRAST).response["violations"]:
+            if wrong := axe(page, ["color-contrast"]):
                 found[path, color] = wrong
     context.close()
     assert found == {}

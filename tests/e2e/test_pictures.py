@@ -7,12 +7,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, expect
 
 from tests.conftest import PASSWORD
-from tests.e2e.chromium import browser, press, sign_in
+from tests.e2e.chromium import axe, browser, press, sign_in
 from tests.e2e.conftest import Service, eventually
 
 pytestmark = browser
@@ -287,7 +286,7 @@ def test_the_dialog_fits_a_narrow_phone_and_axe_finds_nothing(
     assert dialog.evaluate("(it) => it.scrollWidth <= it.clientWidth && it.getBoundingClientRect().right <= 320")
     for button in dialog.get_by_role("button").all():
         expect(button).to_be_in_viewport(ratio=1)
-    assert Axe().run(page).response["violations"] == []
+    assert axe(page) == []
     context.close()
 
 

@@ -11,19 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize
 
 from project.devstack.servers import BASE
-from tests.e2e.chromium import browser
+from tests.e2e.chromium import WCAG, Rules, axe, browser
 from tests.e2e.conftest import Service
 from tests.e2e.states import DESK, PHONE, Cast, State, table
 
 pytestmark = browser
 
-AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text() + "\n;undefined"
-Rules = Sequence[str]
 # All rules on a desk by day, and elsewhere those that colours and sizes decide. Colours follow the time of day and
 # sizes the window, so two looks meet all of them; EVERY_LOOK=1 takes four.
 ALL: Rules = ()
@@ -34,8 +31,6 @@ LOOKS: Sequence[tuple[ViewportSize, Literal["light", "dark"], Rules]] = (
     (PHONE, "dark", SIZES),
     *(((DESK, "dark", COLOURS), (PHONE, "light", COLOURS)) if "EVERY_LOOK" in os.environ else ()),
 )
-# Django's own pages: the levels of WCAG, and not also what axe thinks good.
-WCAG: Rules = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 STICKING_OUT = (
     "[...document.querySelectorAll('.menu a')].filter(a => a.scrollWidth > a.clientWidth).map(a => a.innerText)"
 )
@@ -52,18 +47,7 @@ class Walked:
     complaints: dict[str, list[str]] = field(default_factory=dict)
 
 
-def axe(page: Page, rules: Rules) -> list[str]:
-    options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
-    found = page.evaluate("async (options) => (await axe.run(document, options)).violations", options)
-    return [
-        f"{wrong['id']}: {node['html'][:120]} {node['failureSummary'][:300]}"
-        for wrong in found
-        for node in wrong["nodes"]
-    ]
-
-
 def look(page: Page, state: State, walked: Walked) -> None:
-    page.evaluate(AXE)
     for viewport, scheme, rules in LOOKS:
         page.set_viewport_size(viewport)
         page.emulate_media(color_scheme=scheme)

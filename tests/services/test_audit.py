@@ -95,6 +95,7 @@ def test_ending_the_others_is_one_line_and_an_owner_sees_who_claims_their_addres
     sessions.end_others(user=alice, keep=None, caller=caller)
     sessions.end_others(user=alice, keep=None, caller=caller)
     signup.sign_up(username="mallory", email=alice.email, password=PASSWORD, caller=caller)
+    email_requests.answer()
     assert kinds(alice)[2:] == ["session.others_ended", "email.claimed_elsewhere"]
 
 

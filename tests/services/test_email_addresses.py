@@ -25,9 +25,12 @@ SHARED = "shared@example.com"
 
 
 def sign_up(username: str, email: str = SHARED) -> User:
-    return signup.sign_up(
+    user = signup.sign_up(
         username=username, email=email, password=PASSWORD, caller=Caller(ip=random_ip(), user_agent="test")
     )
+    assert seen(user) == (email, Delivery.QUEUED), "while the worker has not written it yet"
+    email_requests.answer()
+    return user
 
 
 def code_of(user: User, mailbox: Mailbox) -> str:
@@ -66,6 +69,16 @@ def test_who_corrects_the_address_before_the_first_proof_is_welcomed_at_the_righ
     email_addresses.request_change(user=user, email="ada@example.com", password=PASSWORD, caller=caller)
     email_addresses.confirm_mine(user=user, code=mailbox.code("ada@example.com"), caller=caller)
     assert welcomes(mailbox) == ["ada@example.com"]
+
+
+def test_a_late_worker_does_not_end_the_code_of_the_address_that_was_corrected(
+    caller: Caller, mailbox: Mailbox, db: None
+) -> None:
+    user = signup.sign_up(username="ada", email=SHARED, password=PASSWORD, caller=caller)
+    email_addresses.request_change(user=user, email="ada@example.com", password=PASSWORD, caller=caller)
+    assert email_requests.answer() == 1
+    assert mailbox.all(SHARED) == []
+    email_addresses.confirm_mine(user=user, code=mailbox.code("ada@example.com"), caller=caller)
 
 
 def test_who_takes_a_squatters_account_over_is_not_welcomed(caller: Caller, mailbox: Mailbox, db: None) -> None:

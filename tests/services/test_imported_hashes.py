@@ -53,6 +53,10 @@ def django_bcrypt_sha256(password: str) -> str:
     return hasher.encode(password, hasher.salt())
 
 
+class CheapArgon2(Argon2PasswordHasher):
+    time_cost, memory_cost = 1, 1024
+
+
 # (the hash as exported, its password)
 KNOWN = {
     "Firebase": (FIREBASE, "user1password"),
@@ -104,8 +108,8 @@ KNOWN = {
     "Django's pbkdf2_sha1": (PBKDF2SHA1PasswordHasher().encode(PASSWORD, "aSaltOfTwentyTwoLetter", 1000), PASSWORD),
     "Django's bcrypt": ("bcrypt$" + bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode(), PASSWORD),
     "Django's bcrypt_sha256": (django_bcrypt_sha256("x" * 100), "x" * 100),
-    "Django's scrypt": (ScryptPasswordHasher().encode(PASSWORD, "aSaltOfTwentyTwoLetter"), PASSWORD),
-    "Django's argon2": (Argon2PasswordHasher().encode(PASSWORD, "aSaltOfTwentyTwoLetter"), PASSWORD),
+    "Django's scrypt": (ScryptPasswordHasher().encode(PASSWORD, "aSaltOfTwentyTwoLetter", 1024), PASSWORD),
+    "Django's argon2": (CheapArgon2().encode(PASSWORD, "aSaltOfTwentyTwoLetter"), PASSWORD),
 }
 
 

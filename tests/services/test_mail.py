@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from email import policy
 from email.message import EmailMessage as ReceivedMessage
 from email.mime.image import MIMEImage
 from email.parser import BytesParser
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -371,38 +372,37 @@ def test_each_mail_arrives_in_the_inbox_with_both_parts_and_is_blanked(
     assert is_blank(row)
 
 
-@pytest.mark.parametrize("message", Message)
-@pytest.mark.parametrize(
-    "typed",
-    [
-        "{{ 7|add:7 }}",
-        "{% now 'Y' %}",
-        "{{ user.password }}",
-        "{{a|b}}",
-        "{%x%}",
-        "O'Brien & <b>Söhne</b>",
-        "a\r\nBcc: eve@example.com",
-    ],
+TYPED = (
+    "{{ 7|add:7 }}",
+    "{% now 'Y' %}",
+    "{{ user.password }}",
+    "{{a|b}}",
+    "{%x%}",
+    "O'Brien & <b>Söhne</b>",
+    "a\r\nBcc: eve@example.com",
 )
-def test_what_people_typed_arrives_as_they_typed_it_and_is_no_template(
-    message: Message, typed: str, alice: User, post_box: PostBox
-) -> None:
+
+
+def test_what_people_typed_arrives_as_they_typed_it_and_is_no_template(alice: User, post_box: PostBox) -> None:
     """A name of a device, a user, another account: everything that a stranger can put into a mail."""
-    alice.username = alice.first_name = typed
-    context = {**CONTEXT.get(message, {}), "other": typed, "factor": "passkey"}
-    mail.send(
-        message, user=alice, caller=Caller(ip="10.0.0.1", device=Device(typed)), to="to@example.com", context=context
-    )
-    assert mail.deliver() == 1
-    (got,) = post_box.got
-    seen = typed.replace("\r\n", "\n")
-    assert seen in text_of(got)
-    assert "Bcc" not in got
-    assert post_box.tried == ["to@example.com"]
-    page = text_of(got, "html")
-    assert "<b>Söhne" not in page
-    if "'" not in typed and "\n" not in typed:
-        assert typed in page
+    offenders = []
+    for message, typed in product(Message, TYPED):
+        alice.username = alice.first_name = typed
+        mail.send(
+            message,
+            user=alice,
+            caller=Caller(ip="10.0.0.1", device=Device(typed)),
+            to="to@example.com",
+            context={**CONTEXT.get(message, {}), "other": typed, "factor": "passkey"},
+        )
+        assert mail.deliver() == 1
+        got = post_box.got.pop()
+        page = text_of(got, "html")
+        shown = typed in page or "'" in typed or "\n" in typed
+        if typed.replace("\r\n", "\n") not in text_of(got) or "Bcc" in got or "<b>Söhne" in page or not shown:
+            offenders.append((message, typed, text_of(got)))
+    assert offenders == []
+    assert set(post_box.tried) == {"to@example.com"}
 
 
 @pytest.mark.parametrize(
@@ -805,7 +805,7 @@ def test_a_sender_that_wakes_up_late_changes_nothing_of_the_next_ones(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_three_senders_send_three_hundred_mails_once_each(post_box: PostBox) -> None:
+def test_three_senders_send_many_mails_once_each(post_box: PostBox) -> None:
     Email.objects.bulk_create(
         Email(
             from_email="a@example.com",
@@ -817,13 +817,13 @@ def test_three_senders_send_three_hundred_mails_once_each(post_box: PostBox) -> 
             scheduled_time=now(),
             message_id=f"<{number}@example.com>",
         )
-        for number in range(300)
+        for number in range(150)
     )
     found = at_once(3, deliver_and_hang_up)
-    assert sum(one for one in found if isinstance(one, int)) == 300, found
-    assert Counter(post_box.recipients) == {f"n{number}@example.com": 1 for number in range(300)}
+    assert sum(one for one in found if isinstance(one, int)) == 150, found
+    assert Counter(post_box.recipients) == {f"n{number}@example.com": 1 for number in range(150)}
     assert not Email.objects.exclude(status=STATUS.sent).exists()
-    assert all(isinstance(one, int) and one > 20 for one in found), "all three had their share"
+    assert all(isinstance(one, int) and one > 5 for one in found), "all three had their share"
 
 
 # --- Too late, and pruning ----------------------------------------------------------------------------------
@@ -902,6 +902,28 @@ def test_the_worker_is_notified_after_the_commit_and_not_without_one(
             jobs.enqueue(task)
             transaction.set_rollback(True)
         assert messages_at(valkey.url) == [message]
+
+
+def test_a_crowd_of_work_notifies_the_worker_at_once_and_once_more(
+    db: None,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    monkeypatch.setattr(jobs, "WINDOW", 3600.0)
+    with Valkey(tmp_path / "valkey") as valkey:
+        settings.CELERY_BROKER_URL = valkey.url
+        task = task_at(valkey.url, settings)
+        before = set(threading.enumerate())
+        for _ in range(20):
+            with django_capture_on_commit_callbacks(execute=True):
+                jobs.enqueue(task)
+            assert len(messages_at(valkey.url)) == 1
+        [timer] = (each for each in threading.enumerate() if isinstance(each, threading.Timer) and each not in before)
+        timer.cancel()
+        timer.function(*timer.args)
+        assert len(messages_at(valkey.url)) == 2
 
 
 @pytest.mark.parametrize("how", ["down", "mute", "stopped after it was known"])

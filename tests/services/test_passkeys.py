@@ -153,20 +153,22 @@ def broken() -> dict[str, Any]:
     """Every way in which one part of an answer can be something else."""
     bad: list[Any] = [None, "", "é", "AAAA", "A" * 5000, 7, [], {}, "%%%", "a" * 3]
     parts = ["id", "rawId", "response", "clientDataJSON", "authenticatorData", "signature", "userHandle"]
-    return {f"{part} {number}": (part, value) for part in parts for number, value in enumerate(bad)}
+    found = {f"{part} {number}": (part, value) for part in parts for number, value in enumerate(bad)}
+    return {name: pair for name, pair in found.items() if pair != ("userHandle", None)}  # optional in WebAuthn
 
 
-@pytest.mark.parametrize("name", broken())
-def test_whatever_a_device_sends_is_refused_in_the_agreed_way(name: str, device: Device, caller: Caller) -> None:
-    part, value = broken()[name]
-    begun = passkeys.begin_sign_in()
-    answer = device.get(begun.options)
-    inside = answer if part in answer else answer["response"]
-    if part == "userHandle" and value is None:
-        pytest.skip("optional in WebAuthn")
-    inside[part] = value
-    with pytest.raises(InvalidPasskey):
-        passkeys.sign_in_app(state=begun.state, credential=answer, caller=caller)
+def test_whatever_a_device_sends_is_refused_in_the_agreed_way(device: Device, caller: Caller) -> None:
+    found = {}
+    for name, (part, value) in broken().items():
+        begun = passkeys.begin_sign_in()
+        answer = device.get(begun.options)
+        inside = answer if part in answer else answer["response"]
+        inside[part] = value
+        try:
+            found[name] = str(passkeys.sign_in_app(state=begun.state, credential=answer, caller=caller))
+        except Exception as error:  # noqa: BLE001 - looked at below
+            found[name] = type(error).__name__
+    assert {name: what for name, what in found.items() if what != "InvalidPasskey"} == {}
     assert Session.objects.count() == 1
 
 

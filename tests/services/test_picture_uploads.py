@@ -35,7 +35,6 @@ from accounts.models import DiscardedPicture, Event, PictureUpload, User
 from accounts.services.account import deletion, users
 from accounts.services.profile import picture_uploads, pictures
 from tests.conftest import make_user, picture, random_ip
-from tests.pictures import encoded_once
 from tests.services.test_pictures import down
 from tests.threads import at_once, each_at_once
 
@@ -84,11 +83,6 @@ def objects_of(user: User) -> set[str]:
 def empty_bucket(db: None) -> None:
     for key in objects(""):
         bucket.delete(key)
-
-
-@pytest.fixture(autouse=True)
-def _encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "encode", encoded_once)
 
 
 # --- The form -----------------------------------------------------------------------------------------------
@@ -432,6 +426,9 @@ def after(times, work):
         return work(*args, **options)
     return working
 
+from tests.pictures import decoded_once
+pictures._decode = decoded_once
+decoded_once(bytes.fromhex(sys.argv[1]))
 print(flush=True)
 for line in sys.stdin:  # each step in a process of its own
     if not os.fork():
@@ -452,7 +449,11 @@ def dying_worker(django_db_setup: None) -> Iterator[Callable[[str], int]]:
         "DJANGO_SETTINGS_MODULE": "tests.settings",
     }
     with subprocess.Popen(
-        [sys.executable, "-c", _DIE], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _DIE, PNG.hex()],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdin
         assert process.stdout

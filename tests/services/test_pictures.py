@@ -47,7 +47,7 @@ from accounts.services.profile import pictures, profiles
 from accounts.services.security import rate_limits
 from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, make_user, picture, random_ip
-from tests.pictures import Answer, decoder, encoded_once
+from tests.pictures import Answer, decode_in_process, one_decoder
 from tests.threads import at_once
 
 SECRET = b"SECRET-PLACE-48.8584N"
@@ -170,10 +170,10 @@ def png_header(width: int, height: int, *, colour: int = 2) -> bytes:
     return png((b"IHDR", head), (b"IDAT", zlib.compress(b"\x00" * 1000)), (b"IEND", b""))
 
 
-def jpeg_header(width: int, height: int) -> bytes:
+def jpeg_header(width: int, height: int, **options: Any) -> bytes:
     """A good JPEG that says it has so many pixels."""
-    data = bytearray(saved(plain(), "JPEG"))
-    place = data.index(b"\xff\xc0") + 5
+    data = bytearray(saved(plain(), "JPEG", **options))
+    place = data.index(b"\xff\xc2" if options else b"\xff\xc0") + 5
     struct.pack_into(">HH", data, place, height, width)
     return bytes(data)
 
@@ -213,18 +213,24 @@ def decode(content: bytes, *sizes: int) -> dict[int, bytes]:
 
 
 def encode(content: bytes) -> dict[int, bytes]:
-    """The same in the process that is meant for it."""
+    """The same with what goes before it and comes after it."""
     return pictures.encode(io.BytesIO(content)).files
 
 
-Confined = Callable[[bytes], Answer]
+Confined = Callable[..., Answer]
 
 
 @pytest.fixture(scope="module")
 def confined() -> Iterator[Confined]:
-    """The same process for many files (confined.py)."""
-    with decoder() as decode:
+    """The same in confined processes, without the start of Python (tests/pictures.py)."""
+    with one_decoder() as decode:
         yield decode
+
+
+@pytest.fixture
+def process(decoder: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process each time, which is the subject."""
+    monkeypatch.setattr(pictures, "_decode", decode_in_process)
 
 
 def outcome(work: Callable[[bytes], object], content: bytes) -> str:
@@ -310,24 +316,22 @@ def bare(content: bytes, size: int) -> bool:
     )
 
 
-def test_every_kind_of_picture_becomes_three_square_webps_of_nothing_but_pixels(confined: Confined) -> None:
-    assert pictures.SIZES == (64, 256, 1024)
+def test_every_kind_of_picture_becomes_square_webps_of_nothing_but_pixels(confined: Confined) -> None:
     wrong = {}
     for name, make in GOOD.items():
-        answer = confined(make())
-        try:
-            files = pictures._read(answer.said).files
-        except (InvalidPicture, PictureTooLarge, ValueError) as error:
-            wrong[name] = repr(error)
-            continue
-        if tuple(files) != pictures.SIZES or not all(bare(content, size) for size, content in files.items()):
-            wrong[name] = "not three bare WebPs"
+        said = confined(make(), 16, 64).said
+        sizes, files = json.loads(said.partition(b"\n")[0]).get("sizes"), said.partition(b"\n")[2]
+        if not sizes or not bare(files[: sizes["16"]], 16) or not bare(files[sizes["16"] :], 64):
+            wrong[name] = said[:100]
     assert wrong == {}
 
 
-def test_the_same_file_gives_the_same_bytes_in_every_process(confined: Confined) -> None:
+def test_the_same_file_gives_the_same_three_squares_in_every_process(confined: Confined, process: None) -> None:
     for content in (picture(), picture(kind="JPEG"), heic(quarters())):
-        assert encode(content) == decode(content) == pictures._read(confined(content).said).files
+        found = encode(content)
+        assert found == decode(content) == pictures._read(confined(content).said).files
+        assert tuple(found) == pictures.SIZES == (64, 256, 1024)
+        assert [size for size in found if not bare(found[size], size)] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -540,7 +544,7 @@ def test_refuses_a_bomb_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) ->
     assert {name: error for name, error in found.items() if error not in {"PictureTooLarge", "InvalidPicture"}} == {}
 
 
-def test_the_limit_of_pixels_is_the_operators(settings: Settings) -> None:
+def test_the_limit_of_pixels_is_the_operators(settings: Settings, process: None) -> None:
     settings.PICTURE_MAX_PIXELS = 100
     assert encode(picture((10, 10)))
     with pytest.raises(PictureTooLarge):
@@ -597,15 +601,15 @@ def as_many_as(content_type: str, mode: str = "RGB", *, edge: int = 0, **options
     return saved(Image.new(mode, size), kind, **options)
 
 
-def largest_heic() -> bytes:
-    """as_many_as("image/heic", quality=10, chroma="420", enc_params={"preset": "ultrafast"}), which takes five seconds
-    to make."""
-    made = zlib.decompress(base64.b64decode(HEIC))
-    edge = math.isqrt(pictures.max_pixels()["image/heic"])
+def kept(packed: str, content_type: str) -> bytes:
+    """as_many_as(content_type, ...), which takes seconds to make."""
+    made = zlib.decompress(base64.b64decode(packed))
+    edge = math.isqrt(pictures.max_pixels()[content_type])
     assert struct.pack(">4sIII", b"ispe", 0, edge, edge) in made, "another limit: make it anew"
     return made
 
 
+# quality=10, chroma="420", enc_params={"preset": "ultrafast"}
 HEIC = (
     "eNrt1r1LW1EUAPBz84I+JNanpiT1q01dOoRo1rqE1j/A0cHB9Jn4LuQl1xjEikg0ETKGdOj6xgwdhJZiCoKbghQKXQrt4KCdHTpYqNhzk7SD"
     "ew7yODc3OffjvPy45/FCAGAiW3qtnIy0AZsrs0k9dmU6CyAW3UwpDZ0Wc1Zyxe4YlLRLcKc9lblC+0vmUyDwhU1sdyJAvIYf01Lms+2pXn2I"
@@ -614,6 +618,18 @@ HEIC = (
     "sfP8w+rnt4mlVvHyrBehOXOj3q/tfU10z93r/kiNekSU8ZEIEhUaSPwmceaWSYq2T6EELyiU/iqFYjYplIFTCiV0SKEM0igOhTJkUijWFwpl"
     "+IpCGbEolLAiUWjOQnL3wwsUSuSAQhkjqViU5HkZV/6p2ATJWaJ1kr/MsxTKJEnFJg/8c5Ypi5V7qZD8wjyus8JKb/sTj5V7qZz7R4l5/lH8"
     "dF9YYYUVVlhhhRVWWGGFFVZYYYUVVlhhhRVWWGGlR/1X+S9++g5T"
+)
+# "RGBA", speed=10, subsampling="4:4:4"
+AVIF = (
+    "eNpjYGBQSCupLEgsy0xjAAIQnZuZZpibmZjm62joyMDA2JabWpLIAAGKGSk5RVA2Q0FmcgkDGuAryCzJBbMYgVgnMyc/GcRxYWBgAosAMXMVkFMD"
+    "5IN5jOuA+AyQ7ZSZmQd2AlhGCshJZYKak1hmYOicn5MPthkhwwSRccwpyEiEyBSlpsHckVhakQO2E2Tr4cyCogIgPTezIDkfSItkFhekQhQK+EEw"
+    "g0BBZkUmSISZg4MDSPEklhk6NxqAFQkn5+cU5SXnVABN42Vga4B4FKKcEaFYQAYkYAG02hnEKC3Ks8otSE0HE05WyZnJBVbFlcUlqbnFVkA1mTmZ"
+    "iUWVVokw58tlFuTCwhnocBZGpmYWBiYWRtY2dgYGloDclMQSIQYudhljhdks90SN9jFLPWJgk2hgUP9yXmHPhucu9+5Ff78ee7b2UtfFW2s626Kf"
+    "GS1+sO7+J2fj/6tvRKQtz9TR/Ba5rF/rhfisIOkHIeIaH2d9OZEy94JJ5lrHVeZP1rF+C9qll3fxtai83Y8DJCi1x660R0s6rG9v/1/mTxpMc10P"
+    "u+2oN/DYx3ZHfWIZ045AZY3tHnlz186//L75bYMVkXbZi07en8TIWJwpw6j5Y/7Lzs0RjBUDpZcSP3+Yz2gWcEIBGJdcNqC4vDZB4EKm0WsWqUeJ"
+    "hpMcmjjUJzgwMFifPxe4VvOJ9MS55fUpV2PXxf9ZEX2s911Pvu4nc9Nripsuicx+sat1a/E349/7Zlb4Hgw3EFQ8XtwsPd2VxUnC9vy5iHKmz8+b"
+    "ewsvHpE2PCTxYYJTG9PCB79uhGj4XHbyuyMtea/BbSHPRuHd2xWyvuzzEj0acoQrUO+ZiLergPsNCrWH4NEeMznqVPDdPdGbKzjtzdP4lbYlv4jN"
+    "uJrVeoDXa2LzxVqxdr0VmXcFPMojNl/gnHJXqzo5zXSL3CN19ZUr/ClxlIfJdctvax1SIy++2tKcZDo1cs/5gsFvIA3CcTVDYq3pZR8AAYJZSw=="
 )
 MOST = 290  # megabytes: 300, less what a process saves that is forked and not started
 # The worst of each decoder: a picture with fewer colours or without alpha costs less.
@@ -625,11 +641,11 @@ LARGEST: dict[str, Callable[[], bytes]] = {
     "16 bit png": lambda: as_many_as("image/png", "I;16", compress_level=1),
     "webp": lambda: as_many_as("image/webp", quality=30, method=0),
     "lossless webp with alpha": lambda: as_many_as("image/webp", "RGBA", lossless=True, quality=0, method=0),
-    "avif with alpha in all its colours": lambda: as_many_as("image/avif", "RGBA", speed=10, subsampling="4:4:4"),
-    "heic": largest_heic,
+    "avif with alpha in all its colours": lambda: kept(AVIF, "image/avif"),
+    "heic": lambda: kept(HEIC, "image/heic"),
 }
 TOO_LARGE: dict[str, Callable[[], bytes]] = {
-    "progressive jpeg": lambda: as_many_as("image/jpeg", progressive=True),
+    "progressive jpeg": lambda: jpeg_header(4800, 4800, progressive=True),
     "png of so many rows that pointers to them are too many": lambda: png(
         (b"IHDR", struct.pack(">IIBBBBB", 1, 50_000_000, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b"\x00" * 9))
     ),
@@ -727,7 +743,7 @@ def lies() -> list[bytes]:
 
 
 def test_a_process_that_answers_something_else_is_not_believed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, process: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = tmp_path / "lies.py"
     script.write_text(f"import sys; sys.stdout.buffer.write(open({str(tmp_path / 'answer')!r}, 'rb').read())")
@@ -744,7 +760,7 @@ def test_a_process_that_answers_something_else_is_not_believed(
 
 @pytest.mark.parametrize("end", ["import os; os.abort()", "raise RuntimeError('a word of the file')"])
 def test_a_decoder_that_falls_over_is_a_refusal_and_tells_the_log_no_word_of_the_file(
-    end: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    end: str, monkeypatch: pytest.MonkeyPatch, process: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = tmp_path / "falls.py"
     script.write_text(end)
@@ -755,7 +771,7 @@ def test_a_decoder_that_falls_over_is_a_refusal_and_tells_the_log_no_word_of_the
     assert "a word of the file" not in caplog.text
 
 
-def test_a_decoder_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_decoder_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch, process: None, tmp_path: Path) -> None:
     script = tmp_path / "sleeps.py"
     script.write_text("import time; time.sleep(60)")
     monkeypatch.setattr(decoding, "__file__", str(script))
@@ -821,7 +837,7 @@ def test_the_placeholder_of_one_colour_is_that_colour(colour: str) -> None:
 # --- Taking turns -------------------------------------------------------------------------------------------
 
 
-def test_many_at_once_are_decoded_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_at_once_are_decoded_one_after_the_other(monkeypatch: pytest.MonkeyPatch, process: None) -> None:
     monkeypatch.setattr(pictures, "_WAIT", 300)
     content = picture((200, 200))
     expected = encode(content)
@@ -850,15 +866,8 @@ def test_a_place_is_given_back_after_a_refusal() -> None:
 # --- Keeping them in the bucket -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def _encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "encode", encoded_once)
-
-
 def replace(user: User, caller: Caller, content: bytes | None = None) -> User:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pictures, "encode", encoded_once)
-        return pictures.replace(user=user, file=io.BytesIO(content or picture()), caller=caller)
+    return pictures.replace(user=user, file=io.BytesIO(content or picture()), caller=caller)
 
 
 def stored(key: str) -> list[int]:
@@ -885,7 +894,7 @@ def due_now() -> None:
 
 
 def test_a_picture_lies_in_the_bucket_in_three_sizes_and_is_shown_by_signed_addresses(
-    alice: User, caller: Caller
+    alice: User, caller: Caller, process: None
 ) -> None:
     user = pictures.replace(user=alice, file=io.BytesIO(picture()), caller=caller)
     assert stored(user.picture) == [64, 256, 1024]
@@ -1104,7 +1113,6 @@ ENDS: dict[str, Callable[[User, Session, Caller], object]] = {
 }
 
 
-@pytest.mark.usefixtures("_encoded_once")
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("way", ["picture", "profile"])
 def test_a_picture_that_was_on_its_way_when_the_device_lost_its_right_is_not_shown(

@@ -1,3 +1,5 @@
+import re
+
 from django.test import Client
 
 from accounts.caller import Caller
@@ -19,8 +21,8 @@ def test_older_lines_are_a_page_away_and_a_forged_cursor_leads_to_the_first(alic
     for number in range(60):
         audit.record(audit.Kind.PROFILE_CHANGED, user=alice, caller=Caller(ip=f"192.0.2.{number}"))
     first = alices_page.get("/account/activity/")
-    cursor = first.context["next"]
-    older = alices_page.get("/account/activity/", {"cursor": cursor})
+    (link,) = re.findall(r'href="(\?cursor=[^"]+)"', first.content.decode())
+    older = alices_page.get(f"/account/activity/{link}")
     assert "192.0.2.0<" in older.content.decode()
     assert "192.0.2.0<" not in first.content.decode()
     assert alices_page.get("/account/activity/", {"cursor": "forged"}).status_code == 302

@@ -35,6 +35,7 @@ PAGES = sorted(
 # On two pages that are not mounted stands an empty form with a style that the policy leaves out, and that does nothing.
 INERT = '<form style="display: none"'
 BUTTON = re.compile(r"""<(?:button\b[^>]*|input\b[^>]*type=["'](?:submit|button)["'][^>]*)>""")
+OUR_BUTTON = re.compile(r'class="(?:[\w-]+ )*(?:button|language|reveal)\b')
 
 
 def test_the_list_is_of_pages_and_has_those_that_are_known() -> None:
@@ -108,25 +109,35 @@ def context(request: HttpRequest, user: Any, form: forms.Form) -> dict[str, Any]
     }  # fmt: skip
 
 
-@pytest.mark.usefixtures("_every_name_leads_somewhere")
-@pytest.mark.parametrize("state", ["empty", "with mistakes"])
-@pytest.mark.parametrize("template", PAGES)
-def test_each_page_of_allauth_is_in_our_layout(alice: User, template: str, state: str) -> None:
-    request = RequestFactory().get("/account/")
-    request.user = alice
-    form = AnyForm({"email": "no"} if state == "with mistakes" else None)
-    for user in (alice, AnonymousUser()):
-        request.user = user
-        html: str = render_to_string(template, context(request, user, form), request=request)
-        if template in {"account/phone_change.html", "account/email_change.html"}:
-            html = html.replace(INERT, "<form")
+def wrong_with(template: str, html: str) -> list[str]:
+    if template in {"account/phone_change.html", "account/email_change.html"}:
+        html = html.replace(INERT, "<form")
+    wrong = []
+    try:
         sound(HttpResponse(html))
-        assert 'href="/static/css/account.css"' in html
-        assert re.search(r'<main id="main"', html)
-        assert 'class="frame"' in html or 'class="card entrance-card"' in html
-        for button in BUTTON.findall(html):
-            assert re.search(r'class="(?:[\w-]+ )*(?:button|language|reveal)\b', button), button
-        for field in re.findall(r"<(?:input|select|textarea)\b[^>]*>", html):
-            if 'type="hidden"' not in field and (found := re.search(r'\bid="([^"]+)"', field)):
-                within = re.search(r"<label[^>]*>\s*" + re.escape(field), html)
-                assert within or f'for="{found[1]}"' in html or "aria-label" in field, field
+    except AssertionError as error:
+        wrong.append(str(error))
+    if 'href="/static/css/account.css"' not in html:
+        wrong.append("our style")
+    if not re.search(r'<main id="main"', html) or not re.search(r'class="(?:frame|card entrance-card)"', html):
+        wrong.append("our frame")
+    wrong += [found for found in BUTTON.findall(html) if not OUR_BUTTON.search(found)]
+    for field in re.findall(r"<(?:input|select|textarea)\b[^>]*>", html):
+        if 'type="hidden"' not in field and (found := re.search(r'\bid="([^"]+)"', field)):
+            within = re.search(r"<label[^>]*>\s*" + re.escape(field), html)
+            if not within and f'for="{found[1]}"' not in html and "aria-label" not in field:
+                wrong.append(field)
+    return wrong
+
+
+@pytest.mark.usefixtures("_every_name_leads_somewhere")
+def test_each_page_of_allauth_is_in_our_layout(alice: User) -> None:
+    request, offenders = RequestFactory().get("/account/"), {}
+    for template in PAGES:
+        for form in (AnyForm(), AnyForm({"email": "no"})):
+            for user in (alice, AnonymousUser()):
+                request.user = user
+                html = render_to_string(template, context(request, user, form), request=request)
+                if wrong := wrong_with(template, html):
+                    offenders[template, form.is_bound, user] = wrong
+    assert offenders == {}

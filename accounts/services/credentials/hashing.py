@@ -1,7 +1,10 @@
 """Password hashes: Argon2id, a bounded number at a time, one on every path."""
 
+import os
 import threading
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 from django.conf import settings
 from django.contrib.auth.hashers import Argon2PasswordHasher, make_password, verify_password
@@ -24,6 +27,13 @@ class Place:
         _places.release()
 
 
+@lru_cache(maxsize=1)
+def _threads(process: int) -> ThreadPoolExecutor:
+    """As many as there are places. malloc keeps the 19 MiB of a hash for each thread that made one, so none of those
+    that answer requests makes any. A process that was forked has its own."""
+    return ThreadPoolExecutor(settings.PASSWORD_HASH_CONCURRENCY, thread_name_prefix="hash")
+
+
 class Argon2id(Argon2PasswordHasher):
     """Argon2id with the parameters of the settings; the default is OWASP's minimum (19 MiB, 2 passes, 1 lane)."""
 
@@ -33,11 +43,11 @@ class Argon2id(Argon2PasswordHasher):
 
     def encode(self, password: str, salt: str) -> str:
         with Place():
-            return super().encode(password, salt)
+            return _threads(os.getpid()).submit(super().encode, password, salt).result()
 
     def verify(self, password: str, encoded: str) -> bool:
         with Place():
-            return super().verify(password, encoded)
+            return _threads(os.getpid()).submit(super().verify, password, encoded).result()
 
 
 def normalise(password: str) -> str:

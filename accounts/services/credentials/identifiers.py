@@ -4,13 +4,14 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
-from uuid import UUID
 
 from confusable_homoglyphs import categories, confusables
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
+from django.db import connection
 
 from accounts.errors import FieldError
+from accounts.lib import rows
 from accounts.models import User
 
 MIN_LENGTH = 3
@@ -141,24 +142,40 @@ def fold_login(login: str) -> str:
     return fold_email(login) if "@" in login else fold_username(login)
 
 
-def find(login: str) -> User | None:
-    """The user that a username or an address means: the account that verified the address, else its oldest claim.
-
-    One look-up, with one query."""
-    folded = fold_login(login)
-    if "@" in folded:
-        return User.objects.claiming(folded).first()
-    return User.objects.filter(username=folded).first()
+_FIELDS = rows.names(User)
+_USER = rows.columns(User)
+_BY_USERNAME = f"SELECT {_USER} FROM accounts_user WHERE username = %s"  # noqa: S608 - columns, no input
+# In the order of models.UserQuerySet.claiming.
+_BY_EMAIL = f"""
+    SELECT * FROM (
+        (SELECT {_USER}, 0 AS place FROM accounts_user WHERE email = %(email)s
+            ORDER BY email_verified DESC, created_at, id LIMIT 1)
+        UNION ALL
+        (SELECT {_USER}, 1 FROM accounts_user WHERE email = %(email)s
+            ORDER BY email_verified, created_at DESC, id DESC LIMIT 1)
+    ) AS claims ORDER BY place
+"""  # noqa: S608
 
 
 def candidates(login: str) -> Sequence[User | None]:
-    """Whose password may be meant: one place for a username, two for an address. A place may be empty.
+    """Whose password may be meant: one place for a username, two for an address. A place may be empty. One statement.
 
     The second place is the newest other claim on the address. Without it, somebody who signs up with a stranger's
     address and then signs in by it would learn whether the stranger has an account: only then would they be refused."""
-    first = find(login)
     folded = fold_login(login)
+    with connection.cursor() as cursor:
+        # Raw SQL, because every sign-in runs it and the ORM takes twice as long.
+        if "@" not in folded:
+            cursor.execute(_BY_USERNAME, [folded])
+        else:
+            cursor.execute(_BY_EMAIL, {"email": folded})
+        found = [User.from_db("default", _FIELDS, row[: len(_FIELDS)]) for row in cursor.fetchall()]
     if "@" not in folded:
-        return (first,)
-    others = User.objects.filter(email=folded).exclude(id=first.id if first else UUID(int=0))
-    return (first, others.order_by("-created_at", "-id").first())
+        return (next(iter(found), None),)
+    first, last = found or (None, None)
+    return (first, None if first == last else last)
+
+
+def find(login: str) -> User | None:
+    """The user that a username or an address means: the account that verified the address, else its oldest claim."""
+    return candidates(login)[0]

@@ -1,7 +1,7 @@
 """Sending what is queued: each email is claimed with a lease, sent over one connection, and blanked.
 
-post_office makes the message of a row and hands it over (`Email.dispatch`). Claiming, and what follows a refusal or an
-outage, is ours."""
+post_office has the rows and their log. The message of a row, claiming, and what follows a refusal or an outage are
+ours."""
 
 import json
 import logging
@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from celery import shared_task
 from django.conf import settings
+from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.core.mail.backends.smtp import EmailBackend
 from django.db.models import Q
 from django.utils.timezone import now
@@ -81,8 +82,7 @@ def _deliver_one(email: Email, line: EmailBackend) -> bool:
     except server.ERRORS as error:
         return _nobody_there(email, line, error)
     try:
-        _prepare(email)
-        email.dispatch(commit=False, disconnect_after_delivery=False, connection=line)
+        line.send_messages([_message(email)])
     except smtplib.SMTPSenderRefused as error:
         return _nobody_there(email, line, error)
     except server.ERRORS as error:
@@ -101,16 +101,26 @@ def _deliver_one(email: Email, line: EmailBackend) -> bool:
     return True
 
 
-def _prepare(email: Email) -> None:
-    """What post_office does not know of. A row is finished text: without a context it renders nothing as a template,
-    and what a stranger typed stays what it is."""
-    files = (email.context or {}).get("attachments", [])
-    email.context = None
-    email.expires_at = None  # it would become a header
-    email.headers = {**(email.headers or {}), **_tracked(email.message_id)}
-    message = email.email_message()  # which `dispatch` sends
-    for name, content, mimetype in files:
-        message.attach(name, b64decode(content), mimetype)
+def _message(email: Email) -> EmailMessage:
+    """Of finished text: what a stranger typed stays what it is. post_office would render it once more as a template,
+    and look into its table of attachments for each."""
+    own_id = {"Message-ID": email.message_id} if email.message_id else {}
+    made = EmailMultiAlternatives(
+        subject=email.subject,
+        body=email.message or email.html_message,
+        from_email=email.from_email,
+        to=email.to,
+        cc=email.cc,
+        bcc=email.bcc,
+        headers={**(email.headers or {}), **own_id, **_tracked(email.message_id)},
+    )
+    if email.message and email.html_message:
+        made.attach_alternative(email.html_message, "text/html")
+    elif email.html_message:
+        made.content_subtype = "html"
+    for name, content, mimetype in (email.context or {}).get("attachments", []):
+        made.attach(name, b64decode(content), mimetype)
+    return made
 
 
 def _tracked(message_id: str | None) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The queue of emails: rows of django-post-office, written in the transaction of the change and sent by the worker.
 
 post_office's own backend would render a finished email once more as a template, and its sender sends twice after a
-crash (docs/decisions/mail.md). Its rows, log and admin are used, and how it makes a message of a row."""
+crash (docs/decisions/mail.md). Its rows, log and admin are used."""
 
 from base64 import b64encode
 from collections.abc import Iterator, Sequence

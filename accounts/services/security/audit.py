@@ -1,6 +1,6 @@
 """The security log. Every kind of event stands here; each is written in the transaction of what it tells."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -167,7 +167,19 @@ def record(
     **data: str | int | list[str],
 ) -> None:
     """`data` holds names and counts, never a secret and never an address's text."""
-    Event.objects.create(
+    draft(kind, user=user, caller=caller, session=session, **data).save(force_insert=True)
+
+
+def draft(
+    kind: Kind,
+    *,
+    user: User | None,
+    caller: Caller,
+    session: Session | UUID | None = None,
+    **data: str | int | list[str],
+) -> Event:
+    """The same for a statement that writes it beside something else."""
+    return Event(
         kind=kind,
         user=user,
         ip=caller.ip,
@@ -177,9 +189,9 @@ def record(
     )
 
 
-def record_for_each(kind: Kind, *, users: Sequence[User], caller: Caller) -> None:
-    """The same event for many at once."""
-    Event.objects.bulk_create([Event(kind=kind, user=user, ip=caller.ip, device=caller.label[:200]) for user in users])
+def record_each(events: Iterable[tuple[Kind, User | None]], *, caller: Caller) -> None:
+    """Several at once, in one statement."""
+    Event.objects.bulk_create([draft(kind, user=user, caller=caller) for kind, user in events])
 
 
 def make_anonymous(user: User) -> None:

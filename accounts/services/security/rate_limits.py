@@ -11,11 +11,12 @@ import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
+from typing import Any
 
 import redis
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
+from django.db import connection, transaction
 from django.utils.timezone import now
 
 from accounts.caller import Caller
@@ -156,54 +157,86 @@ def _key(name: str, subject: str) -> str:
     return f"{name}:{sealing.mac('budget', subject.encode()).hex()[:40]}"
 
 
-def spend(name: str, subject: object) -> Spent:
-    """Takes one try of `subject`, in a transaction of its own where the caller has none. One statement decides."""
-    limit = limits()[name]
-    at = now()
+Wanted = tuple[str, object]  # one try: the name of the limit, and the subject
+
+_SPEND = """
+    INSERT INTO accounts_budget AS b (key, spent, resets_at)
+    SELECT %(key{n})s, 1, %(end{n})s{condition}
+    ON CONFLICT (key) DO UPDATE SET
+        spent = CASE WHEN b.resets_at <= %(now)s THEN 1 ELSE b.spent + 1 END,
+        resets_at = CASE WHEN b.resets_at <= %(now)s THEN %(end{n})s ELSE b.resets_at END
+    WHERE b.resets_at <= %(now)s OR b.spent < %(amount{n})s
+    RETURNING {n}
+"""
+
+
+def spend_each(*wanted: Wanted) -> list[bool]:
+    """Takes one try of each, in a transaction of its own where the caller has none; of those after the first only where
+    the first had one left. Which had one left. One statement decides."""
+    at, keys = now(), [_key(name, str(subject)) for name, subject in wanted]
+    values: dict[str, Any] = {"now": at}
+    for n, (name, _) in enumerate(wanted):
+        limit = limits()[name]
+        values |= {f"key{n}": keys[n], f"end{n}": at + timedelta(seconds=limit.seconds), f"amount{n}": limit.amount}
+    # The order of `_LOCKED`, in which the first of those that are spent together is the first as well.
+    order = sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
+    parts = [
+        f"spent{n} AS ({_SPEND.format(n=n, condition=' WHERE EXISTS (SELECT FROM spent0)' if n else '')})"
+        for n in order
+    ]
+    left = " UNION ALL ".join(f"SELECT * FROM spent{n}" for n in order)  # noqa: S608 - numbers of ours
     with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO accounts_budget AS b (key, spent, resets_at) VALUES (%(key)s, 1, %(end)s)
-            ON CONFLICT (key) DO UPDATE SET
-                spent = CASE WHEN b.resets_at <= %(now)s THEN 1 ELSE b.spent + 1 END,
-                resets_at = CASE WHEN b.resets_at <= %(now)s THEN %(end)s ELSE b.resets_at END
-            WHERE b.resets_at <= %(now)s OR b.spent < %(amount)s
-            RETURNING spent
-            """,
-            {
-                "key": _key(name, str(subject)),
-                "now": at,
-                "end": at + timedelta(seconds=limit.seconds),
-                "amount": limit.amount,
-            },
-        )
-        if cursor.fetchone():
-            return Spent(allowed=True)
+        cursor.execute(f"WITH {', '.join(parts)} {left}", values)
+        found = {row[0] for row in cursor.fetchall()}
+    return [n in found for n in range(len(wanted))]
+
+
+def spend(name: str, subject: object) -> Spent:
+    """The same for one."""
+    [left] = spend_each((name, subject))
+    return Spent(allowed=True) if left else Spent(allowed=False, retry_after=_wait(name, subject))
+
+
+def _wait(name: str, subject: object) -> int:
+    """The seconds until a try is left again."""
     budget = Budget.objects.filter(key=_key(name, str(subject))).first()
-    left = (budget.resets_at - at).total_seconds() if budget else 1
-    return Spent(allowed=False, retry_after=int(left) + 1)
+    left = (budget.resets_at - now()).total_seconds() if budget else 1
+    return int(left) + 1
 
 
 def may_mail_claim(email: str, *, caller: Caller) -> bool:
     """Whether one more mail may go to an address that is only claimed. Counted by network first, so that nobody who
     claims a stranger's address again and again keeps the stranger's own mail from being sent."""
     network = _network(caller.ip) if caller.ip else ""
-    by_network = spend("claim_mail_per_address_and_network", f"{email} {network}")
-    return by_network.allowed and spend("claim_mail_per_address", email).allowed
+    by_network = ("claim_mail_per_address_and_network", f"{email} {network}")
+    return all(spend_each(by_network, ("claim_mail_per_address", email)))
+
+
+# From the last key to the first, so that no two transactions wait for each other.
+_LOCKED = 'SELECT key FROM accounts_budget WHERE key = ANY(%s) ORDER BY key COLLATE "C" DESC FOR UPDATE'
+_REFUND = f"""
+    UPDATE accounts_budget AS b SET spent = GREATEST(b.spent - 1, 0) FROM ({_LOCKED}) AS mine WHERE b.key = mine.key
+"""  # noqa: S608 - no input
+
+
+def refund_each(*spent: Wanted) -> None:
+    """Gives the one try of each back: it was the right password. The other tries stay spent."""
+    if spent:
+        with connection.cursor() as cursor:
+            cursor.execute(_REFUND, [[_key(name, str(subject)) for name, subject in spent]])
 
 
 def refund(name: str, subject: object) -> None:
-    """Gives the one try back: it was the right password. The other tries stay spent."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE accounts_budget SET spent = GREATEST(spent - 1, 0) WHERE key = %s", [_key(name, str(subject))]
-        )
+    refund_each((name, subject))
 
 
-def spend_or_refuse(name: str, subject: object) -> None:
-    spent = spend(name, subject)
-    if not spent.allowed:
-        raise RateLimited(spent.retry_after, reason=name)
+def spend_or_refuse(name: str, subject: object, *others: Wanted) -> list[bool]:
+    """Takes one try, and then one of each of the others. Which of them had one left. Raises RateLimited where the first
+    had none."""
+    first, *found = spend_each((name, subject), *others)
+    if not first:
+        raise RateLimited(_wait(name, subject), reason=name)
+    return found
 
 
 def clear(name: str, subject: object) -> None:
@@ -215,9 +248,14 @@ def forget(*subjects: object) -> None:
     """Whatever was counted of these; for an account that is erased."""
     spellings = [f"{subject}{place}" for subject in subjects if subject for place in ("", " 0", " 1")]  # see sign_in.py
     keys = [_key(name, spelling) for name in limits() for spelling in spellings]
-    Budget.objects.filter(key__in=keys).delete()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_LOCKED, [keys])
+        Budget.objects.filter(key__in=keys).delete()
 
 
 def prune() -> int:
-    count, _ = Budget.objects.filter(resets_at__lt=now()).delete()
+    """Delete those that are over, but for any that is being spent at this moment."""
+    with transaction.atomic():
+        over = Budget.objects.filter(resets_at__lt=now()).select_for_update(skip_locked=True)
+        count, _ = Budget.objects.filter(key__in=over.values("key")).delete()
     return count

@@ -1,14 +1,15 @@
 """MFA: after a password or an emailed code, a code of a TOTP authenticator (RFC 6238: SHA-1, 6 digits, 30 s) or a
 recovery code, which works once.
 
-`sessions.begin` requires it, so no way to sign in can bypass it. A passkey is both factors in one (passkeys.py).
-Turning MFA on and off: authentication/totp.py."""
+`sessions.begin` asks whether it is on, so no way to sign in can bypass it. A passkey is both factors in one
+(passkeys.py). Turning MFA on and off: authentication/totp.py."""
 
 import base64
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import NoReturn
 
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.hotp import HOTP
@@ -39,18 +40,14 @@ def is_on(user: User) -> bool:
 
 
 def require(user: User, methods: Sequence[str]) -> None:
-    """Whether these methods are enough for a session. Raises MfaRequired, with the ticket for the second factor."""
+    """Whether these methods are enough for a change that could lock the owner out. Raises MfaRequired."""
     if MFA not in methods and is_on(user):
-        raise MfaRequired(_issue(user, methods))
+        refuse(user, methods)
 
 
-def ask(user: User, methods: Sequence[str], *, caller: Caller) -> None:
-    """The same at a sign-in: the log records that the first factor was right. Call it outside a transaction."""
-    try:
-        require(user, methods)
-    except MfaRequired:
-        audit.record(audit.Kind.LOGIN_HALF_WAY, user=user, caller=caller)
-        raise
+def refuse(user: User, methods: Sequence[str]) -> NoReturn:
+    """Raises MfaRequired, with the ticket for the second factor."""
+    raise MfaRequired(_issue(user, methods))
 
 
 def _password_of(user: User) -> bytes:
@@ -105,8 +102,7 @@ def check(*, ticket: str, code: str, caller: Caller) -> Passed:
     if not right:
         _note_failure(user, caller)
         raise InvalidCode("wrong code of the second step")
-    for limit in limits:
-        rate_limits.refund(limit, user.id)
+    rate_limits.refund_each(*((limit, user.id) for limit in limits))
     return Passed(user, tuple(dict.fromkeys([*found.methods, "otp", MFA])))
 
 

@@ -284,7 +284,7 @@ def _make(new: Mapping[int, User], report: Report, caller: Caller) -> None:
             report.made -= 1
             report.refusals.append(Refusal(line, LineError("", "taken_meanwhile")))
     made = [user for user in new.values() if user.id in stored]
-    audit.record_for_each(audit.Kind.USER_IMPORTED, users=made, caller=caller)
+    audit.record_each(((audit.Kind.USER_IMPORTED, user) for user in made), caller=caller)
     # Claims of this batch as well: an address that two lines have belongs to the one that verified it.
     lost = set(User.objects.filter(email__in=verified, email_verified=False).values_list("email", flat=True))
     for email in sorted(lost):

@@ -7,6 +7,7 @@ import pytest
 from post_office.models import STATUS, Email, RecipientDeliveryStatus
 
 from accounts.models import User
+from accounts.services.account import email_requests
 from tests.api.conftest import problem, sign_up_body, wrong_fields
 from tests.conftest import PASSWORD, Api, Mailbox
 
@@ -148,6 +149,8 @@ def test_what_became_of_the_mail_is_told_to_the_one_who_asked(
 
 def test_a_mail_that_came_back_is_told_and_ends_with_another_address(api: Api, mailbox: Mailbox) -> None:
     api.token = api.post("/signup", sign_up_body()).json()["tokens"]["access_token"]
+    assert api.get("/me/email").json()["delivery"] == "queued"
+    email_requests.answer()
     Email.objects.update(status=STATUS.failed, recipient_delivery_status=RecipientDeliveryStatus.HARD_BOUNCED)
     found = api.get("/me/email").json()
     assert (found["email"], found["pending_email"], found["delivery"]) == ("ada@example.com", None, "bounced")

@@ -14,13 +14,7 @@ from accounts.models import DiscardedPicture, User
 from accounts.services.profile import pictures
 from tests.api.conftest import problem, wrong_fields
 from tests.conftest import Api, picture
-from tests.pictures import encoded_once
 from tests.services.test_pictures import png_header
-
-
-@pytest.fixture(autouse=True)
-def _encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "encode", encoded_once)
 
 
 def fetch(url: str) -> bytes:

@@ -276,8 +276,8 @@ def test_a_code_that_is_none_is_refused(api: Api, mailbox: Mailbox, code: str) -
 
 def test_a_disabled_user_is_not_signed_in_by_a_code(api: Api, mailbox: Mailbox) -> None:
     api.post("/signup", sign_up_body())
-    User.objects.update(is_active=False)
     body = {"email": "ada@example.com", "code": mailbox.code()}
+    User.objects.update(is_active=False)
     problem(api.post("/email/confirm", body), 403, "account_disabled", "none")
     assert Session.objects.count() == 1
 
