@@ -1,6 +1,6 @@
 """System checks: what would bite an operator later, with an id and a hint. `manage.py check --deploy` runs all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from email.utils import parseaddr
 
 from django.conf import settings
@@ -16,146 +16,111 @@ from accounts.services.security import rate_limits
 
 
 @register(Tags.security)
-def limits_are_known(app_configs: object, **_: object) -> Sequence[CheckMessage]:
+def limits_are_known(**_: object) -> Iterator[CheckMessage]:
     try:
         rate_limits.limits()
     except ImproperlyConfigured as error:
-        return [Error(str(error), hint="The names are listed in docs/reference/limits.md.", id="accounts.E001")]
-    return []
+        yield Error(str(error), hint="The names are listed in docs/reference/limits.md.", id="accounts.E001")
 
 
 @register(Tags.security)
-def breached_passwords_are_asked_in_private(app_configs: object, **_: object) -> Sequence[CheckMessage]:
-    if not settings.BREACHED_PASSWORDS_URL or breached_passwords.is_private(settings.BREACHED_PASSWORDS_URL):
-        return []
-    return [
-        Error(
+def breached_passwords_are_asked_in_private(**_: object) -> Iterator[CheckMessage]:
+    if settings.BREACHED_PASSWORDS_URL and not breached_passwords.is_private(settings.BREACHED_PASSWORDS_URL):
+        yield Error(
             "BREACHED_PASSWORDS_URL is not https: whoever listens would learn parts of new passwords' hashes.",
             hint="Use https://, or http:// for a mirror on this machine. Until then no password is looked up.",
             id="accounts.E003",
         )
-    ]
 
 
 @register(Tags.security)
-def firebase_signer_key_can_be_read(app_configs: object, **_: object) -> Sequence[CheckMessage]:
-    if not settings.FIREBASE_SIGNER_KEY or imported_hashes.signer_key():
-        return []
-    return [
-        Error(
+def firebase_signer_key_can_be_read(**_: object) -> Iterator[CheckMessage]:
+    if settings.FIREBASE_SIGNER_KEY and not imported_hashes.signer_key():
+        yield Error(
             "FIREBASE_SIGNER_KEY is not base64: nobody who came from Firebase could sign in.",
             hint="Copy base64_signer_key of the project's password hash parameters, without quotes.",
             id="accounts.E004",
         )
-    ]
 
 
 @register(Tags.security)
-def mails_have_a_sender(app_configs: object, **_: object) -> Sequence[CheckMessage]:
+def addresses_are_addresses(**_: object) -> Iterator[CheckMessage]:
+    if not _is_address(parseaddr(settings.DEFAULT_FROM_EMAIL)[1]):
+        yield Error(
+            f"EMAIL_FROM is no address ({settings.DEFAULT_FROM_EMAIL}): no mail could be written.",
+            hint="Set EMAIL_FROM='Crew <no-reply@example.com>'; without it the host of PUBLIC_URL is taken.",
+            id="accounts.E005",
+        )
+    if settings.SUPPORT_EMAIL and not _is_address(settings.SUPPORT_EMAIL):
+        yield Error(
+            f"SUPPORT_EMAIL is no address ({settings.SUPPORT_EMAIL}): nobody could write to it.",
+            hint="Write the address alone: help@example.com.",
+            id="accounts.E008",
+        )
+
+
+def _is_address(text: str) -> bool:
     try:
-        validate_email(parseaddr(settings.DEFAULT_FROM_EMAIL)[1])
+        validate_email(text)
     except ValidationError:
-        return [
-            Error(
-                f"EMAIL_FROM is no address ({settings.DEFAULT_FROM_EMAIL}): no mail could be written.",
-                hint="Set EMAIL_FROM='Crew <no-reply@example.com>'; without it the host of PUBLIC_URL is taken.",
-                id="accounts.E005",
-            )
-        ]
-    return []
+        return False
+    return True
 
 
 @register(Tags.security)
-def the_accent_can_be_read(app_configs: object, **_: object) -> Sequence[CheckMessage]:
+def the_accent_can_be_read(**_: object) -> Iterator[CheckMessage]:
     color: str = settings.ACCENT_COLOR
-    if not color:
-        return []
-    if not brand.is_color(color):
-        return [
-            Error(
-                f"ACCENT_COLOR is no colour ({color}): pages keep our own.",
-                hint="Write it as #rrggbb, such as #1d569f.",
-                id="accounts.E006",
-            )
-        ]
-    used = brand.palette().light
-    if used == color.lower():
-        return []
-    return [
-        Caution(
+    if color and not brand.is_color(color):
+        yield Error(
+            f"ACCENT_COLOR is no colour ({color}): pages keep our own.",
+            hint="Write it as #rrggbb, such as #1d569f.",
+            id="accounts.E006",
+        )
+    elif color and (used := brand.palette().light) != color.lower():
+        yield Caution(
             f"ACCENT_COLOR {color} has too little contrast on light pages: {used} is used there.",
             hint=f"Choose a darker one, or {used} itself.",
             id="accounts.W003",
         )
-    ]
 
 
 @register(Tags.security)
-def the_logo_is_there(app_configs: object, **_: object) -> Sequence[CheckMessage]:
+def the_logo_is_there(**_: object) -> Iterator[CheckMessage]:
     name: str = settings.SITE_LOGO
-    if not name or name.startswith(("/", "https://")) or finders.find(name):
-        return []
-    return [
-        Error(
+    if name and not name.startswith(("/", "https://")) and not finders.find(name):
+        yield Error(
             f"SITE_LOGO is neither https://…, /path nor a file below static/ ({name}): pages show our own mark.",
             hint="Put the file into static/ before collectstatic, or name an address.",
             id="accounts.E007",
         )
-    ]
-
-
-@register(Tags.security)
-def help_has_an_address(app_configs: object, **_: object) -> Sequence[CheckMessage]:
-    if not settings.SUPPORT_EMAIL:
-        return []
-    try:
-        validate_email(settings.SUPPORT_EMAIL)
-    except ValidationError:
-        return [
-            Error(
-                f"SUPPORT_EMAIL is no address ({settings.SUPPORT_EMAIL}): nobody could write to it.",
-                hint="Write the address alone: help@example.com.",
-                id="accounts.E008",
-            )
-        ]
-    return []
 
 
 LONGEST_SIGNATURE = 604_800  # seconds: no S3 storage takes a longer one
 
 
 @register(Tags.security)
-def picture_addresses_work(app_configs: object, **_: object) -> Sequence[CheckMessage]:
-    if 1 <= settings.PICTURE_URL_LIFETIME <= LONGEST_SIGNATURE:
-        return []
-    return [
-        Error(
+def picture_addresses_work(**_: object) -> Iterator[CheckMessage]:
+    if not 1 <= settings.PICTURE_URL_LIFETIME <= LONGEST_SIGNATURE:
+        yield Error(
             f"PICTURE_URL_LIFETIME is {settings.PICTURE_URL_LIFETIME}: the storage would refuse every picture.",
             hint=f"Choose 1 to {LONGEST_SIGNATURE} seconds (a week).",
             id="accounts.E009",
         )
-    ]
 
 
 @register(Tags.security, deploy=True)
-def addresses_are_public(app_configs: object, **_: object) -> Sequence[CheckMessage]:
-    found: list[CheckMessage] = []
+def addresses_are_public(**_: object) -> Iterator[CheckMessage]:
     if not settings.HTTPS:
-        found.append(
-            Caution(
-                "PUBLIC_URL is not https: cookies and tokens travel in the clear.",
-                hint="Put a TLS proxy in front and set PUBLIC_URL=https://…",
-                id="accounts.W001",
-            )
+        yield Caution(
+            "PUBLIC_URL is not https: cookies and tokens travel in the clear.",
+            hint="Put a TLS proxy in front and set PUBLIC_URL=https://…",
+            id="accounts.W001",
         )
-    if settings.HTTPS and settings.TRUSTED_PROXY_COUNT == 0:
-        found.append(
-            Caution(
-                "PUBLIC_URL is https, yet no proxy is trusted: everybody would share the proxy's network address.",
-                hint="Set TRUSTED_PROXY_COUNT to the number of proxies in front of this service.",
-                id="accounts.W002",
-            )
+    elif settings.TRUSTED_PROXY_COUNT == 0:
+        yield Caution(
+            "PUBLIC_URL is https, yet no proxy is trusted: everybody would share the proxy's network address.",
+            hint="Set TRUSTED_PROXY_COUNT to the number of proxies in front of this service.",
+            id="accounts.W002",
         )
     if len(settings.SECRET_KEY) < 50:
-        found.append(Error("SECRET_KEY is short.", hint="Use at least 50 random characters.", id="accounts.E002"))
-    return found
+        yield Error("SECRET_KEY is short.", hint="Use at least 50 random characters.", id="accounts.E002")

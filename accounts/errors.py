@@ -1,5 +1,5 @@
-"""What can be wrong, each with a code that is stable for ever and a sentence. No HTTP here: the status of each
-case stands in accounts/http.py."""
+"""What can be wrong, each with a code that never changes and a sentence. No HTTP here: the statuses are in
+accounts/http.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 Words = str | Promise
 
 
-# What can be wrong with a field: each code, stable for ever, with its sentence.
+# What can be wrong with a field: each code, which never changes, with its sentence.
 FIELD_ERRORS: dict[str, Words] = {
     "required": _("This field is required."),
     "username_length": _("Use 3 to 30 characters for your username."),
@@ -62,8 +62,8 @@ class FieldError:
 
 
 class AccountError(Exception):
-    """A refusal. `code` and `message` are for the caller; `reason` is for the log alone, because it may say
-    what the caller must not learn (that nobody has this name, for instance)."""
+    """A refusal. `code` and `message` are for the caller; `reason` is for the log alone, because it may say what the
+    caller must not learn (that nobody has this name, for instance)."""
 
     code: str
     message: Words
@@ -106,7 +106,7 @@ class InvalidCredentials(AccountError):
 
 
 class MfaRequired(AccountError):
-    """Who signs in has proved the first factor: `ticket` stands for that until the second one follows."""
+    """The first factor was right. `ticket` proves that until the second one follows."""
 
     code = "mfa_required"
     message = _("Enter the code from your authenticator app to finish signing in. If you can't, update this app first.")
@@ -280,7 +280,7 @@ class UploadNotFound(AccountError):
 
 
 class UploadMissing(AccountError):
-    """Told in the state of an upload."""
+    """In the state of an upload."""
 
     code = "upload_missing"
     message = _("No file has arrived for this upload. Start a new one.")
@@ -318,7 +318,7 @@ class RateLimited(AccountError):
 
 
 class UsernameChangeLimited(RateLimited):
-    """`until` in words, of the day and the zone of whoever asks."""
+    """`until` in words, in the user's time zone."""
 
     code = "username_change_limited"
     field = "username"

@@ -47,8 +47,8 @@ class UserQuerySet(QuerySet["User"]):
         return self.select_for_update(no_key=True)
 
     def claiming(self, email: str) -> "UserQuerySet":
-        """Everybody who has this address: first the one who verified it, then the oldest claim. Not in the order of
-        ids, because imported users bring theirs along."""
+        """All users with this address: first the one who verified it, then the oldest claim. Not in the order of ids,
+        because imported users keep theirs."""
         return self.filter(email=email).order_by("-email_verified", "created_at", "id")
 
 
@@ -99,14 +99,14 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.CheckConstraint(condition=~Q(email="", email_verified=True), name="email_proved_is_not_empty"),
         ]
         indexes = [
-            # The directory: active ids in order, without a look at the table.
+            # The directory: active ids in order, from the index alone.
             models.Index("id", condition=Q(is_active=True), name="user_active_ids"),
             models.Index("created_at", condition=Q(email_verified=False), name="user_unproved"),
             models.Index("deletes_at", condition=Q(deletes_at__isnull=False), name="user_deletion_planned"),
-            # Staff look for these few among the many (services/staff/directory.py).
+            # Staff filter for these few (services/staff/directory.py).
             models.Index("id", condition=Q(is_staff=True), name="user_staff_ids"),
             models.Index("id", condition=Q(is_active=False), name="user_inactive_ids"),
-            # Whether somebody has a picture, before its objects go.
+            # Whether a user still has a picture, before its objects are removed.
             models.Index("picture", condition=~Q(picture=""), name="user_picture"),
         ]
         permissions = [("export_user", "Can export users")]
@@ -206,9 +206,6 @@ class TotpAuthenticator(models.Model):
     class Meta:
         db_table = "accounts_twostep"  # the name of a table never changes
 
-    def __str__(self) -> str:
-        return f"two-step verification of {self.user_id}"
-
 
 class Passkey(models.Model):
     """A WebAuthn credential that a device keeps for this user. Only its public half is here."""
@@ -223,18 +220,12 @@ class Passkey(models.Model):
     created_at = models.DateTimeField(default=now)
     last_used_at = models.DateTimeField(null=True)
 
-    def __str__(self) -> str:
-        return self.name
-
 
 class SpentTicket(models.Model):
     """A ticket (services/security/tickets.py) that was used and would otherwise still be good."""
 
     id = models.UUIDField(primary_key=True, editable=False)
     until = models.DateTimeField(db_index=True)
-
-    def __str__(self) -> str:
-        return str(self.id)
 
 
 # --- Proofs of an address -----------------------------------------------------------------------------------
@@ -301,9 +292,6 @@ class Challenge(models.Model):
             models.Index("created_at", name="challenge_age"),
         ]
 
-    def __str__(self) -> str:
-        return f"{self.kind} {self.id}"
-
     @property
     def link_expires_at(self) -> datetime:
         return (self.answered_at or self.created_at) + self.link_lifetime(self.Kind(self.kind))
@@ -321,17 +309,11 @@ class Budget(models.Model):
     spent = models.PositiveIntegerField()
     resets_at = models.DateTimeField(db_index=True)
 
-    def __str__(self) -> str:
-        return self.key
-
 
 class MailOutage(models.Model):
     """One row while the mail server takes no mail from us (services/mail/server.py), none otherwise."""
 
     began_at = models.DateTimeField()
-
-    def __str__(self) -> str:
-        return f"since {self.began_at}"
 
 
 # --- Keys, the security log, leftovers ----------------------------------------------------------------------
@@ -346,9 +328,6 @@ class SigningKey(models.Model):
     public_jwk = models.JSONField()
     created_at = models.DateTimeField(default=now)
     signs_from = models.DateTimeField(default=now, help_text="published before; until the next key's time")
-
-    def __str__(self) -> str:
-        return self.kid
 
 
 class Event(models.Model):
@@ -374,19 +353,16 @@ class Event(models.Model):
 
 
 class DiscardedPicture(models.Model):
-    """A picture that no user has, to be removed from the bucket at `remove_at`. Written before an upload and
-    taken back in the transaction that shows the picture, so that no crash leaves an object behind."""
+    """A picture that no user has, to be removed from the bucket at `remove_at`. Written before an upload and deleted in
+    the transaction that publishes the picture, so that no crash leaves an object behind."""
 
     key = models.CharField(primary_key=True, max_length=64)
     remove_at = models.DateTimeField(default=now, db_index=True)
 
-    def __str__(self) -> str:
-        return self.key
-
 
 class PictureUpload(models.Model):
-    """A picture that an app puts into the bucket itself (picture_uploads.py). The row names its object before
-    there is one and goes after it; one without a user is to be removed."""
+    """A picture that an app puts into the bucket itself (picture_uploads.py). The row names its object before there is
+    one and is removed after it; one without a user is to be removed."""
 
     class State(models.TextChoices):
         ASKED = "asked"  # the form is handed out
@@ -414,13 +390,10 @@ class PictureUpload(models.Model):
     class Meta:
         indexes = [models.Index("id", condition=Q(state="queued"), name="picture_upload_queued")]
 
-    def __str__(self) -> str:
-        return f"{self.state} {self.id}"
-
 
 class MailOwner(models.Model):
-    """Whose account a mail in post_office's queue is about. One without a user is of an account that is gone: the
-    mail goes too, as soon as it is sent."""
+    """The account that an email in post_office's queue is about. Without a user, the account was erased: the email is
+    deleted as soon as it is sent."""
 
     mail = models.OneToOneField("post_office.Email", models.CASCADE, primary_key=True, related_name="owner")
     user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="mails")
@@ -430,8 +403,8 @@ class MailOwner(models.Model):
 
 
 class Export(models.Model):
-    """A copy of somebody's data, made by the worker. The row names its object in the bucket before there is one and
-    goes after it, so that no crash leaves an object behind; one without a user is to be removed."""
+    """A copy of a user's data, made by the worker. The row names its object in the bucket before there is one and is
+    removed after it, so that no crash leaves an object behind; one without a user is to be removed."""
 
     class State(models.TextChoices):
         QUEUED = "queued"
@@ -453,12 +426,9 @@ class Export(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint("user", condition=Q(state="queued"), name="export_one_at_a_time")]
 
-    def __str__(self) -> str:
-        return f"{self.state} {self.id}"
-
 
 class Tombstone(models.Model):
-    """That an account was erased on this day, and nothing else."""
+    """An account was erased on this day. Nothing else is kept."""
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
     erased_on = models.DateField()
@@ -468,8 +438,8 @@ class Tombstone(models.Model):
 
 
 class ReservedUsername(models.Model):
-    """The username that an account had, as an HMAC of its skeleton: for a while nobody can take it and pass for
-    whoever had it, but the account itself, if it only took another. Tells nothing of a tombstone it came with."""
+    """The username that an account had, as an HMAC of its skeleton. For a while only that account can take it back, so
+    that nobody can impersonate its earlier owner. It has no link to a tombstone."""
 
     mac = models.BinaryField(primary_key=True)
     until = models.DateTimeField(db_index=True)
@@ -477,9 +447,6 @@ class ReservedUsername(models.Model):
 
     class Meta:
         db_table = "accounts_restingusername"  # the name of a table never changes
-
-    def __str__(self) -> str:
-        return str(self.until)
 
 
 class ApiUse(models.Model):
@@ -518,9 +485,6 @@ class UserCount(models.Model):
     email_verified = models.BooleanField()
     count = models.BigIntegerField()
 
-    def __str__(self) -> str:
-        return f"{self.gender} {self.count:+}"
-
 
 class EventCount(models.Model):
     """How many events of each kind were written on a day (UTC), in pieces like those of UserCount. They outlive the
@@ -532,6 +496,3 @@ class EventCount(models.Model):
 
     class Meta:
         indexes = [models.Index("kind", "day", name="event_count_of_day")]
-
-    def __str__(self) -> str:
-        return f"{self.day} {self.kind} {self.count:+}"

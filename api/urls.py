@@ -1,4 +1,4 @@
-"""Mounts each version. A second one stands beside v1 and never in its place."""
+"""Mounts each version. A second one is added beside v1 and never replaces it."""
 
 from django.urls import path, re_path
 

@@ -7,8 +7,8 @@ from functools import lru_cache
 from django.conf import settings
 from django.templatetags.static import static
 
-# What text stands on (static/css/account.css). WCAG asks for a contrast of 4.5; the tinted surfaces are mixed from the
-# accent itself and lie closer to it, the dark ones more so.
+# The backgrounds of text (static/css/account.css). WCAG asks for a contrast of 4.5; the tinted surfaces are mixed from
+# the accent itself and are closer to it, the dark ones more so.
 _LIGHT, _ON_LIGHT = "#f5f6f8", 5.1
 _DARK, _ON_DARK = "#191b1e", 6.2
 _HEX = re.compile(r"#[0-9a-fA-F]{6}\Z")
@@ -28,7 +28,7 @@ def is_color(text: str) -> bool:
 
 
 def palette() -> Palette:
-    """The operator's colour, or ours where there is none that can be read."""
+    """The operator's colour, made readable, or ours if there is none."""
     color: str = settings.ACCENT_COLOR
     return _readable(color.lower()) if is_color(color) else DEFAULT
 
@@ -39,7 +39,7 @@ def _readable(color: str) -> Palette:
 
 
 def _towards(end: str, color: str, surface: str, least: float) -> str:
-    """The colour, or the nearest on its way to `end` that can be read."""
+    """The colour, or the nearest one towards `end` that is readable."""
     steps = (_mixed(color, end, step / 50) for step in range(51))
     return next(found for found in steps if contrast(found, surface) >= least)
 
@@ -77,5 +77,5 @@ def logo() -> str:
         return given
     try:
         return static(given)
-    except ValueError:  # not collected: no page should fail for that, and a check says so
+    except ValueError:  # not collected: no page should fail for that, and a system check reports it
         return ""

@@ -1,9 +1,8 @@
-"""Whether a password is in the collections that attackers have: asked of Have I Been Pwned or of a mirror, where
-the operator turns it on (BREACHED_PASSWORDS_URL).
+"""Whether a password was leaked: asked of Have I Been Pwned or a mirror (BREACHED_PASSWORDS_URL; off by default).
 
-Only five letters of the password's SHA-1 leave this service, and the answer is padded, so that neither it nor its
-length tells who asked for what (k-anonymity). No answer means good: a sign-up must not depend on somebody else's
-server, nor wait for it for longer than TIME."""
+Only five letters of the password's SHA-1 leave this service, and the answer is padded, so that its length does not
+reveal the question (k-anonymity). No answer means that the password is accepted: a sign-up must not depend on another
+server, nor wait for it longer than TIME."""
 
 import contextlib
 import http.client
@@ -32,7 +31,7 @@ _breaker = Breaker(PAUSE)
 
 
 def is_breached(password: str) -> bool:
-    """Never where this is turned off, or where no answer comes in time."""
+    """False if this is turned off, or no answer comes in time."""
     url = settings.BREACHED_PASSWORDS_URL
     if not url or not is_private(url) or not _breaker.may_ask():  # what is not private is an error of `manage.py check`
         return False
@@ -41,7 +40,7 @@ def is_breached(password: str) -> bool:
         answer = _in_time(urlsplit(url), digest[:5])
     except Exception as error:  # noqa: BLE001 - the server may break it anywhere
         _breaker.failed()
-        # Its name alone: its words may quote the request.
+        # Only its name: its message may quote the request.
         why = f"refused: {error}" if isinstance(error, _Refused) else type(error).__name__
         log.warning("breached passwords could not be asked for (%s); none is refused for it for %d s", why, int(PAUSE))
         return False
@@ -50,7 +49,7 @@ def is_breached(password: str) -> bool:
 
 
 def _is_listed(answer: str, rest: str) -> bool:
-    """Lines of `the other 35 letters:how often`. Padding stands there with 0."""
+    """Lines of `the other 35 letters:how often`. Padding has 0."""
     for line in answer.splitlines():
         found, _, times = line.strip().partition(":")
         if found.upper() == rest:
@@ -66,8 +65,8 @@ class _Refused(Exception):
 
 
 def _in_time(url: SplitResult, prefix: str) -> str:
-    """In a thread of its own: looking up a name can't be given a time, and a socket's time is for each read, which a
-    server that drips never exceeds."""
+    """In a thread of its own: a name look-up has no timeout, and a socket's timeout is for each read, which a server
+    that sends byte by byte never exceeds."""
     answer: Future[str] = Future()
     connection = _connection(url)
     end = time.monotonic() + TIME
@@ -114,7 +113,7 @@ def _tls() -> ssl.SSLContext:
 
 
 def is_private(url: str) -> bool:
-    """Whether nobody on the way can read or change what is asked there: https, or this machine."""
+    """Whether nobody in between can read or change the question: https, or this machine."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port

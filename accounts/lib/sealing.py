@@ -32,13 +32,13 @@ def is_mac(purpose: str, message: bytes, given: bytes) -> bool:
     """Whether `given` (the whole code or its beginning, at least 16 bytes) was made for this message."""
     length = max(16, len(given))
     found = False
-    for secret in _secrets():  # all of them, in the same time wherever the match stands
+    for secret in _secrets():  # always all of them, so that the time says nothing about the match
         found |= hmac.compare_digest(hmac.digest(_key(secret, purpose), message, sha256)[:length], given)
     return found
 
 
 def macs(purpose: str, message: bytes) -> list[bytes]:
-    """What `mac` makes and made of it with each secret: to look for what was stored."""
+    """What `mac` makes of it with each secret, to find what was stored under an earlier one."""
     return [hmac.digest(_key(secret, purpose), message, sha256) for secret in _secrets()]
 
 
@@ -51,7 +51,7 @@ def seal(purpose: str, value: bytes) -> bytes:
 
 
 def is_current(purpose: str, sealed: bytes) -> bool:
-    """Whether SECRET_KEY itself, and no fallback, opens this."""
+    """Whether SECRET_KEY itself opens this, not a fallback."""
     try:
         Fernet(base64.urlsafe_b64encode(_key(settings.SECRET_KEY, purpose))).decrypt(sealed)
     except InvalidToken:
@@ -60,7 +60,7 @@ def is_current(purpose: str, sealed: bytes) -> bool:
 
 
 def unseal(purpose: str, sealed: bytes) -> bytes | None:
-    """None where neither the secret nor a fallback opens it."""
+    """None if neither the secret nor a fallback opens it."""
     try:
         return _box(purpose).decrypt(sealed)
     except InvalidToken:

@@ -1,4 +1,4 @@
-"""In which zone people are told times: the one they chose, else the service's (TIME_ZONE)."""
+"""Times in the zone that a user chose, else in the service's (TIME_ZONE)."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,13 +8,22 @@ from zoneinfo import ZoneInfo, available_timezones
 from django.conf import settings
 from django.utils.formats import date_format
 from django.utils.timezone import get_current_timezone, localtime
+from django.utils.translation import gettext_lazy as _
 
-NAME_MAX_LENGTH = 64
-# Files beside the zones that are none.
+# Files among the zones that are no zones.
 _NO_ZONES = frozenset({"Factory", "localtime", "posixrules"})
-REGIONS = (
-    "Africa", "America", "Antarctica", "Arctic", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific",
-)  # fmt: skip
+REGIONS = {
+    "Africa": _("Africa"),
+    "America": _("America"),
+    "Antarctica": _("Antarctica"),
+    "Arctic": _("Arctic"),
+    "Asia": _("Asia"),
+    "Atlantic": _("Atlantic"),
+    "Australia": _("Australia"),
+    "Europe": _("Europe"),
+    "Indian": _("Indian Ocean"),
+    "Pacific": _("Pacific"),
+}
 
 
 @lru_cache(maxsize=1)
@@ -30,12 +39,12 @@ def cities() -> Mapping[str, tuple[str, ...]]:
 
 
 def known_or_none(name: str) -> str:
-    """The name, or "" for one that means nothing here: what a browser says of itself must not fail a sign-up."""
+    """The name, or "" for an unknown one: a browser's odd answer must not fail a sign-up."""
     return name if name in names() else ""
 
 
 def zone_of(name: str) -> ZoneInfo:
-    # A name may leave the machine's list with its next update.
+    # An update of the machine may remove a name.
     return ZoneInfo(known_or_none(name) or settings.TIME_ZONE)
 
 

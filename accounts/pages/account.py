@@ -12,11 +12,10 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import translation
-from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
@@ -28,7 +27,7 @@ from accounts.http import AuthenticatedRequest, caller, log_refusal
 from accounts.lib import brand, time_zones
 from accounts.models import PictureUpload, Session, User
 from accounts.pages.forms import ChangeEmailForm, ConfirmCodeForm, DeleteAccountForm, ProfileForm, ResetCodeForm
-from accounts.pages.refusals import form_page, refused_json, refused_page
+from accounts.pages.refusals import form_page, press, refused_json, refused_page
 from accounts.services import mail
 from accounts.services.account import deletion, email_addresses, email_recovery, export, password_resets
 from accounts.services.authentication import reauthentication, totp
@@ -56,7 +55,7 @@ def brand_stylesheet(request: HttpRequest, color: str) -> HttpResponse:
 @never_cache
 @require_POST
 def language(request: HttpRequest) -> HttpResponse:
-    """The switcher in the footer: this browser's pages from now on, and the mails of who is signed in."""
+    """The switcher in the footer: for this browser's pages, and for the emails of a signed-in user."""
     code = request.POST.get("language")
     if code and isinstance(request.user, User):
         try:
@@ -67,7 +66,7 @@ def language(request: HttpRequest) -> HttpResponse:
 
 
 def admin_login(request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-    """The admin's own door is this one: sign in here, then what staff need besides (login.may_administer)."""
+    """The admin's sign-in page: sign in as everywhere, then with a second factor (reauthentication.may_administer)."""
     if not isinstance(request.user, User):
         return redirect_to_login(request.GET.get("next") or reverse("admin:index"))
     if not request.user.is_staff:
@@ -103,24 +102,21 @@ def password_reset_done(request: HttpRequest) -> HttpResponse:
         return redirect("account_reset_password")
 
     def save(data: dict[str, Any]) -> HttpResponse:
-        password_resets.reset_by_code(
-            login=login, code=data["code"], new_password=data["new_password"], caller=caller(request)
-        )
+        password_resets.reset_by_code(login=login, caller=caller(request), **data)
         request.session.pop("resetting", None)
         return redirect("account_reset_password_from_key_done")
 
-    form = ResetCodeForm(request.POST or None)
-    return form_page(
-        request, "account/password_reset_done.html", form, save, login=login, minutes_late=mail.minutes_late()
-    )
+    form, late = ResetCodeForm(request.POST or None), mail.minutes_late()
+    return form_page(request, "account/password_reset_done.html", form, save, login=login, minutes_late=late)
 
 
 def _unconfirmed(request: HttpRequest) -> tuple[User | None, email_addresses.Progress | None, str | None]:
     """The address that waits: the one in this browser's session, or the signed-in user's."""
-    user = request.user if isinstance(request.user, User) else None
-    progress = email_addresses.progress(user) if user else None
-    claimed = user.email if user else None
-    return user, progress, request.session.get("confirming") or (progress.email if progress else claimed)
+    waiting = request.session.get("confirming")
+    if not isinstance(request.user, User):
+        return None, None, waiting
+    progress = email_addresses.progress(request.user)
+    return request.user, progress, waiting or (progress.email if progress else request.user.email)
 
 
 @never_cache
@@ -141,12 +137,9 @@ def email_confirm(request: HttpRequest) -> HttpResponse:
         return redirect(request.session.pop("after_confirming", None) or ("overview" if user else "account_login"))
 
     form = ConfirmCodeForm(request.POST or None)
-    same = progress is not None and progress.email == identifiers.fold_email(pending)
-    delivery = progress.delivery if progress and same else None
-    return form_page(
-        request, "accounts/email_confirm.html", form, save, email=pending, delivery=delivery,
-        minutes_late=mail.minutes_late(),
-    )  # fmt: skip
+    delivery = progress.delivery if progress and progress.email == identifiers.fold_email(pending) else None
+    context = {"email": pending, "delivery": delivery, "minutes_late": mail.minutes_late()}
+    return form_page(request, "accounts/email_confirm.html", form, save, **context)
 
 
 @never_cache
@@ -171,17 +164,15 @@ def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
 def email_resend(request: HttpRequest) -> HttpResponse:
     """Once more to the address that waits."""
     user, _progress, email = _unconfirmed(request)
-    try:
+
+    def resend() -> None:
         if user and email:
             email_addresses.send_again(user=user, email=email, caller=caller(request))
         elif email:
             email_addresses.resend(email=email, caller=caller(request))
-    except AccountError as error:
-        log_refusal(request, error)
-        messages.error(request, str(error.message))
-    else:
-        messages.success(request, _("If that address still needs confirming, a new email is on its way."))
-    return redirect("email_confirm")
+
+    done = _("If that address still needs confirming, a new email is on its way.")
+    return press(request, resend, done=done, page="email_confirm")
 
 
 @never_cache
@@ -222,47 +213,43 @@ def deletion_undo(request: HttpRequest, key: str) -> HttpResponse:
 @login_required
 @require_GET
 def overview(request: AuthenticatedRequest) -> HttpResponse:
-    return render(
-        request,
-        "accounts/overview.html",
-        {
-            "devices": sessions.list_for(request.user),
-            "factors": totp.summary(request.user),
-            "picture": pictures.addresses(request.user).get(256),
-        },
-    )
+    context = {
+        "devices": sessions.list_for(request.user),
+        "factors": totp.summary(request.user),
+        "picture": pictures.addresses(request.user).get(256),
+    }
+    return render(request, "accounts/overview.html", context)
 
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def profile(request: AuthenticatedRequest) -> HttpResponse:
-    user = request.user
-    before = user.language
-    kept = ("first_name", "last_name", "username", "gender", "time_zone")
-    initial = {field: getattr(user, field) for field in kept} | {"language": user.language or get_language()}
-    form = ProfileForm(request.POST or None, request.FILES or None, initial=initial)
+    user, language_before = request.user, request.user.language
 
     def save(data: dict[str, Any]) -> HttpResponse:
-        picture, removed = data.pop("picture"), data.pop("remove_picture")
-        # A page that stood open since before there was a field says nothing of it.
-        changes = {field: value for field, value in data.items() if field in request.POST}
         saved = profiles.update(
             user=user,
-            changes=changes,
+            picture=data.pop("picture"),
+            remove_picture=data.pop("remove_picture"),
+            # A page that was opened before a field existed does not send it.
+            changes={field: value for field, value in data.items() if field in request.POST},
             caller=caller(request),
             session=request.user_session,
-            picture=picture,
-            remove_picture=removed,
         )
-        response: HttpResponse = redirect("profile")
-        if changes.get("language", before) != before:  # this browser's pages follow, as with the switcher
-            translation.activate(saved.language or settings.LANGUAGE_CODE)
-            response = set_language(request)
-            response["Location"] = reverse("profile")
+        response = redirect("profile") if saved.language == language_before else _follow_language(request, saved)
         messages.success(request, _("Your profile has been saved."))
         return response
 
+    form = ProfileForm(request.POST or None, request.FILES or None, user=user)
     return form_page(request, "accounts/profile.html", form, save, picture=pictures.addresses(user).get(256))
+
+
+def _follow_language(request: HttpRequest, user: User) -> HttpResponse:
+    """Back to the profile, in the language that was just chosen: this browser's too, as with the switcher."""
+    translation.activate(user.language or settings.LANGUAGE_CODE)
+    response = set_language(request)
+    response["Location"] = reverse("profile")
+    return response
 
 
 def _json(request: HttpRequest, work: Callable[[], dict[str, Any]]) -> HttpResponse:
@@ -284,13 +271,9 @@ def picture_upload_begin(request: AuthenticatedRequest) -> HttpResponse:
     """The form with which the browser sends a picture straight to the storage."""
 
     def work() -> dict[str, Any]:
-        size = request.POST.get("size", "")
-        upload, form = picture_uploads.begin(
-            user=request.user,
-            content_type=request.POST.get("content_type", ""),
-            size=int(size) if re.fullmatch(r"[0-9]{1,12}", size) else 0,
-            caller=caller(request),
-        )
+        kind, size = request.POST.get("content_type", ""), request.POST.get("size", "")
+        number = int(size) if re.fullmatch(r"[0-9]{1,12}", size) else 0
+        upload, form = picture_uploads.begin(user=request.user, content_type=kind, size=number, caller=caller(request))
         place = {name: reverse(f"picture_upload_{name}", args=[upload.id]) for name in ("complete", "state")}
         return {"url": form.url, "fields": form.fields, **place}
 
@@ -317,13 +300,7 @@ def picture_upload_state(request: AuthenticatedRequest, upload_id: UUID) -> Http
 @sensitive_post_parameters("password")
 def email(request: AuthenticatedRequest) -> HttpResponse:
     def save(data: dict[str, Any]) -> HttpResponse:
-        email_addresses.request_change(
-            user=request.user,
-            email=data["email"],
-            password=data["password"],
-            session=request.user_session,
-            caller=caller(request),
-        )
+        email_addresses.request_change(user=request.user, session=request.user_session, caller=caller(request), **data)
         request.session["confirming"] = data["email"].strip()
         return redirect("email_confirm")
 
@@ -350,24 +327,18 @@ def activity(request: AuthenticatedRequest) -> HttpResponse:
 @login_required
 @require_GET
 def session_list(request: AuthenticatedRequest) -> HttpResponse:
-    return render(
-        request,
-        "accounts/session_list.html",
-        {"devices": sessions.list_for(request.user), "current": request.user_session.id, "APP": Session.Kind.APP},
-    )
+    devices = sessions.list_for(request.user)
+    context = {"devices": devices, "current": request.user_session.id, "APP": Session.Kind.APP}
+    return render(request, "accounts/session_list.html", context)
 
 
 @login_required
 @require_POST
 def session_end(request: AuthenticatedRequest, session_id: UUID) -> HttpResponse:
-    try:
+    def end() -> None:
         sessions.end(user=request.user, session_id=session_id, caller=caller(request))
-    except AccountError as error:
-        log_refusal(request, error)
-        messages.error(request, str(error.message))
-    else:
-        messages.success(request, _("That device has been signed out."))
-    return redirect("session_list")
+
+    return press(request, end, done=_("That device has been signed out."), page="session_list")
 
 
 @login_required
@@ -388,32 +359,28 @@ def data(request: AuthenticatedRequest) -> HttpResponse:
 @login_required
 @require_POST
 def export_request(request: AuthenticatedRequest) -> HttpResponse:
-    try:
+    def ask() -> None:
         export.request(user=request.user, caller=caller(request))
-    except AccountError as error:
-        log_refusal(request, error)
-        messages.error(request, str(error.message))
-    else:
-        messages.success(request, _("We're preparing your copy. Check again in a minute."))
-    return redirect("data")
+
+    return press(request, ask, done=_("We're preparing your copy. Check again in a minute."), page="data")
 
 
 @login_required
 @require_GET
 def export_download(request: AuthenticatedRequest) -> HttpResponse:
-    """To an address that is signed now: one in a page that stood open for long would no longer work."""
+    """To an address that is signed now: one in a page that was opened long ago would no longer work."""
     address = exports.address(exports.latest(request.user))
     if address is None:
         messages.error(request, _("There's no copy to download. Request a new one."))
         return redirect("data")
-    return HttpResponseRedirect(address)
+    return redirect(address)
 
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 @sensitive_post_parameters("password")
 def deletion_request(request: AuthenticatedRequest) -> HttpResponse:
-    """Also the address that app stores ask for."""
+    """Also the address that app stores require."""
 
     def save(data: dict[str, Any]) -> HttpResponse:
         deletion.request(

@@ -19,12 +19,11 @@ from accounts.models import Session, User
 from accounts.pages.middleware import SESSION_ID
 from accounts.services import mail
 from accounts.services.authentication import reauthentication, sign_in
-from accounts.services.credentials import password_policy
 from accounts.services.sessions import sessions
 
 
 def methods_of(request: HttpRequest) -> Sequence[str]:
-    """How this browser has just proved who uses it; a view that does not ask for the password says so."""
+    """How the user of this browser has just signed in; a view that does not ask for the password says so."""
     methods: Sequence[str] = getattr(request, "sign_in_methods", sign_in.BY_PASSWORD)
     return methods
 
@@ -62,7 +61,7 @@ class AccountAdapter(DefaultAccountAdapter):
         return ["accounts.pages.sign_in.MfaStage"]
 
     def login(self, request: HttpRequest, user: AbstractBaseUser) -> None:
-        """Notes the row in the list of devices, which `MfaStage` may have begun, in Django's session."""
+        """Keep the id of the browser's row in the list of devices in Django's session. `MfaStage` may have begun it."""
         assert isinstance(user, User)
         row: Session = getattr(request, "begun", None) or begin(request, user)
         super().login(request, user)
@@ -74,37 +73,18 @@ class AccountAdapter(DefaultAccountAdapter):
             sessions.end(user=request.user, session_id=row.id, caller=caller(request))  # type: ignore[arg-type]
         super().logout(request)
 
-    def clean_password(self, password: str, user: AbstractBaseUser | None = None) -> str:
-        known = user if isinstance(user, User) else User()
-        problem = password_policy.problem(password, username=known.username, email=known.email)
-        if problem:
-            raise forms.ValidationError(str(problem.message), code=problem.code)
-        return password
-
     def set_password(self, user: AbstractBaseUser, password: str) -> None:
-        raise NotImplementedError(
-            "passwords are set by accounts.services.passwords, which ends sessions and tells the owner"
-        )
+        raise NotImplementedError("services/account/passwords.py sets passwords, ends sessions and emails the owner")
 
     def render_mail(
-        self,
-        template_prefix: str,
-        email: str | list[str],
-        context: dict[str, Any],
-        headers: dict[str, str] | None = None,
+        self, template_prefix: str, email: str | list[str], context: dict[str, Any], headers: Any = None
     ) -> EmailMessage:
-        """allauth's own mails: in our frame, and in the language of who reads them."""
-        user = context.get("user")
-        language = mail.language_of(user if isinstance(user, User) else User(), caller(self.request))
+        """allauth's own emails: in our frame, and in their reader's language."""
+        language = mail.language_of(context.get("user") or User(), caller(self.request))
         with translation.override(language):
             message: EmailMessage = super().render_mail(template_prefix, email, context, headers)
             if isinstance(message, EmailMultiAlternatives) and not message.alternatives:
-                words = {
-                    "subject": message.subject,
-                    "text": message.body,
-                    "to": message.to[0],
-                    **mail.frame(),
-                }
+                words = {"subject": message.subject, "text": message.body, "to": message.to[0], **mail.frame()}
                 message.attach_alternative(render_to_string("mail/parts/text.html", words), "text/html")
         return message
 

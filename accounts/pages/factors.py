@@ -11,8 +11,8 @@ from uuid import UUID
 import qrcode
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpResponse
-from django.shortcuts import redirect, render
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -21,25 +21,24 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from qrcode.image.svg import SvgPathImage
 
 from accounts.errors import AccountError, InvalidTicket
-from accounts.http import AuthenticatedRequest, caller, log_refusal
+from accounts.http import AuthenticatedRequest, caller
 from accounts.pages.forms import AddPasskeyForm, PasskeyNameForm, TurnOnForm
-from accounts.pages.refusals import form_page
+from accounts.pages.refusals import form_page, press, refused_redirect
 from accounts.services.authentication import passkeys, reauthentication, totp
 
 View = Callable[..., HttpResponse]
 
 
 def recently_signed_in(view: View) -> View:
-    """Whoever has not proved lately who they are does so first, and comes back to the page."""
+    """A user who signed in too long ago does it again first, and comes back to the page."""
 
     @wraps(view)
     def asked(request: AuthenticatedRequest, **kwargs: Any) -> HttpResponse:
         if reauthentication.is_recent(request.user_session):
             return view(request, **kwargs)
         back = request.path if request.method == "GET" else reverse("two_step")
-        if reauthentication.lacks_mfa(request.user_session):
-            return redirect(f"{reverse('second_step')}?{urlencode({'next': back})}")
-        return redirect(f"{reverse('account_reauthenticate')}?{urlencode({'next': back})}")
+        page = "second_step" if reauthentication.lacks_mfa(request.user_session) else "account_reauthenticate"
+        return redirect(f"{reverse(page)}?{urlencode({'next': back})}")
 
     return asked
 
@@ -74,9 +73,7 @@ def turn_on(request: AuthenticatedRequest) -> HttpResponse:
             setup = totp.begin(user=user, session=session)
             form.initial["state"] = setup.state
     except AccountError as error:
-        log_refusal(request, error)
-        messages.error(request, str(error.message))
-        return redirect("two_step_turn_on" if isinstance(error, InvalidTicket) else "two_step")
+        return refused_redirect(request, error, "two_step_turn_on" if isinstance(error, InvalidTicket) else "two_step")
     return form_page(request, "accounts/two_step_turn_on.html", form, save, setup=setup, picture=_qr_code(setup.uri))
 
 
@@ -94,10 +91,11 @@ def _qr_code(text: str) -> str:
 def turn_off(request: AuthenticatedRequest) -> HttpResponse:
     if request.method != "POST":
         return render(request, "accounts/two_step_turn_off.html")
-    return _done(
+    return press(
         request,
         lambda: totp.turn_off(user=request.user, session=request.user_session, caller=caller(request)),
-        _("Two-step verification is off."),
+        done=_("Two-step verification is off."),
+        page="two_step",
     )
 
 
@@ -110,26 +108,13 @@ def recovery_codes(request: AuthenticatedRequest) -> HttpResponse:
     try:
         codes = totp.make_recovery_codes(user=request.user, session=request.user_session, caller=caller(request))
     except AccountError as error:
-        log_refusal(request, error)
-        messages.error(request, str(error.message))
-        return redirect("two_step")
+        return refused_redirect(request, error, "two_step")
     return _show_recovery_codes(request, codes)
 
 
 def _show_recovery_codes(request: AuthenticatedRequest, codes: Any) -> HttpResponse:
     file = f"data:text/plain;charset=utf-8,{quote(chr(10).join([*codes, '']))}"
     return render(request, "accounts/recovery_codes.html", {"codes": codes, "file": file})
-
-
-def _done(request: AuthenticatedRequest, change: Callable[[], object], words: str) -> HttpResponse:
-    try:
-        change()
-    except AccountError as error:
-        log_refusal(request, error)
-        messages.error(request, str(error.message))
-    else:
-        messages.success(request, words)
-    return redirect("two_step")
 
 
 # --- Passkeys -----------------------------------------------------------------------------------------------
@@ -148,9 +133,7 @@ def passkey_add(request: AuthenticatedRequest) -> HttpResponse:
     try:
         ceremony = passkeys.begin_adding(user=request.user, session=request.user_session)
     except AccountError as error:
-        log_refusal(request, error)
-        messages.error(request, str(error.message))
-        return redirect("two_step")
+        return refused_redirect(request, error, "two_step")
     form = AddPasskeyForm(request.POST or None)
     return form_page(request, "accounts/passkey_add.html", form, save, passkey=ceremony)
 
@@ -159,9 +142,7 @@ def passkey_add(request: AuthenticatedRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def passkey(request: AuthenticatedRequest, passkey_id: UUID) -> HttpResponse:
     """Its name, and the button that removes it."""
-    found = request.user.passkeys.filter(id=passkey_id).first()
-    if found is None:
-        raise Http404
+    found = get_object_or_404(request.user.passkeys, id=passkey_id)
 
     def save(data: dict[str, Any]) -> HttpResponse:
         passkeys.rename(user=request.user, passkey_id=passkey_id, name=data["name"], caller=caller(request))
@@ -176,10 +157,7 @@ def passkey(request: AuthenticatedRequest, passkey_id: UUID) -> HttpResponse:
 @require_POST
 @recently_signed_in
 def passkey_remove(request: AuthenticatedRequest, passkey_id: UUID) -> HttpResponse:
-    return _done(
-        request,
-        lambda: passkeys.remove(
-            user=request.user, session=request.user_session, passkey_id=passkey_id, caller=caller(request)
-        ),
-        _("The passkey has been removed. It no longer works."),
-    )
+    def remove() -> None:
+        passkeys.remove(user=request.user, session=request.user_session, passkey_id=passkey_id, caller=caller(request))
+
+    return press(request, remove, done=_("The passkey has been removed. It no longer works."), page="two_step")

@@ -1,5 +1,5 @@
 """The browser's forms. They say what is asked and how it looks; whether an answer is right, the rules decide
-(`RuleFormMixin` in views.py puts a refusal beside its field)."""
+(`RuleFormMixin` in refusals.py puts a refusal beside its field)."""
 
 import json
 from typing import Any
@@ -10,6 +10,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.text import format_lazy
+from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 from accounts.errors import AccountError, InvalidPasskey
@@ -28,101 +29,73 @@ PASSWORD_HELP = format_lazy(
 PICTURE_HELP = format_lazy(_("JPEG, PNG, WebP, HEIC or AVIF, up to {mb} MB."), mb=settings.PICTURE_MAX_BYTES // 2**20)
 
 
-def _required(label: Any) -> dict[str, Any]:
-    """Names the field, so that the summary of a page never says the same sentence twice."""
-    return {"required": format_lazy(_("{field} is required."), field=label)}
+class Field(forms.CharField):
+    """A page shows no length, because the rules name theirs: `max_length` only keeps absurd input out."""
+
+    def __init__(self, *, label: Any, **options: Any) -> None:
+        # Names the field, so that the summary of a page never says the same sentence twice.
+        required = format_lazy(_("{field} is required."), field=label)
+        super().__init__(label=label, error_messages={"required": required}, **options)
+
+    def widget_attrs(self, widget: forms.Widget) -> dict[str, Any]:
+        return {}
 
 
-class Text(forms.CharField):
-    """One line, without a length of its own: the rules name theirs. The cap only keeps absurd input out."""
+class Text(Field):
+    """One line. What has no other name is an attribute of its element."""
 
-    def __init__(
-        self, *, label: Any, autocomplete: str = "", help_text: Any = "", required: bool = True, **attrs: Any
-    ) -> None:
-        attrs = {name.replace("_", "-"): value for name, value in attrs.items()}
-        super().__init__(
-            label=label,
-            help_text=help_text,
-            required=required,
-            max_length=1000,
-            error_messages=_required(label),
-            widget=forms.TextInput(attrs={**({"autocomplete": autocomplete} if autocomplete else {}), **attrs}),
-        )
-        self.widget.attrs.pop("maxlength", None)
+    def __init__(self, *, label: Any, help_text: Any = "", required: bool = True, **attrs: Any) -> None:
+        widget = forms.TextInput(attrs=attrs)
+        super().__init__(label=label, help_text=help_text, required=required, max_length=1000, widget=widget)
 
 
-class Email(forms.CharField):
-    def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("label", _("Email"))
-        kwargs.setdefault("error_messages", _required(kwargs["label"]))
+class ExactText(Text):
+    """Nothing that a keyboard should capitalise or correct."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(autocapitalize="none", spellcheck="false", **options)
+
+
+class Email(Field):
+    def __init__(self, *, label: Any = None) -> None:
         widget = forms.EmailInput(attrs={"autocomplete": "email", "spellcheck": "false"})
-        super().__init__(max_length=EMAIL_MAX_LENGTH * 4, widget=widget, **kwargs)
-        self.widget.attrs.pop("maxlength", None)
+        super().__init__(label=label or _("Email"), max_length=EMAIL_MAX_LENGTH * 4, widget=widget)
 
 
-class Password(forms.CharField):
+class Password(Field):
     def __init__(self, *, label: Any = None, new: bool = False, help_text: Any = "") -> None:
         attrs: dict[str, Any] = {"autocomplete": "new-password" if new else "current-password"}
         if new:
             attrs["data-least"] = settings.PASSWORD_MIN_LENGTH  # for the hint while it is typed, see account.js
+            help_text = PASSWORD_HELP
+        widget = forms.PasswordInput(attrs=attrs)
         label = label or _("Password")
-        super().__init__(
-            label=label,
-            error_messages=_required(label),
-            strip=False,
-            max_length=4096,
-            help_text=PASSWORD_HELP if new else help_text,
-            widget=forms.PasswordInput(attrs=attrs),
-        )
-        self.widget.attrs.pop("maxlength", None)
+        super().__init__(label=label, strip=False, max_length=4096, help_text=help_text, widget=widget)
 
 
-class Code(forms.CharField):
+class Code(Field):
     def __init__(self, *, digits: int = 8, alone: bool = False) -> None:
-        """`alone` on its page: the cursor stands in it, and a browser with JavaScript sends it with the last digit."""
+        """`alone` on its page: it has the focus, and a browser with JavaScript sends it with the last digit."""
         attrs: dict[str, Any] = {"autocomplete": "one-time-code", "inputmode": "numeric", "spellcheck": "false"}
         attrs |= {"class": "code", **({"autofocus": True, "data-digits": digits} if alone else {})}
-        label = _("Code")
-        super().__init__(
-            label=label,
-            error_messages=_required(label),
-            help_text=format_lazy(_("{n} digits"), n=digits),
-            max_length=100,
-            widget=forms.TextInput(attrs=attrs),
-        )
-        self.widget.attrs.pop("maxlength", None)
+        help_text = format_lazy(_("{n} digits"), n=digits)
+        super().__init__(label=_("Code"), help_text=help_text, max_length=100, widget=forms.TextInput(attrs=attrs))
 
 
 class Picture(forms.FileField):
     def __init__(self) -> None:
-        super().__init__(
-            label=_("Picture"),
-            required=False,
-            help_text=PICTURE_HELP,
-            widget=forms.FileInput(attrs={"accept": ",".join(pictures.max_pixels())}),
-        )
-
-
-REGIONS = {
-    "Africa": _("Africa"),
-    "America": _("America"),
-    "Antarctica": _("Antarctica"),
-    "Arctic": _("Arctic"),
-    "Asia": _("Asia"),
-    "Atlantic": _("Atlantic"),
-    "Australia": _("Australia"),
-    "Europe": _("Europe"),
-    "Indian": _("Indian Ocean"),
-    "Pacific": _("Pacific"),
-}
+        widget = forms.FileInput(attrs={"accept": ",".join(pictures.max_pixels())})
+        super().__init__(label=_("Picture"), required=False, help_text=PICTURE_HELP, widget=widget)
 
 
 class TimeZone(forms.CharField):
     """A list of cities. A browser with JavaScript fills in its own zone where none is chosen."""
 
     def __init__(self) -> None:
-        found = time_zones.cities()
-        cities = [(REGIONS[region], [(name, _city(name)) for name in found[region]]) for region in found]
+        cities = [
+            (time_zones.REGIONS[region], [(name, _city(name)) for name in names])
+            for region, names in time_zones.cities().items()
+        ]
         none = format_lazy(_("Default ({zone})"), zone=settings.TIME_ZONE)
         widget = forms.Select(choices=[("", none), *cities], attrs={"data-own-zone": True})
         super().__init__(label=_("Time zone"), required=False, max_length=100, widget=widget)
@@ -137,30 +110,21 @@ class LoginForm(allauth_forms.LoginForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["login"] = Text(
-            label=_("Username or email"),
-            autocomplete="username webauthn",
-            autocapitalize="none",
-            spellcheck="false",
-            autofocus=True,
-        )
+        label = _("Username or email")
+        self.fields["login"] = ExactText(label=label, autocomplete="username webauthn", autofocus=True)
         self.fields["password"] = Password()
         self.fields["remember"].label = _("Keep me signed in")
         self.order_fields(self.field_order)
 
 
 class RequestSignInCodeForm(forms.Form):
-    login = Text(
-        label=_("Username or email"), autocomplete="username", autocapitalize="none", spellcheck="false", autofocus=True
-    )
+    login = ExactText(label=_("Username or email"), autocomplete="username", autofocus=True)
 
 
 class SignUpForm(forms.Form):
     by_passkey = False  # read by allauth's view
 
-    username = Text(
-        label=_("Username"), autocomplete="username", autocapitalize="none", spellcheck="false", autofocus=True
-    )
+    username = ExactText(label=_("Username"), autocomplete="username", autofocus=True)
     email = Email()
     password = Password(new=True)
     picture = Picture()
@@ -185,9 +149,7 @@ class SignUpForm(forms.Form):
 
 class ForgotPasswordForm(forms.Form):
     # allauth's view reads cleaned_data["email"]; a username does as well.
-    email = Text(
-        label=_("Username or email"), autocomplete="username", autocapitalize="none", spellcheck="false", autofocus=True
-    )
+    email = ExactText(label=_("Username or email"), autocomplete="username", autofocus=True)
 
     def save(self, request: HttpRequest, **_: Any) -> str:
         login: str = self.cleaned_data["email"]
@@ -197,7 +159,7 @@ class ForgotPasswordForm(forms.Form):
 
 
 class ResetKeyForm(forms.Form):
-    """allauth's view hands over the two parts of a link's key; looking at it changes nothing."""
+    """allauth's view passes the two parts of a link's key. Checking them changes nothing."""
 
     uidb36 = forms.CharField()
     key = forms.CharField()
@@ -221,8 +183,7 @@ class NewPasswordForm(forms.Form):
 
 
 class ResetCodeForm(forms.Form):
-    """On the page "check your mail": the code and the new password together, so that nothing half-proved is
-    kept in a session."""
+    """On the page "Check your email": code and new password together, so that no session stays half-verified."""
 
     code = Code()
     new_password = Password(label=_("New password"), new=True)
@@ -237,13 +198,8 @@ class ChangePasswordForm(forms.Form):
         self.user, self.request = user, request
 
     def save(self) -> None:
-        passwords.change(
-            user=self.user,
-            current_password=self.cleaned_data["current_password"],
-            new_password=self.cleaned_data["new_password"],
-            keep=self.request.user_session.id,
-            caller=caller(self.request),
-        )
+        session = self.request.user_session
+        passwords.change(user=self.user, keep=session.id, caller=caller(self.request), **self.cleaned_data)
 
 
 class ConfirmCodeForm(forms.Form):
@@ -255,10 +211,7 @@ class MfaForm(forms.Form):
 
 
 class RecoveryCodeForm(forms.Form):
-    code = Text(
-        label=_("Recovery code"), autocapitalize="none", spellcheck="false", autocomplete="off", autofocus=True,
-        help_text=_("12 letters and digits"),
-    )  # fmt: skip
+    code = ExactText(label=_("Recovery code"), autocomplete="off", autofocus=True, help_text=_("12 letters and digits"))
 
 
 class TurnOnForm(forms.Form):
@@ -319,17 +272,18 @@ class ProfileForm(forms.Form):
     remove_picture = forms.BooleanField(label=_("Remove picture"), required=False)
     first_name = Text(label=_("First name"), autocomplete="given-name", required=False)
     last_name = Text(label=_("Last name"), autocomplete="family-name", required=False)
-    username = Text(
-        label=_("Username"), autocomplete="username", autocapitalize="none", spellcheck="false",
-    )  # fmt: skip
+    username = ExactText(label=_("Username"), autocomplete="username")
     gender = forms.ChoiceField(label=_("Gender"), choices=Gender.choices, widget=forms.RadioSelect)
     language = forms.CharField(
         label=_("Language"), required=False, max_length=100, widget=forms.Select(choices=settings.LANGUAGES)
     )
     time_zone = TimeZone()
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for field in ("first_name", "last_name", "username", "gender", "time_zone"):
+            self.initial[field] = getattr(user, field)
+        self.initial["language"] = user.language or get_language()
         limit = rate_limits.limits()["username_change_per_account"]
         words = (
             _("You can sign in with it. Others may see it. You can change it twice every {days} days.")
@@ -337,6 +291,6 @@ class ProfileForm(forms.Form):
             else _("You can sign in with it. Others may see it. Changes allowed every {days} days: {n}.")
         )
         self.fields["username"].help_text = format_lazy(words, days=max(1, limit.seconds // 86400), n=limit.amount)
-        widget, chosen = self.fields["time_zone"].widget, self.initial.get("time_zone", "")
-        if not any(chosen == name for _region, names in widget.choices[1:] for name, _city in names):
-            widget.choices = [*widget.choices, (chosen, chosen)] if chosen else widget.choices
+        widget, chosen = self.fields["time_zone"].widget, user.time_zone
+        if chosen and not any(chosen == name for _region, names in widget.choices[1:] for name, _city in names):
+            widget.choices = [*widget.choices, (chosen, chosen)]

@@ -1,4 +1,4 @@
-"""What a mail service tells by webhook after it took a mail: the one place that knows django-anymail, which is
+"""A mail service's webhook, by which it reports bounces and complaints. Only this module knows django-anymail, which is
 installed only where ANYMAIL_ESP names a service (docs/operating.md)."""
 
 import logging
@@ -30,7 +30,7 @@ class _Unreadable(Exception):
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """anymail takes bodies for what they should be, so one that is not fails anywhere in it."""
+    """anymail does not check bodies, so a wrong one may fail anywhere in it."""
     try:
         yield
     except (AnymailError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
@@ -38,8 +38,8 @@ def _reading() -> Iterator[None]:
 
 
 class _Hook:
-    """Before one of anymail's views: 400 and one line for what cannot be read. A failure of ours stays a 500, after
-    which mail services ask again."""
+    """Put before one of anymail's views: what can't be read gets a 400 and one line in the log. A failure of ours stays
+    a 500, after which mail services try again."""
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:

@@ -16,25 +16,27 @@ from accounts.models import User
 from accounts.services import mail
 from accounts.services.mail import Message
 
-_KEY = "019ab3f27cde7000a1b2c3d4e5f60718-Zk3v9Qw8yT5uXr2oLm7nBc4dHs6jGf1eKa0pVi_RtYw"
+_CODE, _KEY = "48291375", "019ab3f27cde7000a1b2c3d4e5f60718-Zk3v9Qw8yT5uXr2oLm7nBc4dHs6jGf1eKa0pVi_RtYw"
+_ACCOUNT = f"{settings.PUBLIC_URL}/account"
+_RESET = {"code": _CODE, "link": f"{_ACCOUNT}/password/reset/key/{_KEY}/"}
 SAMPLES: Mapping[Message, dict[str, Any]] = {
-    Message.CONFIRM_EMAIL: {"code": "48291375", "link": f"{settings.PUBLIC_URL}/account/confirm-email/{_KEY}/"},
+    Message.CONFIRM_EMAIL: {"code": _CODE, "link": f"{_ACCOUNT}/confirm-email/{_KEY}/"},
     Message.WELCOME: {},
-    Message.RESET_PASSWORD: {"code": "48291375", "link": f"{settings.PUBLIC_URL}/account/password/reset/key/{_KEY}/"},
+    Message.RESET_PASSWORD: _RESET,
     Message.ADDRESS_TAKEN: {"other": "ada.lovelace"},
     Message.PASSWORD_CHANGED: {},
-    Message.PASSWORD_REVOKED: {"code": "48291375", "link": f"{settings.PUBLIC_URL}/account/password/reset/key/{_KEY}/"},
+    Message.PASSWORD_REVOKED: _RESET,
     Message.EMAIL_CHANGED: {
         "email": "ada.new@example.com",
-        "link": f"{settings.PUBLIC_URL}/account/email/undo/{_KEY}/",
+        "link": f"{_ACCOUNT}/email/undo/{_KEY}/",
         "days": settings.UNDO_LIFETIME.days,
     },
     Message.REFRESH_REUSED: {"device": "Ada's iPhone 17"},
     Message.NEW_DEVICE: {},
-    Message.SIGN_IN: {"code": "48291375"},
+    Message.SIGN_IN: {"code": _CODE},
     Message.DELETION_PLANNED: {
         "erased_at": now() + settings.DELETION_GRACE,
-        "link": f"{settings.PUBLIC_URL}/account/delete/undo/{_KEY}/",
+        "link": f"{_ACCOUNT}/delete/undo/{_KEY}/",
     },
     Message.DELETION_CANCELLED: {},
     Message.ACCOUNT_ERASED: {},
@@ -42,10 +44,7 @@ SAMPLES: Mapping[Message, dict[str, Any]] = {
     Message.FACTOR_REMOVED: {"factor": "two_step"},
     Message.RECOVERY_CODE_USED: {"left": 7},
     Message.SECOND_STEP_TRIED: {},
-    Message.EXPORT_READY: {
-        "link": f"{settings.PUBLIC_URL}/account/data/",
-        "days": settings.EXPORT_LIFETIME.days,
-    },
+    Message.EXPORT_READY: {"link": f"{_ACCOUNT}/data/", "days": settings.EXPORT_LIFETIME.days},
 }
 # Mails bring their styles in themselves, as mail programs want it.
 _MAIL_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"

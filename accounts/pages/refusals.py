@@ -7,8 +7,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 
 from accounts.errors import AccountError, InvalidInput, MfaRequired
@@ -54,6 +55,23 @@ def refused_json(request: HttpRequest, error: AccountError) -> HttpResponse:
     log_refusal(request, error)
     body = {"code": error.code, "detail": str(error.message)}
     return with_retry_after(JsonResponse(body, status=STATUSES[type(error)]), error)
+
+
+def refused_redirect(request: HttpRequest, error: AccountError, page: str) -> HttpResponse:
+    """Go to a page, which says why."""
+    log_refusal(request, error)
+    messages.error(request, str(error.message))
+    return redirect(page)
+
+
+def press(request: HttpRequest, change: Callable[[], object], *, done: str, page: str) -> HttpResponse:
+    """For a button without a form: make the change and go to a page, which says that it is done or why not."""
+    try:
+        change()
+    except AccountError as error:
+        return refused_redirect(request, error, page)
+    messages.success(request, done)
+    return redirect(page)
 
 
 def form_page(

@@ -9,7 +9,8 @@ from allauth.account.utils import get_next_redirect_url, perform_login
 from django import forms
 from django.conf import settings
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
@@ -28,8 +29,8 @@ from accounts.services.sessions import mfa, sessions
 
 
 class MfaStage(LoginStage):
-    """Begins the session. Where the first factor is not enough, allauth keeps the sign-in in the browser's session
-    until the second is there; then `AccountAdapter.login` begins it."""
+    """Begins the session. If the first factor is not enough, allauth keeps the sign-in in the browser's session until
+    the second one follows; then `AccountAdapter.login` begins it."""
 
     key = urlname = "second_step"
 
@@ -38,17 +39,16 @@ class MfaStage(LoginStage):
             self.request.begun = begin(self.request, self.login.user)
         except MfaRequired as error:
             self.state["ticket"] = error.ticket
-            return HttpResponseRedirect(reverse(self.urlname)), True
+            return redirect(self.urlname), True
         return None, True
 
     def is_resumable(self, request: HttpRequest) -> bool:
-        return False  # who opens the sign-in page again may sign in as somebody else
+        return False  # the sign-in page that is opened again may be for another account
 
 
 class SignInView(RuleFormMixin, allauth_views.LoginView):
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        found: dict[str, Any] = super().get_context_data(**kwargs)
-        return {**found, "passkey": passkeys.begin_sign_in()}
+    def get_context_data(self, **kwargs: Any) -> Any:
+        return super().get_context_data(passkey=passkeys.begin_sign_in(), **kwargs)
 
 
 class _CodeSignInView(RuleFormMixin, RedirectAuthenticatedUserMixin, NextRedirectMixin, FormView):  # type: ignore[type-arg]
@@ -69,7 +69,7 @@ class RequestSignInCodeView(_CodeSignInView):
         login = form.cleaned_data["login"]
         sign_in_codes.request(login=login, caller=caller(self.request))
         self.request.session["signing_in"] = {"login": login, "next": self.get_next_url()}
-        return HttpResponseRedirect(reverse("account_confirm_login_code"))
+        return redirect("account_confirm_login_code")
 
 
 class SignInByCodeView(_CodeSignInView):
@@ -79,22 +79,16 @@ class SignInByCodeView(_CodeSignInView):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         self.asked: dict[str, str] | None = request.session.get("signing_in")
         if settings.SIGN_IN_BY_CODE and not self.asked and not request.user.is_authenticated:
-            return HttpResponseRedirect(reverse("account_request_login_code"))
+            return redirect("account_request_login_code")
         return super().dispatch(request, *args, **kwargs)
 
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        found: dict[str, Any] = super().get_context_data(**kwargs)
-        return {
-            **found,
-            "login": self.asked["login"] if self.asked else "",
-            "minutes_late": mail.minutes_late(),
-        }
+    def get_context_data(self, **kwargs: Any) -> Any:
+        login = self.asked["login"] if self.asked else ""
+        return super().get_context_data(login=login, minutes_late=mail.minutes_late(), **kwargs)
 
     def obey(self, form: Any) -> HttpResponse:
         assert self.asked is not None
-        user = sign_in_codes.check(
-            login=self.asked["login"], code=form.cleaned_data["code"], caller=caller(self.request)
-        )
+        user = sign_in_codes.check(login=self.asked["login"], **form.cleaned_data, caller=caller(self.request))
         self.request.sign_in_methods = sign_in.BY_MAIL  # type: ignore[attr-defined]
         self.request.session.pop("signing_in", None)
         response: HttpResponse = perform_login(self.request, user, redirect_url=self.asked["next"])
@@ -113,7 +107,7 @@ class MfaView(RuleFormMixin, FormView):  # type: ignore[type-arg]
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         self.stage = LoginStageController.enter(request, MfaStage.key)
         if not self.stage and not request.user.is_authenticated:
-            return HttpResponseRedirect(reverse("account_login"))
+            return redirect("account_login")
         return super().dispatch(request, *args, **kwargs)  # type: ignore[return-value]
 
     def obey(self, form: Any) -> HttpResponse:
@@ -121,7 +115,7 @@ class MfaView(RuleFormMixin, FormView):  # type: ignore[type-arg]
         if self.request.user.is_authenticated:
             request: AuthenticatedRequest = self.request  # type: ignore[assignment]
             sessions.strengthen(request.user_session, mfa.step_up(user=request.user, code=code, caller=where))
-            return HttpResponseRedirect(self._next())
+            return redirect(get_next_redirect_url(self.request) or "overview")
         try:
             passed = sign_in.check_mfa(ticket=self.stage.state["ticket"], code=code, caller=where)
         except InvalidTicket as error:
@@ -134,10 +128,6 @@ class MfaView(RuleFormMixin, FormView):  # type: ignore[type-arg]
         response: HttpResponse = self.stage.exit()
         return response
 
-    def _next(self) -> str:
-        wanted: str | None = get_next_redirect_url(self.request)
-        return wanted or reverse("overview")
-
 
 class RecoveryCodeView(MfaView):
     form_class = RecoveryCodeForm
@@ -146,7 +136,7 @@ class RecoveryCodeView(MfaView):
 
 @method_decorator(never_cache, name="dispatch")
 class PasskeyView(RuleFormMixin, NextRedirectMixin, FormView):  # type: ignore[type-arg]
-    """Where the script sends what a device answered: to sign in, or once more for who is signed in."""
+    """Gets what a device answered, from the script: to sign in, or to re-authenticate."""
 
     form_class = PasskeyForm
     http_method_names = ["post"]
@@ -155,15 +145,15 @@ class PasskeyView(RuleFormMixin, NextRedirectMixin, FormView):  # type: ignore[t
         error: AccountError = getattr(self.request, "refusal", None) or InvalidPasskey("malformed")
         messages.error(self.request, str(error.message))
         page = "account_reauthenticate" if self.request.user.is_authenticated else "account_login"
-        return with_retry_after(HttpResponseRedirect(self.passthrough_next_url(reverse(page))), error)
+        return with_retry_after(redirect(self.passthrough_next_url(reverse(page))), error)
 
     def obey(self, form: Any) -> HttpResponse:
-        answer = {"state": form.cleaned_data["state"], "credential": form.cleaned_data["credential"]}
+        answer = form.cleaned_data
         where, wanted = caller(self.request), self.get_next_url()
         if self.request.user.is_authenticated:
             request: AuthenticatedRequest = self.request  # type: ignore[assignment]
             passkeys.reauthenticate(user=request.user, session=request.user_session, caller=where, **answer)
-            return HttpResponseRedirect(wanted or reverse("overview"))
+            return redirect(wanted or "overview")
         passed = passkeys.check(caller=where, **answer)
         self.request.sign_in_methods = passed.methods  # type: ignore[attr-defined]
         response: HttpResponse = perform_login(self.request, passed.user, redirect_url=wanted)
@@ -171,14 +161,14 @@ class PasskeyView(RuleFormMixin, NextRedirectMixin, FormView):  # type: ignore[t
 
 
 class ReauthenticateView(RuleFormMixin, allauth_views.ReauthenticateView):
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        found: dict[str, Any] = super().get_context_data(**kwargs)
-        return {**found, "passkey": passkeys.begin_sign_in() if self.request.user.passkeys.exists() else None}  # type: ignore[union-attr]
+    def get_context_data(self, **kwargs: Any) -> Any:
+        passkey = passkeys.begin_sign_in() if self.request.user.passkeys.exists() else None  # type: ignore[union-attr]
+        return super().get_context_data(passkey=passkey, **kwargs)
 
 
 class SignUpView(RuleFormMixin, allauth_views.SignupView):
     def get_success_url(self) -> str | None:
-        """First the code of the mail; where somebody was on the way to is kept for after that."""
+        """First the code of the email. The page that the user was on the way to follows after it."""
         wanted: str | None = super().get_success_url()
         if self.request.method != "POST":
             return wanted
@@ -196,15 +186,12 @@ class ResetPasswordView(RuleFormMixin, allauth_views.PasswordResetFromKeyView):
     button sets the password."""
 
     def logout(self) -> None:
-        """Not by opening somebody else's link: a new password ends the sessions of the account that it is for."""
+        """Opening somebody else's link signs nobody out: a new password ends the sessions of the account it is for."""
 
     def obey(self, form: Any) -> HttpResponse:
-        password_resets.reset_by_key(
-            key=f"{self.kwargs['uidb36']}-{self.key}",
-            new_password=form.cleaned_data["new_password"],
-            caller=caller(self.request),
-        )
-        return HttpResponseRedirect(self.get_success_url())
+        key = f"{self.kwargs['uidb36']}-{self.key}"
+        password_resets.reset_by_key(key=key, caller=caller(self.request), **form.cleaned_data)
+        return redirect(self.get_success_url())
 
 
 class ChangePasswordView(RuleFormMixin, allauth_views.PasswordChangeView):

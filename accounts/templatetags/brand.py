@@ -10,7 +10,7 @@ register = template.Library()
 
 @register.simple_tag
 def accent_color() -> str:
-    """ "" for our own, which stands in account.css."""
+    """ "" for our own, which is in account.css."""
     color: str = settings.ACCENT_COLOR
     return color.lower().removeprefix("#") if brand.is_color(color) else ""
 

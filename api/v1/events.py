@@ -1,5 +1,3 @@
-from typing import Any
-
 from ninja import Query, Router
 
 from accounts.http import AuthenticatedRequest
@@ -12,7 +10,6 @@ router = Router(tags=["security log"], auth=AccessToken())
 
 
 @router.get("/me/events", operation_id="listEvents", response=responses({200: schemas.EventsOut}, 400, 401, 422))
-def list_events(request: AuthenticatedRequest, page: Query[schemas.PageIn]) -> dict[str, Any]:
+def list_events(request: AuthenticatedRequest, page: Query[schemas.PageIn]) -> audit.Page:
     """The user's own security log, failed sign-ins included, the newest first."""
-    found = audit.list_for(request.user, limit=page.limit, cursor=page.cursor or None)
-    return {"events": [schemas.event(event) for event in found.events], "next": found.next}
+    return audit.list_for(request.user, limit=page.limit, cursor=page.cursor or None)

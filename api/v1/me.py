@@ -14,14 +14,17 @@ from api.v1.responses import BODY, responses
 
 router = Router(tags=["me"], auth=AccessToken())
 
-_ETAG: dict[str, Any] = {
-    "headers": {"ETag": {"description": "For If-Match of a later PATCH.", "schema": {"type": "string"}}}
-}
+_TEXT = {"type": "string"}
+_ETAG: dict[str, Any] = {"headers": {"ETag": {"description": "For If-Match of a later PATCH.", "schema": _TEXT}}}
+_IF_MATCH = {
+    "in": "header", "name": "If-Match", "required": False, "schema": _TEXT,
+    "description": "The ETag that was read: 412 where the profile was changed since.",
+}  # fmt: skip
 
 
-def _profile(user: User, response: HttpResponse) -> dict[str, Any]:
+def _with_etag(user: User, response: HttpResponse) -> User:
     response["ETag"] = f'"{user.version}"'
-    return schemas.profile(user)
+    return user
 
 
 @router.get(
@@ -30,29 +33,18 @@ def _profile(user: User, response: HttpResponse) -> dict[str, Any]:
     response=responses({200: schemas.ProfileOut}, 401),
     openapi_extra={"responses": {200: _ETAG}},
 )
-def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> dict[str, Any]:
+def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> User:
     """The signed-in user."""
-    return _profile(request.user, response)
+    return _with_etag(request.user, response)
 
 
 @router.patch(
     "/me",
     operation_id="updateProfile",
     response=responses({200: schemas.ProfileOut}, *BODY, 401, 409, 412, 429),
-    openapi_extra={
-        "responses": {200: _ETAG},
-        "parameters": [
-            {
-                "in": "header",
-                "name": "If-Match",
-                "required": False,
-                "schema": {"type": "string"},
-                "description": "The ETag that was read: 412 where the profile was changed since.",
-            }
-        ],
-    },
+    openapi_extra={"responses": {200: _ETAG}, "parameters": [_IF_MATCH]},
 )
-def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> dict[str, Any]:
+def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> User:
     """Change username, names, gender, language or time zone."""
     tags = {tag.strip() for tag in request.META.get("HTTP_IF_MATCH", "*").split(",")}
     user = profiles.update(
@@ -62,7 +54,7 @@ def update_profile(request: AuthenticatedRequest, response: HttpResponse, payloa
         caller=caller(request),
         session=request.user_session,
     )
-    return _profile(user, response)
+    return _with_etag(user, response)
 
 
 @router.get("/me/email", operation_id="getMyEmail", response=responses({200: schemas.EmailOut}, 401))
@@ -79,11 +71,7 @@ def get_my_email(request: AuthenticatedRequest) -> dict[str, Any]:
 def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeEmailIn) -> Status[Any]:
     """Ask for another address. It takes effect with `confirmMyEmail`."""
     email_addresses.request_change(
-        user=request.user,
-        email=payload.email,
-        password=payload.password,
-        session=request.user_session,
-        caller=caller(request),
+        user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump()
     )
     return Status(202, {"detail": _("Enter the code we emailed to the new address.")})
 
@@ -91,7 +79,7 @@ def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeE
 @router.post(
     "/me/email/confirm", operation_id="confirmMyEmail", response=responses({200: schemas.ProfileOut}, *BODY, 401, 429)
 )
-def confirm_my_email(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.CodeIn) -> dict[str, Any]:
+def confirm_my_email(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.CodeIn) -> User:
     """Prove the claimed or the new address. The first who proves an address holds it; other claims on it lapse."""
     user = email_addresses.confirm_mine(user=request.user, code=payload.code, caller=caller(request))
-    return _profile(user, response)
+    return _with_etag(user, response)

@@ -7,6 +7,7 @@ from ninja import Router, Status
 from accounts.http import AuthenticatedRequest, caller
 from accounts.models import Passkey
 from accounts.services.authentication import passkeys, reauthentication, sign_in, totp
+from accounts.services.sessions.sessions import SignedIn
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
@@ -20,10 +21,10 @@ router = Router(tags=["second factors"], auth=AccessToken())
 @entrance.post(
     "/token/mfa", operation_id="finishSignIn", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429)
 )
-def finish_sign_in(request: HttpRequest, payload: schemas.SecondStepIn) -> dict[str, Any]:
+def finish_sign_in(request: HttpRequest, payload: schemas.SecondStepIn) -> SignedIn:
     """Do the second step, after a `mfa_required`: a code of the authenticator app, or a recovery code."""
     where = caller(request, schemas.device(payload.device))
-    return schemas.signed_in(sign_in.finish(ticket=payload.ticket, code=payload.code, caller=where))
+    return sign_in.finish(ticket=payload.ticket, code=payload.code, caller=where)
 
 
 @entrance.post(
@@ -39,10 +40,10 @@ def begin_passkey_sign_in(request: HttpRequest) -> passkeys.Ceremony:
     operation_id="finishPasskeySignIn",
     response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429),
 )
-def finish_passkey_sign_in(request: HttpRequest, payload: schemas.PasskeySignInIn) -> dict[str, Any]:
+def finish_passkey_sign_in(request: HttpRequest, payload: schemas.PasskeySignInIn) -> SignedIn:
     """Sign in with what the credential manager answered. No second step follows."""
     where = caller(request, schemas.device(payload.device))
-    return schemas.signed_in(passkeys.sign_in_app(state=payload.state, credential=payload.credential, caller=where))
+    return passkeys.sign_in_app(state=payload.state, credential=payload.credential, caller=where)
 
 
 # --- Setting up ---------------------------------------------------------------------------------------------
@@ -55,9 +56,8 @@ def reauthenticate(request: AuthenticatedRequest, payload: schemas.Reauthenticat
     """Give the password once more, where an operation answers `recent_sign_in_needed`; good for 10 minutes. Where it
     answers `mfa_required`, with a code of the second step."""
     reauthentication.reauthenticate(
-        user=request.user, session=request.user_session, password=payload.password, code=payload.code,
-        caller=caller(request),
-    )  # fmt: skip
+        user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump()
+    )
     return Status(204, None)
 
 
@@ -81,7 +81,7 @@ def begin_totp(request: AuthenticatedRequest) -> totp.Setup:
 def confirm_totp(request: AuthenticatedRequest, payload: schemas.ConfirmTotpIn) -> dict[str, Any]:
     """Turn two-step verification on, with a code that the app shows. The recovery codes are shown this once."""
     codes = totp.turn_on(
-        user=request.user, session=request.user_session, state=payload.state, code=payload.code, caller=caller(request)
+        user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump()
     )
     return {"recovery_codes": codes}
 
@@ -119,10 +119,7 @@ def begin_passkey(request: AuthenticatedRequest) -> passkeys.Ceremony:
 )
 def add_passkey(request: AuthenticatedRequest, payload: schemas.AddPasskeyIn) -> Status[Any]:
     """Keep the passkey that the credential manager made."""
-    made = passkeys.add(
-        user=request.user, session=request.user_session, state=payload.state, credential=payload.credential,
-        name=payload.name, caller=caller(request),
-    )  # fmt: skip
+    made = passkeys.add(user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump())
     return Status(201, made)
 
 

@@ -45,11 +45,6 @@ def reset_password(request: HttpRequest, payload: schemas.ResetPasswordIn) -> St
 )
 def change_password(request: AuthenticatedRequest, payload: schemas.ChangePasswordIn) -> Status[None]:
     """Choose another password. All other sessions end; this one goes on."""
-    passwords.change(
-        user=request.user,
-        current_password=payload.current_password,
-        new_password=payload.new_password,
-        keep=request.user_session.id,
-        caller=caller(request),
-    )
+    keep = request.user_session.id
+    passwords.change(user=request.user, keep=keep, caller=caller(request), **payload.model_dump())
     return Status(204, None)

@@ -7,6 +7,7 @@ from ninja import Router, Status
 
 from accounts.errors import FieldError, InvalidInput, PictureTooLarge
 from accounts.http import AuthenticatedRequest, caller
+from accounts.models import PictureUpload, User
 from accounts.services.profile import picture_uploads, pictures
 from api.errors import MalformedBody, UnsupportedMediaType
 from api.security import AccessToken
@@ -15,26 +16,13 @@ from api.v1.responses import BODY, responses
 
 router = Router(tags=["picture"], auth=AccessToken())
 
-_FILE = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
-            }
-        },
-    }
-}
+_FORM = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
+_FILE = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
 _ENVELOPE = 16 * 1024  # bytes of multipart around the file
 
 
 def _read_file(request: AuthenticatedRequest) -> BinaryIO:
-    """The uploaded file. Read here and not by ninja, which would take the upload of anybody before it looks who
-    sends it."""
+    """The uploaded file. Read here and not by ninja, which would read it before it checks the access token."""
     if request.content_type != "multipart/form-data":
         raise UnsupportedMediaType(request.content_type or "none")
     try:
@@ -56,13 +44,12 @@ def _read_file(request: AuthenticatedRequest) -> BinaryIO:
     response=responses({200: schemas.ProfileOut}, *BODY, 401, 429, 503),
     openapi_extra=_FILE,
 )
-def put_picture(request: AuthenticatedRequest) -> dict[str, Any]:
+def put_picture(request: AuthenticatedRequest) -> User:
     """Set the profile picture: JPEG, PNG, WebP, HEIC or AVIF. It comes out square, in
     three sizes, without EXIF or GPS."""
-    user = pictures.replace(
+    return pictures.replace(
         user=request.user, file=_read_file(request), caller=caller(request), session=request.user_session
     )
-    return schemas.profile(user)
 
 
 @router.delete("/me/picture", operation_id="deletePicture", response=responses({204: None}, 401))
@@ -80,10 +67,8 @@ def delete_picture(request: AuthenticatedRequest) -> Status[None]:
 def begin_picture_upload(request: AuthenticatedRequest, payload: schemas.PictureUploadIn) -> Status[Any]:
     """A form with which the app sends the file straight to the storage, with progress. Then call
     `completePictureUpload`."""
-    upload, form = picture_uploads.begin(
-        user=request.user, content_type=payload.content_type, size=payload.size, caller=caller(request)
-    )
-    return Status(201, schemas.picture_upload_form(upload, form))
+    upload, form = picture_uploads.begin(user=request.user, caller=caller(request), **payload.model_dump())
+    return Status(201, {"id": upload.id, "url": form.url, "fields": form.fields, "expires_at": upload.expires_at})
 
 
 @router.post(
@@ -94,8 +79,7 @@ def begin_picture_upload(request: AuthenticatedRequest, payload: schemas.Picture
 def complete_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> Status[Any]:
     """The file is sent: it is checked and shown within seconds. Ask `getPictureUpload` until its state is neither
     `asked` nor `queued`."""
-    upload = picture_uploads.complete(user=request.user, upload_id=upload_id, caller=caller(request))
-    return Status(202, schemas.picture_upload(upload))
+    return Status(202, picture_uploads.complete(user=request.user, upload_id=upload_id, caller=caller(request)))
 
 
 @router.get(
@@ -103,6 +87,6 @@ def complete_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> S
     operation_id="getPictureUpload",
     response=responses({200: schemas.PictureUploadOut}, 401, 404, 422),
 )
-def get_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> dict[str, Any]:
+def get_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> PictureUpload:
     """How far an upload is, and why it was refused; for an hour."""
-    return schemas.picture_upload(picture_uploads.find(user=request.user, upload_id=upload_id))
+    return picture_uploads.find(user=request.user, upload_id=upload_id)

@@ -4,6 +4,7 @@ import json
 from functools import cache
 from typing import Any
 
+from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.openapi.schema import OpenAPISchema
 
@@ -19,9 +20,14 @@ def responses(success: dict[int, Any], *statuses: int) -> dict[int, Any]:
 
 
 class VersionedAPI(NinjaAPI):
-    """The document says of problems what they are: application/problem+json."""
+    def create_temporal_response(self, request: HttpRequest) -> HttpResponse:
+        """Every answer of an operation carries tokens or personal data unless it says otherwise."""
+        response = super().create_temporal_response(request)
+        response["Cache-Control"] = "no-store"
+        return response
 
     def get_openapi_schema(self, *, path_prefix: str | None = None, path_params: Any = None) -> OpenAPISchema:
+        """The document says of problems what they are: application/problem+json."""
         return self._schema(path_prefix or self.get_root_path(path_params or {}))
 
     @cache  # noqa: B019 - an API lives as long as its process; anybody may ask, and each time would take 100 ms of CPU
@@ -32,12 +38,12 @@ class VersionedAPI(NinjaAPI):
                 for status, response in operation["responses"].items():
                     if int(status) >= 400:
                         response["content"] = {"application/problem+json": response["content"]["application/json"]}
-        # ninja takes query schemas apart and leaves them behind as types that nothing names.
+        # ninja takes query schemas apart and leaves their types, which nothing uses.
         types = schema["components"]["schemas"]
         used = json.dumps(schema, default=str)
         for name in [name for name in types if f'"#/components/schemas/{name}"' not in used]:
             del types[name]
-        # Generated clients hold the default of a body's field and send it: a PATCH of one name would empty the other.
+        # Generated clients send the default of a body's field: a PATCH of one name would empty the other.
         for shape in types.values():
             for field in shape.get("properties", {}).values():
                 field.pop("default", None)

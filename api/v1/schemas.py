@@ -1,5 +1,6 @@
-"""The shapes of v1. What comes in is `…In`, what goes out `…Out`; none is both. Whether a value is good, the
-rules say: here only its type, and that it can be stored at all."""
+"""The shapes of v1. What comes in is `…In`, what goes out `…Out`; none is both. The rules decide whether a value is
+good: here is only its type, and that it can be stored at all. An operation returns a model or a dict; `resolve_…` says
+what differs from it."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -11,12 +12,10 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from accounts.caller import Device
-from accounts.lib.storage import bucket
 from accounts.models import Event, Export, Gender, PictureUpload, Session, User
 from accounts.services.account import email_addresses
 from accounts.services.profile import exports, picture_uploads, pictures
 from accounts.services.security import audit
-from accounts.services.sessions import sessions
 from api.errors import Action
 
 
@@ -180,14 +179,13 @@ class DeletionIn(In):
     password: Secret = Field("", description="Optional for 10 minutes after this device signed in.")
 
 
-class IdPageIn(In):
-    limit: int = Field(50, ge=1, le=1000)
-    cursor: Annotated[str, Field(max_length=200)] = Field("", description="`next` of the page before.")
-
-
 class PageIn(In):
     limit: int = Field(50, ge=1, le=100)
     cursor: Annotated[str, Field(max_length=200)] = Field("", description="`next` of the page before.")
+
+
+class IdPageIn(PageIn):
+    limit: int = Field(50, ge=1, le=1000)
 
 
 # --- Out ----------------------------------------------------------------------------------------------------
@@ -218,34 +216,24 @@ class ProfileOut(Schema):
     created_at: datetime
     updated_at: datetime
     deletion_planned_for: datetime | None = Field(
-        description="When the account will be erased, if that is planned: say so, and offer `cancelDeletion`."
+        validation_alias="deletes_at",
+        description="When the account will be erased, if that is planned: say so, and offer `cancelDeletion`.",
     )
 
+    @staticmethod
+    def resolve_email(user: User) -> str | None:
+        return user.email or None
 
-def profile(user: User) -> dict[str, Any]:
-    return {
-        "id": user.id,
-        "username": user.username,
-        "email": user.email or None,
-        "email_verified": user.email_verified,
-        "first_name": user.first_name,
-        "last_name": user.last_name,
-        "gender": user.gender,
-        "language": user.language or settings.LANGUAGE_CODE,
-        "time_zone": user.time_zone,
-        "picture": picture(user),
-        "created_at": user.created_at,
-        "updated_at": user.updated_at,
-        "deletion_planned_for": user.deletes_at,
-    }
+    @staticmethod
+    def resolve_language(user: User) -> str:
+        return user.language or settings.LANGUAGE_CODE
 
-
-def picture(user: User) -> dict[str, Any] | None:
-    signed = pictures.addresses(user)
-    if not signed:
-        return None
-    sizes = {str(size): url for size, url in signed.items()}
-    return {"url": signed[256], "sizes": sizes, "placeholder": user.picture_placeholder or None}
+    @staticmethod
+    def resolve_picture(user: User) -> dict[str, Any] | None:
+        if not (signed := pictures.addresses(user)):
+            return None
+        sizes = {str(size): url for size, url in signed.items()}
+        return {"url": signed[256], "sizes": sizes, "placeholder": user.picture_placeholder or None}
 
 
 class PictureUploadFormOut(Schema):
@@ -257,10 +245,6 @@ class PictureUploadFormOut(Schema):
     expires_at: datetime = Field(description="When the storage stops accepting it.")
 
 
-def picture_upload_form(upload: PictureUpload, form: bucket.Form) -> dict[str, Any]:
-    return {"id": upload.id, "url": form.url, "fields": form.fields, "expires_at": upload.expires_at}
-
-
 class PictureUploadOut(Schema):
     id: UUID
     state: Literal["asked", "queued", "done", "refused", "replaced"] = Field(
@@ -269,15 +253,14 @@ class PictureUploadOut(Schema):
     code: str | None = Field(description="Why it was refused, as in an error.", examples=["invalid_picture"])
     detail: str | None = Field(description="The same as a sentence.")
 
+    @staticmethod
+    def resolve_code(upload: PictureUpload) -> str | None:
+        return upload.reason or None
 
-def picture_upload(upload: PictureUpload) -> dict[str, Any]:
-    words = picture_uploads.words(upload)
-    return {
-        "id": upload.id,
-        "state": upload.state,
-        "code": upload.reason or None,
-        "detail": str(words) if words else None,
-    }
+    @staticmethod
+    def resolve_detail(upload: PictureUpload) -> str | None:
+        words = picture_uploads.words(upload)
+        return str(words) if words else None
 
 
 class TokensOut(Schema):
@@ -291,10 +274,6 @@ class TokensOut(Schema):
 class SignedInOut(Schema):
     user: ProfileOut
     tokens: TokensOut
-
-
-def signed_in(found: sessions.SignedIn) -> dict[str, Any]:
-    return {"user": profile(found.user), "tokens": found.tokens}
 
 
 class AcceptedOut(Schema):
@@ -344,17 +323,9 @@ class SessionOut(Schema):
     last_used_at: datetime
     current: bool
 
-
-def session(found: Session, current: UUID) -> dict[str, Any]:
-    return {
-        "id": found.id,
-        "kind": found.kind,
-        "name": found.name,
-        "ip": found.ip,
-        "created_at": found.created_at,
-        "last_used_at": found.last_used_at,
-        "current": found.id == current,
-    }
+    @staticmethod
+    def resolve_current(session: Session, context: dict[str, Any]) -> bool:
+        return bool(session == context["request"].user_session)
 
 
 class SessionsOut(Schema):
@@ -371,17 +342,9 @@ class EventOut(Schema):
     device: str
     session_id: UUID | None
 
-
-def event(found: Event) -> dict[str, Any]:
-    return {
-        "id": found.id,
-        "kind": found.kind,
-        "detail": str(audit.WORDS[audit.Kind(found.kind)]),
-        "created_at": found.created_at,
-        "ip": found.ip,
-        "device": found.device,
-        "session_id": found.session_id,
-    }
+    @staticmethod
+    def resolve_detail(event: Event) -> str:
+        return str(audit.WORDS[audit.Kind(event.kind)])
 
 
 class EventsOut(Schema):

@@ -15,8 +15,7 @@ router = Router(tags=["devices"], auth=AccessToken())
 @router.get("/me/sessions", operation_id="listSessions", response=responses({200: schemas.SessionsOut}, 401))
 def list_sessions(request: AuthenticatedRequest) -> dict[str, Any]:
     """Browsers and apps that are signed in, the one used last first."""
-    current = request.user_session.id
-    return {"sessions": [schemas.session(found, current) for found in sessions.list_for(request.user)], "next": None}
+    return {"sessions": sessions.list_for(request.user), "next": None}
 
 
 @router.delete("/me/sessions/{session_id}", operation_id="endSession", response=responses({204: None}, 401, 404, 422))

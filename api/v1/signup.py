@@ -6,6 +6,7 @@ from ninja import Router, Status
 
 from accounts.http import caller
 from accounts.services.account import email_addresses, email_recovery, signup
+from accounts.services.sessions.sessions import SignedIn
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
 
@@ -25,19 +26,19 @@ def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
     found = signup.sign_up_app(caller=caller(request, schemas.device(payload.device)), **fields)
     if found is None:
         return Status(202, {"detail": _("Enter the code we emailed you.")})
-    return Status(201, schemas.signed_in(found))
+    return Status(201, found)
 
 
 @router.post(
     "/email/confirm", operation_id="confirmEmail", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429)
 )
-def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> dict[str, Any]:
+def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> SignedIn:
     """Prove the address of a sign-up with the mailed code, or with the key of the link that opened the app, and sign
     in."""
     where = caller(request, schemas.device(payload.device))
     if payload.key:
-        return schemas.signed_in(email_addresses.confirm_by_key_and_sign_in(key=payload.key, caller=where))
-    return schemas.signed_in(email_addresses.confirm_and_sign_in(email=payload.email, code=payload.code, caller=where))
+        return email_addresses.confirm_by_key_and_sign_in(key=payload.key, caller=where)
+    return email_addresses.confirm_and_sign_in(email=payload.email, code=payload.code, caller=where)
 
 
 @router.post(

@@ -9,7 +9,7 @@ from accounts.services import mail
 from accounts.services.account import sign_in_codes
 from accounts.services.authentication import sign_in
 from accounts.services.sessions import sessions
-from accounts.services.sessions.sessions import Tokens
+from accounts.services.sessions.sessions import SignedIn, Tokens
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
 
@@ -22,10 +22,10 @@ router = Router(tags=["tokens"])
     summary="Sign In",
     response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429, 503),
 )
-def sign_in_by_password(request: HttpRequest, payload: schemas.SignInIn) -> dict[str, Any]:
+def sign_in_by_password(request: HttpRequest, payload: schemas.SignInIn) -> SignedIn:
     """Sign in by username or email address."""
     where = caller(request, schemas.device(payload.device))
-    return schemas.signed_in(sign_in.sign_in_app(login=payload.login, password=payload.password, caller=where))
+    return sign_in.sign_in_app(login=payload.login, password=payload.password, caller=where)
 
 
 @router.post(
@@ -43,10 +43,10 @@ def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Stat
 @router.post(
     "/token/code", operation_id="signInByCode", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429)
 )
-def sign_in_by_code(request: HttpRequest, payload: schemas.SignInByCodeIn) -> dict[str, Any]:
+def sign_in_by_code(request: HttpRequest, payload: schemas.SignInByCodeIn) -> SignedIn:
     """Sign in with the mailed code (`requestSignInCode`)."""
     where = caller(request, schemas.device(payload.device))
-    return schemas.signed_in(sign_in_codes.sign_in_app(login=payload.login, code=payload.code, caller=where))
+    return sign_in_codes.sign_in_app(login=payload.login, code=payload.code, caller=where)
 
 
 @router.post(

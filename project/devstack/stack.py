@@ -41,14 +41,15 @@ class Stack:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.keep = keep
-        self.provided: dict[str, str] = {}
         self.web_port = free_ports(1, prefer=8000 if keep else None)[0]
-        self._provide("PUBLIC_URL", f"http://localhost:{self.web_port}")
-        self._provide("ALLOWED_HOSTS", f"localhost,{HOST}")
-        self._provide("SECRET_KEY", kept_secret(folder / "secret_key"))
-        self._provide("STATIC_ROOT", str(folder / "static"))
-        if keep:
-            self._provide("DEBUG", "1")
+        settings = {
+            "PUBLIC_URL": f"http://localhost:{self.web_port}",
+            "ALLOWED_HOSTS": f"localhost,{HOST}",
+            "SECRET_KEY": kept_secret(folder / "secret_key"),
+            "STATIC_ROOT": str(folder / "static"),
+            **({"DEBUG": "1"} if keep else {}),
+        }
+        self.provided = {name: value for name, value in settings.items() if not _given(name)}
         # The slowest first: all of them start at the same time.
         self.servers: list[Server] = []
         if not _given(SeaweedFS.variable):
@@ -116,17 +117,13 @@ class Stack:
     def environment(self) -> dict[str, str]:
         return {**os.environ, **self.provided, MARK: f"{self.folder}/"}
 
-    def _provide(self, name: str, value: str) -> None:
-        if not _given(name):
-            self.provided[name] = value
-
 
 def _given(name: str) -> bool:
     return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
 
 
 def sweep(folder: Path) -> None:
-    """End whatever still carries the mark of this stack: its starter is gone or going."""
+    """End every process that still carries the mark of this stack: its starter has ended or is ending."""
     deadline = time.monotonic() + 5
     while (left := processes_with_env(MARK, f"{folder}/") - {os.getpid()}) and time.monotonic() < deadline:
         for pid in left:

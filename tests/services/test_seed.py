@@ -58,7 +58,7 @@ def test_a_picture_that_was_lost_comes_back() -> None:
 
 
 def test_a_thousand_others_have_names_that_the_rules_allow_and_that_do_not_look_alike() -> None:
-    names = [seed._person(number)[0] for number in range(1, 1001)]
+    names = [seed._person(number)["username"] for number in range(1, 1001)]
     assert len({identifiers.skeleton(name) for name in [*names, "alice", "bob"]}) == 1002
     assert not [name for name in names if identifiers.username_problem(name)]
     assert [seed._person(number) for number in range(1, 50)] == [seed._person(number) for number in range(1, 50)]

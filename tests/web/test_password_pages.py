@@ -113,7 +113,7 @@ def test_the_link_sets_the_password_once(
 ) -> None:
     other = another_browser(alice)
     _, link = ask()
-    key = link.rstrip("/").rpartition("-")[2]
+    key = link.rstrip("/").rpartition("/")[2].partition("-")[2]
     visitor = Client(SERVER_NAME="localhost")
     answer = visitor.get(link)
     assert answer.status_code == 302

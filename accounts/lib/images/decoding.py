@@ -1,8 +1,7 @@
 """From any file to square WebPs, in a process of its own.
 
-Decoders are the part of this service that strangers can reach with bytes of their making, so they run where nothing is
-worth having: no settings, no keys, no database, a bounded memory, and an end. `pictures.encode` starts this file as a
-script; everything is decided by the bytes, so the same file gives the same answer."""
+Strangers can send decoders any bytes, so these run where nothing can be stolen: no settings, no keys, no database, and
+limits of memory and time. `pictures.encode` starts this file as a script. The same bytes give the same answer."""
 
 import io
 import json
@@ -49,7 +48,7 @@ def max_pixels(kind: str, at_most: int) -> int:
     return min(at_most, int(_FOR_PIXELS / _COST[kind]))
 
 
-# What decoders raise for files that are cut off or made to hurt.
+# What decoders raise for files that are truncated or malicious.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, OverflowError, RuntimeError, IndexError, KeyError, TypeError)
 
 
@@ -108,8 +107,8 @@ def _open(content: bytes, most_pixels: int) -> "tuple[Image.Image, bytes | None,
         return _middle(image), image.info.get("icc_profile"), _TURNS.get(_orientation(image))
 
 
-# The head of a scan as decoders take it: its length and how many colours it has belong together. The two bytes of the
-# marker alone stand by chance in what phones put behind a picture, such as a film.
+# The header of a scan, with the length that belongs to its number of colours. The two bytes of the marker alone also
+# occur by chance in what phones append to a picture, such as a film.
 _SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
 
@@ -153,7 +152,7 @@ def _heif() -> Any:
 
 
 def _open_heic(content: bytes, most_pixels: int) -> "tuple[Image.Image, bytes | None, Image.Transpose | None]":
-    # Turned by the decoder already, whatever its EXIF says.
+    # The decoder has turned it already, whatever its EXIF says.
     file = _heif().open_heif(io.BytesIO(content))
     image = file[file.primary_index]
     _require_few(image.size[0] * image.size[1], max_pixels("HEIC", most_pixels))
@@ -161,8 +160,8 @@ def _open_heic(content: bytes, most_pixels: int) -> "tuple[Image.Image, bytes | 
 
 
 def _middle(image: _Pixels) -> Image.Image:
-    """The square in the middle, in few pixels where there are very many. Band by band: each further copy of the whole
-    would cost as much again."""
+    """The square in the middle, reduced if it is very large. Band by band, because each copy of the whole would cost as
+    much memory again."""
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
@@ -179,7 +178,7 @@ def _middle(image: _Pixels) -> Image.Image:
 
 
 def _mixable(image: Image.Image) -> Image.Image:
-    """In colours that can be mixed as they are, eight bits each."""
+    """In eight bits a colour, without a palette, so that pixels can be averaged."""
     if image.mode in {"1", "P", "PA"} or "transparency" in image.info:
         return image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
     if image.mode == "F":
@@ -220,7 +219,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
                 image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB"
             )
         except (ImageCms.PyCMSError, OSError):
-            return image  # one that can't be read: the colours are taken as they are
+            return image  # an unreadable profile: keep the colours as they are
         if converted is not None:
             return converted
     return image
@@ -228,10 +227,8 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 def _on_white(image: Image.Image) -> Image.Image:
     if "A" in image.getbands():
-        seen = image.convert("RGBA")
-        canvas = Image.new("RGBA", seen.size, "white")
-        canvas.alpha_composite(seen)
-        return canvas.convert("RGB")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
 
 
@@ -252,7 +249,7 @@ _GRID = 16  # pixels of an edge that the waves are made of
 
 
 def blurhash(square: Image.Image) -> str:
-    """The picture as 36 characters, for what an app shows until it is there (blurha.sh): the strongest colours of its
+    """The picture as 36 characters, for an app to show until it has loaded (blurha.sh): the strongest colours of its
     coarsest waves."""
     small = square.resize((_GRID, _GRID), Image.Resampling.BOX).tobytes()
     light = [_to_light(value / 255) for value in small]
@@ -299,7 +296,7 @@ def _from_light(value: float) -> float:
 
 
 def _confine(content: bytes = b"") -> None:
-    """From here on: a bounded memory and an end; no file or socket is opened, no process started. What decoders load
+    """From here on memory and CPU time are limited, and no file, socket or process can be opened. What decoders load
     late is loaded before."""
     Image.preinit()
     if _is_heic(content):
@@ -316,7 +313,7 @@ def _confine(content: bytes = b"") -> None:
 
 
 def main(*, most_pixels: int) -> None:
-    """The file on stdin; on stdout a line that says what follows, and the files."""
+    """Reads the file from stdin. Writes a line that lists the files, then the files."""
     content = sys.stdin.buffer.read()
     _confine(content)
     try:

@@ -8,7 +8,6 @@ from django.core.management.base import BaseCommand, CommandError
 
 from accounts.caller import NOBODY
 from accounts.services.staff import imports
-from accounts.services.staff.imports import Refusal
 
 
 class Command(BaseCommand):
@@ -27,16 +26,13 @@ class Command(BaseCommand):
                     total.read, total.made = total.read + report.read, total.made + report.made
                     total.there += report.there
                     for refusal in report.refusals:
-                        refused.add(refusal.line)
-                        self._tell(refusal)
+                        line, error = refusal.line, refusal.error
+                        refused.add(line)
+                        self.stdout.write(f"line {line}: {error.field or 'whole line'}: {error.code} ({error.message})")
                     self._progress(total.read, lines.tell() / file.stat().st_size, time.monotonic() - begun)
         except OSError as error:
             raise CommandError(f"{file} can't be read: {error.strerror}") from None
         self._sum_up(total, len(refused), apply)
-
-    def _tell(self, refusal: Refusal) -> None:
-        error = refusal.error
-        self.stdout.write(f"line {refusal.line}: {error.field or 'whole line'}: {error.code} ({error.message})")
 
     def _progress(self, read: int, share: float, seconds: float) -> None:
         words = f"{read:,} lines, {read / seconds:,.0f} a second, {seconds / share - seconds:,.0f} s left"

@@ -1,4 +1,4 @@
-"""People to try the service with. Doing it twice adds nobody twice."""
+"""People to try the service with. A second run adds nobody twice."""
 
 import io
 import sys
@@ -8,7 +8,6 @@ from random import Random
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.db import transaction
 from PIL import Image, ImageDraw
 
 from accounts.caller import NOBODY
@@ -18,8 +17,8 @@ from accounts.services.profile import pictures
 
 PASSWORD = "plum tractor lagoon"  # noqa: S105 - for trying out; printed by `make run`
 CAST = (
-    ("alice", "Alice", "Ahlgren", Gender.FEMALE, True),
-    ("bob", "Bob", "Brandt", Gender.MALE, False),
+    {"username": "alice", "first_name": "Alice", "last_name": "Ahlgren", "gender": Gender.FEMALE, "is_staff": True},
+    {"username": "bob", "first_name": "Bob", "last_name": "Brandt", "gender": Gender.MALE, "is_staff": False},
 )
 FIRST = {
     Gender.FEMALE: ("Ada", "Carla", "Dina", "Eva", "Grace", "Hanna", "Ines", "Klara", "Mira", "Nora", "Rosa", "Zoe"),
@@ -39,31 +38,10 @@ class Command(BaseCommand):
         people = [*CAST, *(_person(number) for number in range(1, count + 1))]
         portraits = [pictures.encode(_portrait(number)) for number in range(min(24, len(people)))]
         begun = time.monotonic()
-        for done, (username, first, last, gender, staff) in enumerate(people, 1):
-            self._make(username, first, last, gender, staff, password, portraits[done % len(portraits)])
+        for done, person in enumerate(people, 1):
+            _store(person, password, portraits[done % len(portraits)])
             self._progress(done, len(people), time.monotonic() - begun)
         self.stdout.write(f"Sign in as alice (staff) or bob with the password: {PASSWORD}")
-
-    def _make(
-        self, username: str, first: str, last: str, gender: str, staff: bool, password: str, portrait: pictures.Encoded
-    ) -> None:
-        with transaction.atomic():
-            user, made = User.objects.get_or_create(
-                username=username,
-                defaults={
-                    "username_skeleton": identifiers.skeleton(username),
-                    "email": f"{username}@example.com",
-                    "email_verified": True,
-                    "first_name": first,
-                    "last_name": last,
-                    "gender": gender,
-                    "password": password,
-                    "is_staff": staff,
-                    "is_superuser": staff,
-                },
-            )
-        if made or not user.picture:
-            pictures.publish_first(user, portrait, NOBODY)
 
     def _progress(self, done: int, total: int, seconds: float) -> None:
         if sys.stdout.isatty():
@@ -75,17 +53,32 @@ class Command(BaseCommand):
             self.stdout.write(f"{done}/{total}")
 
 
-def _person(number: int) -> tuple[str, str, str, str, bool]:
+def _store(person: dict[str, Any], password: str, portrait: pictures.Encoded) -> None:
+    name = person["username"]
+    derived = {
+        "username_skeleton": identifiers.skeleton(name),
+        "email": f"{name}@example.com",
+        "email_verified": True,
+        "is_superuser": person["is_staff"],
+        "password": password,
+    }
+    user, _made = User.objects.get_or_create(username=name, defaults=person | derived)
+    if not user.picture:
+        pictures.publish_first(user, portrait, NOBODY)
+
+
+def _person(number: int) -> dict[str, Any]:
     chance = Random(number)  # noqa: S311 - the same people every time
     gender = chance.choice([Gender.FEMALE, Gender.MALE, Gender.UNSPECIFIED])
     first = chance.choice(FIRST.get(gender) or FIRST[Gender.FEMALE] + FIRST[Gender.MALE])
     # Letters and not digits: "ada10" and "adalo" would look alike.
     letters = "".join(chr(ord("a") + number // 26**place % 26) for place in (2, 1, 0))
-    return f"{first.lower()}.{letters}", first, chance.choice(LAST), gender, False
+    name = {"username": f"{first.lower()}.{letters}", "first_name": first, "last_name": chance.choice(LAST)}
+    return {**name, "gender": gender, "is_staff": False}
 
 
 def _portrait(number: int) -> io.BytesIO:
-    """A plain face, of other colours for each number."""
+    """A plain face, in different colours for each number."""
     chance = Random(number)  # noqa: S311
     hue = [chance.randrange(60, 200) for _ in range(9)]
     image = Image.new("RGB", (512, 512), (hue[0], hue[1], hue[2]))

@@ -1,5 +1,5 @@
-"""The stock Django admin: looking, and what staff do to an account by the rules that do it (staff/actions.py), each
-after a page that asks once more. Nobody edits a password, an address or a picture here, and no mail's body is shown.
+"""The stock Django admin, read-only. What staff may do to an account (staff/actions.py) has a page that asks once more.
+Nobody can edit a password, an address or a picture here, and no email's body is shown.
 
 No list asks Postgres for more than an index gives: searches are prefixes, and counts end at MOST."""
 
@@ -52,7 +52,14 @@ class Counted(Paginator):  # type: ignore[type-arg]
         return found.order_by()[:MOST].count()
 
 
-class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+class ReadOnly:
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    has_change_permission = has_delete_permission = has_add_permission
+
+
+class List(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     paginator = Counted
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -63,27 +70,18 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
     media = Media(js=["admin/js/vendor/jquery/jquery.min.js", "admin/js/jquery.init.js", "admin/js/actions.js"])
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        """Only what the filters at the side ask. Django would let an address ask for any column, so that whoever may
-        look could guess at hashes of passwords and at mailed codes, letter by letter."""
+        """Only what the filters at the side ask. Django would let the URL ask for any column, so that staff could guess
+        password hashes and emailed codes, letter by letter."""
         names = [getattr(one, "parameter_name", one) for one in self.list_filter]
         if lookup in {f"{name}{end}" for name in names for end in ("", "__exact", "__isnull")}:
             return "\0" not in str(value)
         dates = {f"{self.date_hierarchy}__{part}" for part in ("year", "month", "day")}
-        return lookup in dates and len(str(value)) <= 4  # of a longer year Django makes a 500
-
-    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
+        return lookup in dates and len(str(value)) <= 4  # Django answers a longer year with a 500
 
 
 def found_users(term: str) -> list[UUID]:
-    """Ids of the users whose id this is, or whose username or address begins so. Two look-ups and no OR: for that
-    Postgres may walk through the whole table in the order of the list."""
+    """Ids of the users with this id, or whose username or address starts with the term. Two look-ups and no OR: for an
+    OR Postgres may read the whole table in the order of the list."""
     try:
         return [UUID(term.strip())]
     except ValueError:
@@ -93,11 +91,11 @@ def found_users(term: str) -> list[UUID]:
     return [user_id for users in (named, addressed) for user_id in users.values_list("id", flat=True)[:MOST]]
 
 
-class OfUser(ReadOnly):
-    """A list that is searched by whom its rows are about."""
+class OfUser(List):
+    """A list that is searched by the user its rows are about."""
 
     user_field: str
-    search_fields = ("user",)  # which shows the field; what is looked for stands in found_users
+    search_fields = ("user",)  # shows the search box; found_users decides what is found
     search_help_text = _("The start of a username or email address, or a full ID.")
 
     def get_search_results(
@@ -117,90 +115,73 @@ class Newest(BaseInlineFormSet):  # type: ignore[type-arg]
         return self._rows
 
 
-class Tab(admin.TabularInline):  # type: ignore[type-arg]
+class Tab(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     """The newest rows about a user, on the user's page."""
 
     formset = Newest
     anchor: str  # its heading's
     ordering = ("-pk",)
     extra = 0
-    can_delete = False
     show_change_link = True
     media = Media()
-
-    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
 
 
 # --- What staff do ------------------------------------------------------------------------------------------
 
 
-def _always(user: User) -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class Deed:
-    name: str
+    rule: Callable[..., None]
     title: Promise
     question: Promise  # on the page that asks once more
-    rule: Callable[..., None]
-    fits: Callable[[User], bool]
+    fits: Callable[[User], bool] = lambda _user: True
+
+    @property
+    def name(self) -> str:
+        return self.rule.__name__
 
 
 DEEDS = {
     deed.name: deed
     for deed in (
         Deed(
-            "disable",
+            actions.disable,
             _("Switch off"),
             _("All devices are signed out, and nobody can sign in to these accounts until they're switched on again:"),
-            actions.disable,
             lambda user: user.is_active,
         ),
         Deed(
-            "enable",
+            actions.enable,
             _("Switch on again"),
             _("The owners of these accounts can sign in again:"),
-            actions.enable,
             lambda user: not user.is_active,
         ),
         Deed(
-            "revoke_password",
+            actions.revoke_password,
             _("Force a new password"),
             _("The password stops working, all devices are signed out, and we email a link to choose a new one:"),
-            actions.revoke_password,
-            _always,
         ),
         Deed(
-            "end_sessions",
+            actions.end_sessions,
             _("Sign out everywhere"),
             _("All devices of these accounts are signed out. Their passwords don't change:"),
-            actions.end_sessions,
-            _always,
         ),
         Deed(
-            "resend_confirmation",
+            actions.resend_confirmation,
             _("Resend the confirmation email"),
             _("Accounts with an unconfirmed address get a new email. Older codes and links stop working:"),
-            actions.resend_confirmation,
             lambda user: bool(user.email) and not user.email_verified,
         ),
         Deed(
-            "remove_second_factors",
+            actions.remove_second_factors,
             _("Remove second factors"),
             _("Removes passkeys and two-step verification, and emails the owners. Be sure that you know who's asking:"),
-            actions.remove_second_factors,
             lambda user: mfa.is_on(user) or user.passkeys.exists(),
         ),
         Deed(
-            "call_off_deletion",
+            actions.call_off_deletion,
             _("Cancel the deletion"),
             _("The accounts are kept, and we email their owners:"),
-            actions.call_off_deletion,
             lambda user: user.deletes_at is not None,
         ),
     )
@@ -290,19 +271,18 @@ class UserAdmin(OfUser):
 
     @admin.display(description=_("picture"))
     def shown_picture(self, user: User) -> str:
-        shown = pictures.addresses(user)
-        if not shown:
-            return "-"
-        return format_html('<img class="picture" src="{}" alt="" width="128" height="128">', shown[256])
+        address = pictures.addresses(user).get(256)
+        picture = '<img class="picture" src="{}" alt="" width="128" height="128">'
+        return format_html(picture, address) if address else "-"
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """All of them or, without the right, none; as Django wants it: what is called, its name and its title."""
+        """All of them or, without the right, none."""
         if not request.user.has_perm(actions.RIGHT):
             return {}
         return {name: (partial(UserAdmin.do, deed=deed), name, str(deed.title)) for name, deed in DEEDS.items()}
 
     def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         user: User | None = self.get_object(request, object_id)
         assert isinstance(request.user, User)
@@ -311,9 +291,7 @@ class UserAdmin(OfUser):
             **{f"#fieldset-0-{number}-heading": name for number, (name, _options) in enumerate(self.fieldsets)},
             **{f"#{tab.anchor}-heading": tab.verbose_name_plural for tab in self.inlines},
         }
-        return super().change_view(
-            request, object_id, form_url, {**(extra_context or {}), "deeds": deeds, "tabs": tabs}
-        )
+        return super().change_view(request, object_id, form_url, {"deeds": deeds, "tabs": tabs})
 
     def do(self, request: HttpRequest, queryset: QuerySet[User], *, deed: Deed) -> HttpResponse | None:
         chosen = list(queryset.order_by("username")[: AT_ONCE + 1])
@@ -364,7 +342,7 @@ class EventAdmin(OfUser):
 
 
 @admin.register(ApiUse)
-class ApiUseAdmin(ReadOnly):
+class ApiUseAdmin(List):
     list_display = ("day", "version", "app_version", "calls")
     list_filter = ("version",)
     fields = list_display
@@ -372,7 +350,7 @@ class ApiUseAdmin(ReadOnly):
 
 
 @admin.register(Tombstone)
-class TombstoneAdmin(ReadOnly):
+class TombstoneAdmin(List):
     list_display = ("id", "erased_on")
     date_hierarchy = "erased_on"
     ordering = ("-erased_on",)
@@ -387,15 +365,7 @@ class MailAdmin(OfUser):
     list_filter = ("status",)
     change_form_template = "admin/change_form.html"  # post_office's own has a button that sends again
     fields = (
-        "id",
-        "to",
-        "subject",
-        "status",
-        "priority",
-        "created",
-        "scheduled_time",
-        "expires_at",
-        "number_of_retries",
+        "id", "to", "subject", "status", "priority", "created", "scheduled_time", "expires_at", "number_of_retries",
         "recipient_delivery_status",
-    )
+    )  # fmt: skip
     ordering = ("-id",)

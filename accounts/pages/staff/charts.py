@@ -1,9 +1,10 @@
-"""Where the bars of a chart stand. They are drawn by templates/staff/chart.html as SVG: shapes with classes, no style
-and no script, so that they pass the strictest policy and follow light and dark like the words beside them."""
+"""The geometry of charts. templates/staff/chart.html draws them as SVG: shapes with classes, no style and no script, so
+that they pass the strictest policy and follow light and dark mode like the words beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import count
 
 WIDTH, HEIGHT = 720, 180
 LEFT, BELOW, ABOVE = 64, 24, 12  # room for numbers and days
@@ -21,8 +22,6 @@ class Bar:
 
 @dataclass(frozen=True)
 class Line:
-    """A number at the side, and the line to it."""
-
     y: float
     number: int
 
@@ -57,12 +56,8 @@ def by_day(numbers: Sequence[tuple[date, int]]) -> Chart:
 
 def ceiling(most: int) -> int:
     """The next of 2, 4, 10, 20, 40, 100 ..."""
-    power = 1
-    while True:
-        for digit in (2, 4, 10):
-            if most <= digit * power:
-                return digit * power
-        power *= 10
+    steps: Iterator[int] = (digit * 10**power for power in count() for digit in (2, 4, 10))
+    return next(step for step in steps if most <= step)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The directory of staff: everybody, the search, and the copy as CSV."""
+"""The directory for staff: all users, the search, and the copy as CSV."""
 
 from typing import Any
 
@@ -43,16 +43,14 @@ class SearchForm(forms.Form):
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What the rules are asked with."""
+        """The arguments of the rules."""
         chosen = self.cleaned_data.copy()
         return {"text": chosen.pop("q"), "filters": Filters(**chosen)}
 
 
 def _page(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
-    title = say("Directory")
-    return TemplateResponse(
-        request, "staff/directory.html", {**admin.site.each_context(request), "title": title, **context}
-    )
+    context |= {**admin.site.each_context(request), "title": say("Directory")}
+    return TemplateResponse(request, "staff/directory.html", context)
 
 
 @require_GET
@@ -68,16 +66,14 @@ def people(request: AuthenticatedRequest) -> HttpResponse:
             problem = error.message
     query = request.GET.copy()
     query["cursor"] = found.next or ""
-    return _page(
-        request,
-        {
-            "form": form,
-            "found": found,
-            "problem": problem,
-            "next": f"?{query.urlencode()}" if found.next else "",
-            "may_export": request.user.has_perm("accounts.export_user"),
-        },
-    )
+    context = {
+        "form": form,
+        "found": found,
+        "problem": problem,
+        "next": f"?{query.urlencode()}" if found.next else "",
+        "may_export": request.user.has_perm("accounts.export_user"),
+    }
+    return _page(request, context)
 
 
 @require_POST
@@ -89,5 +85,5 @@ def people_export(request: AuthenticatedRequest) -> HttpResponse | StreamingHttp
     lines = directory.export(viewer=request.user, caller=caller(request), **form.asked)
     response = StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="users-{now():%Y-%m-%d}.csv"'
-    response["X-Accel-Buffering"] = "no"  # the first line is there at once, behind nginx too
+    response["X-Accel-Buffering"] = "no"  # else nginx would keep the first lines back
     return response

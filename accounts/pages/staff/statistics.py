@@ -21,16 +21,13 @@ def figures(request: AuthenticatedRequest) -> HttpResponse:
         found = statistics.read(viewer=request.user, days=days)
     except DirectoryClosed:
         raise PermissionDenied from None
-    return TemplateResponse(
-        request,
-        "staff/statistics.html",
-        {
-            **admin.site.each_context(request),
-            "title": _("Statistics"),
-            "found": found,
-            "days": days,
-            "periods": statistics.PERIODS,
-            "by_day": [(each, charts.by_day(each.numbers)) for each in found.days],
-            "shares": [(each, charts.shares(each.numbers)) for each in found.shares],
-        },
-    )
+    context = {
+        **admin.site.each_context(request),
+        "title": _("Statistics"),
+        "found": found,
+        "days": days,
+        "periods": statistics.PERIODS,
+        "by_day": [(each, charts.by_day(each.numbers)) for each in found.days],
+        "shares": [(each, charts.shares(each.numbers)) for each in found.shares],
+    }
+    return TemplateResponse(request, "staff/statistics.html", context)

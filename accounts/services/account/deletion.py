@@ -15,7 +15,7 @@ from django.contrib.sessions.models import Session as BrowserSession
 from django.db import transaction
 
 from accounts.caller import NOBODY, Caller
-from accounts.errors import InvalidKey, LastSuperuser, RecentSignInNeeded, SessionRevoked
+from accounts.errors import InvalidKey, LastSuperuser, RecentSignInNeeded
 from accounts.lib.clock import now
 from accounts.models import Challenge, Session, Tombstone, User
 from accounts.services import mail
@@ -43,9 +43,7 @@ def request(*, user: User, session: Session, password: str, caller: Caller) -> d
         require_another_superuser(user)
         if confirmed is not None:
             locks.lock(user, confirmed)
-        row = User.objects.lock().filter(id=user.id).first()
-        if row is None:
-            raise SessionRevoked("erased in the meantime")
+        row = locks.lock_active(user, None)
         if confirmed is None and not reauthentication.is_recent(session):
             raise RecentSignInNeeded
         if row.deletes_at is None:
@@ -59,9 +57,8 @@ def require_another_superuser(user: User) -> None:
     """The last superuser can't be deleted. All of them are locked, so that no two leave at the same time."""
     if not user.is_superuser:
         return
-    supers = list(User.objects.lock().filter(is_superuser=True, is_active=True).order_by("id"))
-    staying = [other for other in supers if other.id != user.id and other.deletes_at is None]
-    if not staying:
+    supers = User.objects.lock().filter(is_superuser=True, is_active=True).order_by("id")
+    if not [other for other in supers if other.id != user.id and other.deletes_at is None]:
         raise LastSuperuser
 
 
@@ -70,16 +67,9 @@ def _plan(user: User, caller: Caller) -> None:
     user.save_profile("deletes_at")
     audit.record(audit.Kind.USER_DELETION_PLANNED, user=user, caller=caller)
     secrets = challenges.issue(Challenge.Kind.KEEP_ACCOUNT, user=user, email=user.email, caller=caller)
-    mail.send(
-        mail.Message.DELETION_PLANNED,
-        user=user,
-        caller=caller,
-        context={
-            "erased_at": user.deletes_at,
-            "link": f"{settings.PUBLIC_URL}/account/delete/undo/{secrets.key}/",
-        },
-        expires_at=user.deletes_at,
-    )
+    at, link = user.deletes_at, f"{settings.PUBLIC_URL}/account/delete/undo/{secrets.key}/"
+    words = {"erased_at": at, "link": link}
+    mail.send(mail.Message.DELETION_PLANNED, user=user, caller=caller, context=words, expires_at=at)
 
 
 # --- Taking it back -----------------------------------------------------------------------------------------

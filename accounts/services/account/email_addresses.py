@@ -34,13 +34,11 @@ def send_confirmation(user: User, email: str, *, caller: Caller) -> None:
     # Recorded for nobody too, so that it takes as long.
     audit.record(audit.Kind.EMAIL_CLAIMED_ELSEWHERE, user=owner, caller=caller)
     if owner is not None:
-        words = {"other": user.username}
-        sent = mail.send(mail.Message.ADDRESS_TAKEN, user=owner, caller=caller, context=words, expires_at=expires_at)
+        reader, message, words = owner, mail.Message.ADDRESS_TAKEN, {"other": user.username}
     else:
-        words = {"code": secrets.code, "link": f"{settings.PUBLIC_URL}/account/confirm-email/{secrets.key}/"}
-        sent = mail.send(
-            mail.Message.CONFIRM_EMAIL, user=user, to=email, caller=caller, context=words, expires_at=expires_at
-        )
+        link = f"{settings.PUBLIC_URL}/account/confirm-email/{secrets.key}/"
+        reader, message, words = user, mail.Message.CONFIRM_EMAIL, {"code": secrets.code, "link": link}
+    sent = mail.send(message, user=reader, to=email, caller=caller, context=words, expires_at=expires_at)
     Challenge.objects.filter(id=secrets.challenge.id).update(mail=sent)
 
 
@@ -56,21 +54,9 @@ class Progress:
 def progress(user: User) -> Progress | None:
     """What became of the email for the address that a user claims or wants. It is the same whether or not somebody else
     has verified the address."""
-    found = (
-        Challenge.objects.filter(user=user, kind=Challenge.Kind.CONFIRM_EMAIL, closed_at=None)
-        .select_related("mail")
-        .only(
-            "login",
-            "email",
-            "created_at",
-            "answered_at",
-            "mail__status",
-            "mail__recipient_delivery_status",
-            "mail__expires_at",
-        )
-        .order_by("-id")
-        .first()
-    )
+    wanted = ("email", "created_at", "mail__status", "mail__recipient_delivery_status", "mail__expires_at")
+    asked = Challenge.objects.filter(user=user, kind=Challenge.Kind.CONFIRM_EMAIL, closed_at=None).order_by("-id")
+    found = asked.select_related("mail").only("login", "answered_at", *wanted).first()
     if found is None:
         return None
     if found.answered_at is None:  # the worker writes it at this moment
@@ -85,10 +71,8 @@ def send_again(*, user: User, email: str, caller: Caller) -> None:
     with transaction.atomic():
         user = User.objects.lock().get(id=user.id)  # what waited is seen as it is now
         claimed = bool(email) and email == user.email and not user.email_verified
-        if (
-            claimed
-            or Challenge.objects.open().filter(user=user, email=email, kind=Challenge.Kind.CONFIRM_EMAIL).exists()
-        ):
+        wanted = Challenge.objects.open().filter(user=user, email=email, kind=Challenge.Kind.CONFIRM_EMAIL)
+        if claimed or wanted.exists():
             send_confirmation(user, email, caller=caller)
 
 
@@ -249,15 +233,6 @@ def request_change(*, user: User, email: str, password: str, session: Session | 
 def _offer_undo(user: User, before: str, caller: Caller) -> None:
     """Email the earlier address a link that undoes the change: a thief changes the address first."""
     secrets = challenges.issue(Challenge.Kind.UNDO_EMAIL, user=user, email=before, caller=caller)
-    mail.send(
-        mail.Message.EMAIL_CHANGED,
-        user=user,
-        to=before,
-        caller=caller,
-        context={
-            "email": user.email,
-            "link": f"{settings.PUBLIC_URL}/account/email/undo/{secrets.key}/",
-            "days": settings.UNDO_LIFETIME.days,
-        },
-        expires_at=secrets.challenge.link_expires_at,
-    )
+    link, days = f"{settings.PUBLIC_URL}/account/email/undo/{secrets.key}/", settings.UNDO_LIFETIME.days
+    words, until = {"email": user.email, "link": link, "days": days}, secrets.challenge.link_expires_at
+    mail.send(mail.Message.EMAIL_CHANGED, user=user, to=before, caller=caller, context=words, expires_at=until)

@@ -1,4 +1,4 @@
-"""A copy of what is stored about somebody: one ZIP, made by the worker, private in the bucket, for seven days."""
+"""A copy of what is stored about a user: one ZIP, made by the worker, private in the bucket, for seven days."""
 
 import json
 import logging
@@ -20,7 +20,6 @@ from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
 from accounts.caller import NOBODY, Caller
-from accounts.errors import SessionRevoked
 from accounts.lib import jobs
 from accounts.lib.clock import now
 from accounts.lib.leases import Queue
@@ -30,6 +29,7 @@ from accounts.services import mail
 from accounts.services.account import lifecycle
 from accounts.services.profile import exports
 from accounts.services.security import audit, rate_limits
+from accounts.services.sessions import locks
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,7 @@ _queue = Queue(rows=Export.objects, waiting=Q(state=Export.State.QUEUED))
 def request(*, user: User, caller: Caller) -> Export:
     """A new copy, or the one that is being made already. Raises RateLimited, SessionRevoked."""
     with transaction.atomic():
-        if not User.objects.lock().filter(id=user.id):  # of several at once, one asks
-            raise SessionRevoked("erased at this moment")
+        locks.lock_active(user, None)  # of several requests at once, the first counts
         running = user.exports.filter(state=Export.State.QUEUED).first()
         if running:
             return running
@@ -56,7 +55,7 @@ def request(*, user: User, caller: Caller) -> Export:
 
 @shared_task(name="accounts.make_exports")
 def make_queued() -> int:
-    """In the worker: make each copy that is asked for. The number of tries."""
+    """In the worker: make each requested copy. Returns the number of tries."""
     count = 0
     while row := _queue.claim(Q(user__isnull=False), lease=LEASE):
         _try(row)
@@ -87,8 +86,7 @@ def _try_later(row: Export) -> None:
 
 
 def _finish(row: Export) -> None:
-    """Ready, and the owner is notified; the copies before it are removed. Nothing of that for an account that was
-    erased meanwhile."""
+    """Mark the copy as ready, email the owner and let earlier copies expire, unless the account has been erased."""
     with transaction.atomic():
         user = User.objects.lock().filter(id__in=Export.objects.filter(id=row.id).values("user")).first()
         at = now()
@@ -101,16 +99,9 @@ def _finish(row: Export) -> None:
         user.exports.exclude(id=row.id).update(expires_at=at)
         caller = Caller(ip=row.ip, known_as=row.device)
         audit.record(audit.Kind.EXPORT_READY, user=user, caller=caller)
-        mail.send(
-            mail.Message.EXPORT_READY,
-            user=user,
-            caller=caller,
-            context={
-                "link": f"{settings.PUBLIC_URL}/account/data/",
-                "days": settings.EXPORT_LIFETIME.days,
-                "at": row.requested_at,
-            },
-        )
+        link, days = f"{settings.PUBLIC_URL}/account/data/", settings.EXPORT_LIFETIME.days
+        words = {"link": link, "days": days, "at": row.requested_at}
+        mail.send(mail.Message.EXPORT_READY, user=user, caller=caller, context=words)
 
 
 class _Zip(File):  # type: ignore[type-arg]
@@ -143,8 +134,8 @@ Passwords, codes and keys aren't included. We only store them hashed or encrypte
 
 
 def write(file: IO[bytes], user: User) -> None:
-    """Write the ZIP, in the language of the user's emails. It has nothing of other people: where somebody else did
-    something, it says what and when, not from where."""
+    """Write the ZIP, in the language of the user's emails. It contains no data of others: what somebody else did is
+    listed without the device and address."""
     with (
         translation.override(mail.language_of(user, NOBODY)),
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
@@ -165,7 +156,7 @@ def _json(value: object) -> str:
 
 
 def _write_list(archive: zipfile.ZipFile, name: str, items: Iterable[Mapping[str, Any]]) -> None:
-    """One after the other: somebody's log may be long."""
+    """One after the other, because a log may be long."""
     with archive.open(name, "w") as file:
         file.write(b"[")
         for number, item in enumerate(items):

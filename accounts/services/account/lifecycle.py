@@ -94,10 +94,6 @@ PROFILE = (
 )  # fmt: skip
 
 
-def _profile(user: User) -> Mapping[str, Any]:
-    return {name: getattr(user, name) for name in PROFILE}
-
-
 def _end_sessions(user: User, caller: Caller, keep: UUID | None = None) -> None:
     sessions.end_others(user=user, keep=keep, caller=caller)
 
@@ -216,7 +212,7 @@ PARTS = (
         hand_over=_clear_profile,
         revoke=_OWNERS,
         switch_off=_OWNERS,
-        export=(("profile.json", _profile),),
+        export=(("profile.json", lambda user: {name: getattr(user, name) for name in PROFILE}),),
         prune=Because("users.remove_unverified looks for whole accounts"),
     ),
     Part(

@@ -1,8 +1,8 @@
 """Password hashes of other services. Each is checked in its own way until its owner's first right sign-in, which makes
 it an Argon2id hash (`hashing.matches`).
 
-What is kept is `imported$scheme$numbers$salt$hash`, in one spelling for all services. `adopt` makes it of what they
-export and refuses numbers that would eat the memory or the time of this one."""
+What is stored is `imported$scheme$numbers$salt$hash`, in one spelling for all services. `parse` makes it of what they
+export, and refuses numbers that would cost too much memory or time."""
 
 import base64
 import binascii
@@ -11,6 +11,7 @@ import logging
 import re
 import string
 from collections.abc import Callable, Sequence
+from functools import partial
 from hmac import compare_digest
 
 import argon2
@@ -27,14 +28,14 @@ log = logging.getLogger(__name__)
 
 # PASSWORD_HASH_CONCURRENCY of these may be under way in a process. Django's own Argon2 takes 100 MiB.
 MAX_MEMORY = 128 * 2**20
-# Bytes of memory that are gone over: about a second of each.
+# Bytes of memory that are read and written: about a second of each.
 MAX_SCRYPT_WORK = 2**28
 MAX_SCRYPT_BLOCK, MAX_SCRYPT_LANES = 64, 16
 MAX_ARGON2_WORK = 2**30
 MAX_BCRYPT_COST = 14
 MAX_PBKDF2_ITERATIONS = 2_000_000
 MAX_LENGTH = 128  # of the column
-# Of longer hashes the beginning is kept: 256 bits are as good, and fit into the column.
+# Only the beginning of a longer hash is kept: 256 bits are as good, and fit into the column.
 _KEPT = 32
 
 
@@ -60,7 +61,7 @@ class ImportedHasher(BasePasswordHasher):
         return True
 
     def harden_runtime(self, password: str, encoded: str) -> None:
-        """Nothing evens out the difference from Argon2id: docs/importing.md says what can be told by it."""
+        """Nothing evens out the difference from Argon2id: docs/importing.md says what it reveals."""
 
 
 # --- Comparing ----------------------------------------------------------------------------------------------
@@ -68,40 +69,26 @@ class ImportedHasher(BasePasswordHasher):
 
 def _is_bcrypt(password: str, parts: Sequence[str]) -> bool:
     kept = ("$" + "$".join(parts)).encode()
-    # What bcrypt always did, and its library no longer does by itself: NUL ends a password, and so do 72 bytes.
+    # As bcrypt always did, but its library no longer does: a NUL ends a password, and so do 72 bytes.
     return compare_digest(bcrypt.hashpw(password.encode().partition(b"\0")[0][:72], kept), kept)
 
 
-def _is_bcrypt_sha256(password: str, parts: Sequence[str]) -> bool:
-    return _is_bcrypt(hashlib.sha256(password.encode()).hexdigest(), parts)
+def _is_argon2(variety: str, password: str, parts: Sequence[str]) -> bool:
+    try:
+        return argon2.PasswordHasher().verify(f"${variety}$" + "$".join(parts), password)
+    except argon2.exceptions.VerificationError:
+        return False
 
 
-def _is_argon2(variety: str) -> Callable[[str, Sequence[str]], bool]:
-    def check(password: str, parts: Sequence[str]) -> bool:
-        try:
-            return argon2.PasswordHasher().verify(f"${variety}$" + "$".join(parts), password)
-        except argon2.exceptions.VerificationError:
-            return False
-
-    return check
-
-
-def _is_pbkdf2(digest: str) -> Callable[[str, Sequence[str]], bool]:
-    def check(password: str, parts: Sequence[str]) -> bool:
-        iterations, salt, kept = int(parts[0]), _bytes(parts[1]), _bytes(parts[2])
-        return compare_digest(hashlib.pbkdf2_hmac(digest, password.encode(), salt, iterations, len(kept)), kept)
-
-    return check
+def _is_pbkdf2(digest: str, password: str, parts: Sequence[str]) -> bool:
+    iterations, salt, kept = int(parts[0]), _bytes(parts[1]), _bytes(parts[2])
+    return compare_digest(hashlib.pbkdf2_hmac(digest, password.encode(), salt, iterations, len(kept)), kept)
 
 
 def _is_scrypt(password: str, parts: Sequence[str]) -> bool:
     n, r, p = (int(part) for part in parts[:3])
     salt, kept = _bytes(parts[3]), _bytes(parts[4])
     return compare_digest(_scrypt(password, salt, n, r, p)[: len(kept)], kept)
-
-
-def _is_better_auth(password: str, parts: Sequence[str]) -> bool:
-    return _is_scrypt(hashing.normalise(password), parts)
 
 
 def _is_firebase(password: str, parts: Sequence[str]) -> bool:
@@ -123,20 +110,20 @@ def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
 
 _SCHEMES: dict[str, Callable[[str, Sequence[str]], bool]] = {
     "bcrypt": _is_bcrypt,
-    "bcrypt_sha256": _is_bcrypt_sha256,
-    **{variety: _is_argon2(variety) for variety in ("argon2id", "argon2i", "argon2d")},
-    **{f"pbkdf2_{digest}": _is_pbkdf2(digest) for digest in ("sha1", "sha256", "sha512")},
+    "bcrypt_sha256": lambda password, parts: _is_bcrypt(hashlib.sha256(password.encode()).hexdigest(), parts),
+    **{variety: partial(_is_argon2, variety) for variety in ("argon2id", "argon2i", "argon2d")},
+    **{f"pbkdf2_{digest}": partial(_is_pbkdf2, digest) for digest in ("sha1", "sha256", "sha512")},
     "scrypt": _is_scrypt,
-    "better_auth": _is_better_auth,
+    "better_auth": lambda password, parts: _is_scrypt(hashing.normalise(password), parts),
     "firebase": _is_firebase,
 }
 
 
-# --- Adopting -----------------------------------------------------------------------------------------------
+# --- Parsing ------------------------------------------------------------------------------------------------
 
 
 def parse(given: str) -> str:
-    """What is kept for a hash that another service exported. Raises UnusableHash."""
+    """What is stored for a hash that another service exported. Raises UnusableHash."""
     for form, reader in _FORMS:
         if found := form.fullmatch(given):
             try:
@@ -153,13 +140,13 @@ def _read_bcrypt(scheme: str, cost: str, rest: str) -> str:
     if not 4 <= int(cost) <= 31:
         raise ValueError("not a cost of bcrypt")
     _require(int(cost) <= MAX_BCRYPT_COST)
-    # $2a$ and $2y$ of today are $2b$ by other names; the faulty ones before 2011 are $2x$, which is unknown here.
+    # Today's $2a$ and $2y$ are $2b$ by other names. The faulty hashes before 2011 are $2x$, which is unknown here.
     return f"{scheme}$2b${cost}${_without_loose_bits(rest[:22], 2)}{_without_loose_bits(rest[22:], 4)}"
 
 
 def _without_loose_bits(letters: str, used: int) -> str:
-    """The last letter of bcrypt's base64 stands for 6 bits, of which some belong to nothing. Not everybody leaves
-    them 0, and the library wants them so."""
+    """The last letter of bcrypt's base64 has 6 bits, some of them unused. The library wants these to be 0, but not all
+    services write them so."""
     value = _BCRYPT_LETTERS.index(letters[-1])
     return letters[:-1] + _BCRYPT_LETTERS[value >> (6 - used) << (6 - used)]
 
@@ -212,7 +199,7 @@ def _require(affordable: bool) -> None:
 
 
 def signer_key() -> bytes | None:
-    """That of the Firebase project; None where it is missing or not base64."""
+    """The Firebase project's; None if it is missing or not base64."""
     try:
         return _bytes(settings.FIREBASE_SIGNER_KEY) or None
     except ValueError:

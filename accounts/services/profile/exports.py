@@ -17,7 +17,7 @@ from accounts.models import Export, User
 
 
 def latest(user: User) -> Export | None:
-    """The newest that is wanted still: being made, ready or failed."""
+    """The newest that has not expired: being made, ready or failed."""
     living = Q(expires_at=None) | Q(expires_at__gt=now())
     return user.exports.filter(living).order_by("-id").first()
 
@@ -43,15 +43,14 @@ def path(found: Export) -> str:
 
 
 def forget(user: User) -> None:
-    """The copies of an account that is erased or handed over: the objects go once the transaction is committed."""
+    """The copies of an account that is erased or handed over. The objects are removed after the commit."""
     user.exports.update(user=None, ip=None, device="", expires_at=now())
     jobs.enqueue(remove_expired)
 
 
 @shared_task(name="accounts.remove_expired_exports")
 def remove_expired() -> int:
-    """In the worker: remove the copies whose time is over. One that is being written now waits for the end of the
-    lease."""
+    """In the worker: remove expired copies. One that is being written waits for the end of the lease."""
     free = Q(claimed_until=None) | Q(claimed_until__lte=now())
     return remove_object_then_row(Export.objects.filter(free, expires_at__lte=now()).order_by("expires_at"), _remove)
 

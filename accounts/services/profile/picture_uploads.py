@@ -1,8 +1,8 @@
 """A picture straight from the app into the bucket: we sign a form, the app posts the file to the storage, and a worker
 makes a picture of it. No byte of it goes through a web process.
 
-The row names its object before there is one and is removed after it, so that no crash leaves an object behind. That
-the picture is published and that the upload is done stand in one transaction: done twice, it changes nothing."""
+The row names its object before there is one and is removed after it, so that no crash leaves an object behind. The
+picture and the state of its upload change in one transaction, so that a second worker changes nothing."""
 
 import io
 import logging
@@ -27,7 +27,6 @@ from accounts.errors import (
     InvalidPicture,
     Overloaded,
     PictureTooLarge,
-    SessionRevoked,
     StorageUnavailable,
     UploadMissing,
     UploadNotFound,
@@ -40,19 +39,18 @@ from accounts.lib.storage import bucket
 from accounts.models import PictureUpload, User
 from accounts.services.profile import pictures
 from accounts.services.security import rate_limits
+from accounts.services.sessions import locks
 
 log = logging.getLogger(__name__)
 
 FORM_LIFETIME = timedelta(minutes=5)
-KEPT = timedelta(
-    hours=1
-)  # the row, after its last change: long enough for a slow network, and to tell what became of it
+KEPT = timedelta(hours=1)  # a row after its last change: for slow networks, and to say what happened to it
 LEASE = timedelta(minutes=3)
 PAUSE = timedelta(seconds=15)  # after a try that failed; twice as long each time
 LONGEST_PAUSE = timedelta(minutes=10)
 MAX_TRIES = 10  # in three quarters of an hour
 
-# Those that failed stand behind the others, so that one on which workers die delays nobody for long.
+# Uploads that failed come last, so that one on which workers die does not delay the others.
 _queue = Queue(
     rows=PictureUpload.objects,
     waiting=Q(state=PictureUpload.State.QUEUED, user__isnull=False),
@@ -76,8 +74,7 @@ def begin(*, user: User, content_type: str, size: int, caller: Caller) -> tuple[
     rate_limits.spend_or_refuse("open_upload_per_account", user.id)
     at = now()
     with transaction.atomic():
-        if not User.objects.lock().filter(id=user.id):
-            raise SessionRevoked("erased at this moment")
+        locks.lock_active(user, None)
         upload = PictureUpload.objects.create(
             user=user,
             key=f"incoming/{secrets.token_hex(24)}",
@@ -92,17 +89,17 @@ def begin(*, user: User, content_type: str, size: int, caller: Caller) -> tuple[
 
 
 def complete(*, user: User, upload_id: UUID, caller: Caller) -> PictureUpload:
-    """The file is in the bucket: the worker may take it. Of several, the last that is said to be complete counts. The
-    second time it changes nothing. Raises UploadNotFound."""
+    """The file is in the bucket: the worker may take it. It replaces earlier uploads that are queued. A second call
+    changes nothing. Raises UploadNotFound."""
     with transaction.atomic():
-        User.objects.lock().filter(id=user.id).first()  # one at a time, and none while a picture is being shown
+        User.objects.lock().filter(id=user.id).first()  # one at a time, and none while a picture is being published
         upload = user.picture_uploads.select_for_update().filter(id=upload_id).first()
         if upload is None:
             raise UploadNotFound
         if upload.state == PictureUpload.State.ASKED:
             pictures.replace_queued(user)
             upload.state = PictureUpload.State.QUEUED
-            if not _queue.due().exists():  # else there is a task in line already, which is followed by the next
+            if not _queue.due().exists():  # else a task is waiting already, and the next follows it
                 jobs.enqueue(publish_upload)
             upload.save(update_fields=["state"])
     return upload
@@ -131,23 +128,21 @@ def words(upload: PictureUpload) -> Words | None:
 
 @shared_task(name="accounts.publish_upload")
 def publish_upload() -> None:
-    """One; where more wait, they come after whatever else the worker has been asked for, so that no email stands behind
-    a hundred pictures."""
+    """One. The next comes after the tasks that wait already, so that no email has to wait for a hundred pictures."""
     if publish_next() and _queue.due().exists():
         jobs.enqueue(publish_upload)
 
 
 @shared_task(name="accounts.sweep_uploads")
 def poll_uploads() -> None:
-    """Every few seconds: uploads whose notification was lost. For half of the time until the next poll, so that emails
-    are sent too."""
+    """Poll for uploads whose notification was lost. Stops after half the poll interval, so that emails are sent too."""
     end = time.monotonic() + settings.SWEEP_INTERVAL / 2
     while publish_next() and time.monotonic() < end:
         pass
 
 
 def publish_next() -> bool:
-    """In the worker: make a picture of the upload that has waited longest, if one waits."""
+    """In the worker: make a picture of the next upload, if there is one."""
     upload = _claim()
     if upload is None:
         return False
@@ -163,12 +158,12 @@ def publish_next() -> bool:
         log.exception("an uploaded picture could not be published")
         _try_later(upload)
     finally:
-        _queue.release(upload)  # whatever became of it: it may be replaced or forgotten by now
+        _queue.release(upload)  # in any case: it may be replaced or its user erased by now
     return True
 
 
 def _claim() -> PictureUpload | None:
-    """The first in line; none while another is at work."""
+    """The next upload; none while another is being worked on."""
     return _queue.claim(lease=LEASE, unless=_is_one_at_work)
 
 
@@ -190,13 +185,13 @@ def _publish(upload: PictureUpload) -> None:
     with transaction.atomic():
         held = User.objects.lock().filter(id=user.id).first()
         if held is None or not _finish(upload, PictureUpload.State.DONE):
-            return  # what is stored is cleared away by itself
+            return  # the worker removes what was stored
         pictures.publish(held, prepared, Caller(ip=upload.ip, known_as=upload.device))
     _discard(upload)
 
 
 def _fetch(upload: PictureUpload) -> bytes:
-    """The file, where it is what was asked for. The bucket has refused any other; a look-alike may not have."""
+    """The file, if it is as announced. The bucket refuses any other; a storage that only imitates S3 may not."""
     found = bucket.get(upload.key)
     if found is None:
         raise UploadMissing
@@ -229,7 +224,7 @@ def _discard(upload: PictureUpload) -> None:
     try:
         bucket.delete(upload.key)
     except bucket.ERRORS as error:
-        log.warning("an uploaded file stays for now: %s", type(error).__name__)  # it goes before its row does
+        log.warning("an uploaded file stays for now: %s", type(error).__name__)  # `remove_old` tries again
 
 
 # --- Removing -----------------------------------------------------------------------------------------------
@@ -243,14 +238,14 @@ def forget_all(user: User) -> None:
 
 
 def forget(user: User) -> None:
-    """The uploads of an account that is erased or handed over: the objects go once the transaction is committed."""
+    """The uploads of an account that is erased or handed over. The objects are removed after the commit."""
     if user.picture_uploads.update(user=None, ip=None, device="", remove_at=now()):
         jobs.enqueue(remove_old)
 
 
 @shared_task(name="accounts.remove_uploads")
 def remove_old() -> int:
-    """In the worker: remove what nobody completed and what is done."""
+    """In the worker: remove uploads that were never completed, and those that are done."""
     waits = Q(state=PictureUpload.State.QUEUED, user__isnull=False)  # however long the worker was away
     at_work = Q(claimed_until__isnull=False, claimed_until__gt=now())  # its row says so to the other workers
     old = PictureUpload.objects.filter(~waits, ~at_work, remove_at__lte=now()).order_by("remove_at")
@@ -259,17 +254,17 @@ def remove_old() -> int:
 
 def _remove(upload: PictureUpload) -> bool:
     bucket.delete(upload.key)
-    over = upload.expires_at <= now()
-    if not over:  # its form still works
-        upload.remove_at = upload.expires_at + FORM_LIFETIME
-        upload.save(update_fields=["remove_at"])
-    return over
+    if upload.expires_at <= now():
+        return True
+    upload.remove_at = upload.expires_at + FORM_LIFETIME  # its form still works
+    upload.save(update_fields=["remove_at"])
+    return False
 
 
 # --- Objects that no row names ------------------------------------------------------------------------------
 
-GRACE = timedelta(days=1)  # far more than any picture is on its way
-AT_MOST = 10_000  # objects that are looked at in one go
+GRACE = timedelta(days=1)  # far longer than any picture is on its way
+AT_MOST = 10_000  # objects in one go
 
 
 @shared_task(name="accounts.remove_orphans")
@@ -278,8 +273,8 @@ def remove_orphans() -> int:
 
 
 def remove_orphaned_files() -> int:
-    """In the worker: delete files that no row names, such as of a form that was used at its last moment. A row's key is
-    drawn by chance before anything is put there, so none can come to be named later."""
+    """In the worker: delete files that no row names, such as one that was sent just before its form expired. A row's
+    key is random and made before anything is put there, so no row can name such a file later."""
     count = 0
     for keys in bucket.older_than(GRACE, "incoming/", at_most=AT_MOST):
         named = set(PictureUpload.objects.filter(key__in=keys).values_list("key", flat=True))

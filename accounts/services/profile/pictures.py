@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import BinaryIO, NamedTuple
@@ -40,28 +40,23 @@ UPLOAD_TIME = timedelta(minutes=10)  # after which an upload that showed no pict
 # --- Making -------------------------------------------------------------------------------------------------
 
 _one_at_a_time = threading.Lock()  # a picture that is decoded takes up to 280 MB
-_in_line = threading.BoundedSemaphore(
-    3
-)  # the one at work and two that wait: the other threads are for the other people
+_in_line = threading.BoundedSemaphore(3)  # the one at work and two that wait: other requests need the other threads
 _WAIT = 5.0  # seconds
-_PATIENCE = 60.0  # seconds; its own end comes by the CPU that it uses
-# Nothing of ours, and one heap: each thread of a decoder would set aside one of its own.
+_PATIENCE = 60.0  # seconds; before that, the decoder's own limit of CPU time ends it
+# None of our variables, and one heap: each thread of a decoder would reserve one of its own.
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    if not _in_line.acquire(blocking=False):
-        raise Overloaded("too many pictures at once")
-    try:
+    with ExitStack() as stack:
+        if not _in_line.acquire(blocking=False):
+            raise Overloaded("too many pictures at once")
+        stack.callback(_in_line.release)
         if not _one_at_a_time.acquire(timeout=_WAIT):
             raise Overloaded("the pictures before take too long")
-        try:
-            yield
-        finally:
-            _one_at_a_time.release()
-    finally:
-        _in_line.release()
+        stack.callback(_one_at_a_time.release)
+        yield
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ _LONGEST_PLACEHOLDER = 40
 
 
 def _read(said: bytes) -> Encoded:
-    """A line and the files that it tells of, not believed: what decodes a stranger's bytes may have become theirs."""
+    """A line and the files that it lists. All of it is checked: a stranger's bytes may have taken the decoder over."""
     line, _, files = said.partition(b"\n")
     head = json.loads(line)
     if "code" in head:
@@ -110,13 +105,13 @@ def _read(said: bytes) -> Encoded:
 
 
 def max_pixels() -> dict[str, int]:
-    """{content type: the most pixels of it}, in what memory a decoder may have."""
+    """{content type: most pixels}: as many as a decoder can handle in its memory."""
     most = settings.PICTURE_MAX_PIXELS
     return {f"image/{kind.lower()}": decoding.max_pixels(kind, most) for kind in decoding.FORMATS}
 
 
 def _decode(content: bytes) -> bytes:
-    """What the decoder says (decoding.py)."""
+    """The output of the decoder (decoding.py)."""
     command = [sys.executable, "-I", decoding.__file__, str(settings.PICTURE_MAX_PIXELS)]
     try:
         found = subprocess.run(  # noqa: S603 - our own script
@@ -134,39 +129,34 @@ def _decode(content: bytes) -> bytes:
 # --- Keeping ------------------------------------------------------------------------------------------------
 
 
-def _cache() -> str:
-    """An object never changes under its key. Caches that many share would outlive a signature."""
-    return f"{'public' if settings.PICTURE_CDN_URL else 'private'}, max-age=31536000, immutable"
-
-
 def path(key: str, size: int) -> str:
     return f"pictures/{key}/{size}.webp"
 
 
 class Prepared(NamedTuple):
-    """A picture that lies in the bucket and waits to be shown."""
+    """A picture that is in the bucket but not published yet."""
 
     key: str
     placeholder: str
 
 
-_NONE = Prepared("", "")
+NO_PICTURE = Prepared("", "")
 
 
 def replace(*, user: User, file: BinaryIO, caller: Caller, session: Session | None = None) -> User:
-    """Give the user this picture. Raises what `prepare` and `show` raise, and then the old one stays."""
+    """Give the user this picture. Raises what `prepare` and `publish` raise, and then the old one stays."""
     return publish(user, prepare(user, file), caller, session)
 
 
 def prepare(user: User, file: BinaryIO) -> Prepared:
-    """Make a picture of the file and put it into the storage, for `show`. Raises InvalidPicture, PictureTooLarge,
+    """Make a picture of the file and put it into the bucket, for `publish`. Raises InvalidPicture, PictureTooLarge,
     RateLimited, Overloaded, StorageUnavailable."""
     rate_limits.spend_or_refuse("picture_per_account", user.id)
     return store(user, encode(file))
 
 
 def publish_first(user: User, encoded: Encoded, caller: Caller) -> None:
-    """The picture of a sign-up. A storage that is down costs the picture but not the account."""
+    """The picture of a sign-up. If the storage is down, the account is made without it."""
     try:
         publish(user, store(user, encoded), caller)
     except StorageUnavailable as error:
@@ -174,38 +164,35 @@ def publish_first(user: User, encoded: Encoded, caller: Caller) -> None:
 
 
 def store(user: User, encoded: Encoded) -> Prepared:
-    """Put the sizes into the bucket, for `show`. Raises StorageUnavailable."""
+    """Put the sizes into the bucket, for `publish`. Raises StorageUnavailable."""
     key = sealing.mac("picture", user.id.bytes + encoded.files[SIZES[-1]]).hex()[:48]
-    # Should anything fail from here on, the objects are cleared away by themselves.
+    # If anything fails from here on, the worker removes the objects.
     _remove_at(key, now() + UPLOAD_TIME)
+    # An object never changes under its key. A shared cache would keep it for longer than a signature is valid.
+    cache = f"{'public' if settings.PICTURE_CDN_URL else 'private'}, max-age=31536000, immutable"
     try:
         for size, content in encoded.files.items():
-            bucket.put(path(key, size), content, content_type="image/webp", cache_control=_cache())
+            bucket.put(path(key, size), content, content_type="image/webp", cache_control=cache)
     except bucket.ERRORS as error:
         raise StorageUnavailable(type(error).__name__) from error
     return Prepared(key, encoded.placeholder)
 
 
 def remove(*, user: User, caller: Caller, session: Session | None = None) -> User:
-    """Take the picture away. Quiet where there is none."""
-    return withdraw(user, caller, session) if user.picture else user
-
-
-def withdraw(user: User, caller: Caller, session: Session | None = None) -> User:
-    """From now on the user has no picture."""
-    return publish(user, _NONE, caller, session)
+    """Remove the picture. Does nothing if there is none."""
+    return publish(user, NO_PICTURE, caller, session) if user.picture else user
 
 
 def publish(user: User, prepared: Prepared, caller: Caller, session: Session | None = None) -> User:
-    """Make the prepared picture the user's, and let the one before go. To make it took seconds: raises SessionRevoked
-    where the account was switched off or erased or, with a session, the device signed out meanwhile, and
-    StorageUnavailable where the picture was cleared away."""
+    """Make the prepared picture the user's, and remove the one before. It took seconds to make: raises SessionRevoked
+    if the account was switched off or erased or, with a session, the device was signed out in the meantime, and
+    StorageUnavailable if the picture was removed."""
     key = prepared.key
     with transaction.atomic():
         old = locks.lock_active(user, session).picture
         found, _ = DiscardedPicture.objects.filter(key=key).delete()
         if key and old != key and not found:
-            raise StorageUnavailable("it waited for too long to be shown")
+            raise StorageUnavailable("it waited too long to be published")
         replace_queued(user)
         user.picture, user.picture_placeholder = key, prepared.placeholder
         if old == key:
@@ -218,20 +205,19 @@ def publish(user: User, prepared: Prepared, caller: Caller, session: Session | N
 
 
 def replace_queued(user: User) -> None:
-    """Another picture is chosen now, so what was uploaded before shall not be shown after it. The caller holds the
-    user."""
+    """Another picture is chosen now, so an earlier upload must not replace it. The caller has locked the user."""
     queued = PictureUpload.objects.filter(user=user, state=PictureUpload.State.QUEUED)
     queued.update(state=PictureUpload.State.REPLACED)
 
 
 def discard(key: str) -> None:
-    """The objects of this key go, once the caller's transaction is committed."""
+    """Remove the objects of this key, once the caller's transaction is committed."""
     _remove_at(key, now())
     jobs.enqueue(remove_discarded)
 
 
 def _remove_at(key: str, at: datetime) -> None:
-    # In one statement: update_or_create fails where the row goes between its two looks.
+    # In one statement: update_or_create fails if the row is deleted between its two queries.
     DiscardedPicture.objects.bulk_create(
         [DiscardedPicture(key=key, remove_at=at)],
         update_conflicts=True,
@@ -258,8 +244,8 @@ _OBJECT = re.compile(r"pictures/(?P<key>[0-9a-f]{48})/\d+\.webp")
 
 
 def discard_orphans(*, age: timedelta, at_most: int) -> int:
-    """In the worker: give objects that no row names a row, with which they go like any other. They are not deleted
-    here, because the same picture may be on its way just now: `store` would take over the row."""
+    """In the worker: give objects that no row names a row, so that they are removed like any other. They are not
+    deleted here, because the same picture may be on its way: `store` would take over the row."""
     count = 0
     for names in bucket.older_than(age, "pictures/", at_most=at_most):
         keys = {found["key"] for name in names if (found := _OBJECT.fullmatch(name))}
@@ -274,10 +260,8 @@ def discard_orphans(*, age: timedelta, at_most: int) -> int:
 
 
 def addresses(user: User) -> dict[int, str]:
-    """{edge in pixels: address}, or {} without a picture. Signed, and the same for half of its life from every process,
-    so that a phone's image cache works; or the CDN's, which is the same as long as the picture is."""
-    return {size: _address(path(user.picture, size)) for size in SIZES} if user.picture else {}
-
-
-def _address(name: str) -> str:
-    return f"{settings.PICTURE_CDN_URL}/{name}" if settings.PICTURE_CDN_URL else bucket.address(name)
+    """{edge in pixels: address}, or {} without a picture. Signed, and the same from every process for half of its
+    lifetime, so that a phone's image cache works; or the CDN's, which never changes."""
+    names = {size: path(user.picture, size) for size in SIZES} if user.picture else {}
+    cdn: str = settings.PICTURE_CDN_URL
+    return {size: f"{cdn}/{name}" if cdn else bucket.address(name) for size, name in names.items()}

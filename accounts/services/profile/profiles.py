@@ -1,4 +1,4 @@
-"""What people say of themselves: username, names, gender, language and time zone."""
+"""What users say about themselves: username, names, gender, language and time zone."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -23,14 +23,14 @@ NAME_MAX_LENGTH = 80
 
 
 def refuse_reserved(user: User) -> None:
-    """Check once the name is taken: the constraint has waited for an account that was just giving it up."""
+    """Check after the name was written: only then has the constraint waited for an account that was giving it up."""
     if reserved_usernames.is_reserved(user.username_skeleton, asker=user):
         raise UsernameTaken("it was another account's")
 
 
 @contextmanager
 def one_of_each_username() -> Iterator[None]:
-    """A transaction in which the constraint decides who of several gets a name; the others meet UsernameTaken."""
+    """A transaction in which the constraint decides who gets a name. Raises UsernameTaken for everybody else."""
     try:
         with transaction.atomic():
             yield
@@ -72,27 +72,30 @@ def update(
     remove_picture: bool = False,
 ) -> User:
     """Change username, names, gender, language or time zone, and with them the picture: all of it or nothing.
-    `versions` are those of the profile that the caller will change; where it has another by now, ProfileChanged.
-    Raises InvalidInput, UsernameTaken, UsernameChangeLimited, SessionRevoked, and for a picture what `pictures.prepare`
-    raises."""
-    changes = dict(changes)
-    for field in ("first_name", "last_name"):
-        if field in changes:
-            changes[field] = clean_name(changes[field])
-    problems: list[FieldError | None] = [*field_problems(changes)]
-    if "username" in changes:
-        changes["username"] = identifiers.fold_username(changes["username"])
-        if changes["username"] != user.username:
-            rate_limits.count_address("signup_per_ip", caller=caller)  # who asks for names learns which are taken
-            problems.append(identifiers.username_problem(changes["username"]))
-    if found := [problem for problem in problems if problem]:
-        raise InvalidInput(found)
-    prepared = pictures.prepare(user, picture) if picture else None
+    `versions` are the profile's versions that the caller may change.
+
+    Raises ProfileChanged if it has another by now, InvalidInput, UsernameTaken, UsernameChangeLimited, SessionRevoked,
+    and for a picture what `pictures.prepare` raises."""
+    changes = _cleaned(user, changes, caller)
+    prepared = pictures.NO_PICTURE if remove_picture else None
+    if picture:
+        prepared = pictures.prepare(user, picture)
     with one_of_each_username():
         changed = _apply(locks.lock_active(user, session), changes, versions, caller)
-        if prepared:
-            return pictures.publish(changed, prepared, caller)
-        return pictures.withdraw(changed, caller) if remove_picture else changed
+        return pictures.publish(changed, prepared, caller) if prepared is not None else changed
+
+
+def _cleaned(user: User, changes: dict[str, str], caller: Caller) -> dict[str, str]:
+    cleaners = {"first_name": clean_name, "last_name": clean_name, "username": identifiers.fold_username}
+    changes = {field: cleaners.get(field, str)(value) for field, value in changes.items()}
+    problems: list[FieldError | None] = [*field_problems(changes)]
+    username = changes.get("username", user.username)
+    if username != user.username:
+        rate_limits.count_address("signup_per_ip", caller=caller)  # the answer reveals which names are taken
+        problems.append(identifiers.username_problem(username))
+    if found := [problem for problem in problems if problem]:
+        raise InvalidInput(found)
+    return changes
 
 
 def _apply(user: User, changes: dict[str, str], versions: Collection[str] | None, caller: Caller) -> User:
@@ -113,7 +116,7 @@ def _apply(user: User, changes: dict[str, str], versions: Collection[str] | None
 
 
 def _rename(user: User, username: str) -> None:
-    """Reserve the earlier name, so that people who know it do not meet somebody else under it at once."""
+    """Reserve the earlier name, so that nobody else can use it at once."""
     _spend_change(user)
     old = user.username_skeleton
     user.username, user.username_skeleton = username, identifiers.skeleton(username)
@@ -121,14 +124,13 @@ def _rename(user: User, username: str) -> None:
     if user.username_skeleton != old:
         refuse_reserved(user)
         reserved_usernames.release(user.username_skeleton)
-        if user.email_verified:  # else throw-away accounts could keep names from everybody
+        if user.email_verified:  # else throw-away accounts could reserve any number of names
             reserved_usernames.reserve(old, owner=user)
 
 
 def _spend_change(user: User) -> None:
-    name = "username_change_per_account"
-    spent = rate_limits.spend(name, user.id)
+    spent = rate_limits.spend("username_change_per_account", user.id)
     if not spent.allowed:
         with timezone.override(time_zones.zone_of(user.time_zone)):
             until = time_zones.moment(now() + timedelta(seconds=spent.retry_after))
-        raise UsernameChangeLimited(spent.retry_after, name, until=until)
+        raise UsernameChangeLimited(spent.retry_after, "username_change_per_account", until=until)

@@ -39,7 +39,7 @@ def _acting(what: str, *, staff: User, user: User, caller: Caller) -> Iterator[t
         actor, target = held.get(staff.id), held.get(user.id)
         if actor is None or target is None or not may_act(actor, target):
             raise NotAllowed("changed in the meantime")
-        # The owner must not learn the address or language of staff.
+        # The owner must not see the address or language of staff.
         yield target, Caller(ip=None, known_as=settings.SITE_NAME, by_staff=True)
         LogEntry.objects.create(
             user=actor,

@@ -1,35 +1,31 @@
 """Exact numbers without a scan. Triggers keep them in the transaction that changes them, whatever writes: a rule,
-COPY, somebody at psql (migration 0010). A number stands in pieces, so that nobody waits for anybody: each
-transaction takes a piece that nobody holds, or makes another. Reading adds up a few dozen rows."""
+COPY, somebody at psql (migration 0010). A number is kept in pieces, so that no transaction waits for another: each
+takes a piece that is not locked, or adds one. Reading adds up a few dozen rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 from django.db import connection, connections
+from django.db.models import Sum
 
-from accounts.models import Gender
+from accounts.models import EventCount, Gender
 
 
 @dataclass(frozen=True)
 class Users:
-    """Of one kind, and how many."""
-
     gender: str
     is_active: bool
     email_verified: bool
     count: int
 
 
-_USERS = """
-    SELECT gender, is_active, email_verified, sum(count)::bigint FROM accounts_usercount GROUP BY 1, 2, 3
-"""
-
-
 def users(*, using: str = "default") -> Sequence[Users]:
     """Everybody, by kind."""
     with connections[using].cursor() as cursor:
-        cursor.execute(_USERS)
+        cursor.execute(
+            "SELECT gender, is_active, email_verified, sum(count)::bigint FROM accounts_usercount GROUP BY 1, 2, 3"
+        )
         return [Users(*row) for row in cursor.fetchall()]
 
 
@@ -41,18 +37,10 @@ def active_by_gender(*, using: str = "default") -> Mapping[str, int]:
     return found
 
 
-# --- Days ---------------------------------------------------------------------------------------------------
-
-
 def events_by_day(kinds: Iterable[str], *, since: date, using: str = "default") -> Mapping[tuple[str, date], int]:
     """{(kind, day): events} since that day (UTC), where there were any."""
-    with connections[using].cursor() as cursor:
-        cursor.execute(
-            "SELECT kind, day, sum(count)::bigint FROM accounts_eventcount"
-            " WHERE kind = ANY(%s) AND day >= %s GROUP BY 1, 2",
-            [[str(kind) for kind in kinds], since],
-        )
-        return {(kind, day): count for kind, day, count in cursor.fetchall()}
+    found = EventCount.objects.using(using).filter(kind__in=kinds, day__gte=since)
+    return {(kind, day): count for kind, day, count in found.values_list("kind", "day").annotate(Sum("count"))}
 
 
 # --- Checking -----------------------------------------------------------------------------------------------

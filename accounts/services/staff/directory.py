@@ -1,13 +1,14 @@
-"""The directory: pages of ids for everybody, and for staff a search and a copy of the list. Nothing here walks further
-than its page, whichever page it is; a search that would is given up."""
+"""The directory: pages of ids for everybody, and for staff a search and a copy of the list. No query reads further than
+its page, whichever page it is; a search that would is given up."""
 
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -48,8 +49,8 @@ def list_ids(*, viewer: User, limit: int, cursor: str | None) -> Page:
 
 def _ids(after: UUID, limit: int, using: str) -> Page:
     with connections[using].cursor() as sql:
-        # As text: making a thousand UUID objects only to write them out again takes longer than the query. By its full
-        # name, because a bare `id` would mean that text: everybody would be read and sorted.
+        # As text: a thousand UUID objects, only to be written out again, would take longer than the query. Ordered by
+        # the column's full name, because a bare `id` would be that text: all users would be read and sorted.
         sql.execute(
             "SELECT id::text FROM accounts_user WHERE is_active AND id > %s ORDER BY accounts_user.id LIMIT %s",
             [after, limit + 1],
@@ -87,7 +88,7 @@ _COLUMNS = tuple(column.name for column in fields(Person))
 
 @dataclass(frozen=True)
 class Filters:
-    """None, and "" for the gender: whoever."""
+    """None, and "" for the gender: no filter."""
 
     gender: str = ""
     is_active: bool | None = None
@@ -106,12 +107,12 @@ class Found:
     people: Sequence[Person]
     next: str | None = None  # of the whole list; a search has one page
     more: bool = False  # a search found more than its page
-    similar: bool = False  # nothing was found, but names that are spelled nearly so
+    similar: bool = False  # nothing was found but names that are spelled similarly
 
 
 def search(*, viewer: User, text: str = "", filters: Filters, cursor: str | None = None) -> Found:
-    """The list, the newest first; or the best that are found by name, username, address or id: those that begin so,
-    then those that have it somewhere, and only where there are none those that are spelled nearly so.
+    """The list, the newest first. With a text, the best matches of username, address, id or name: those that start with
+    it, then those that contain it, and only if there are none those that are spelled similarly.
 
     Raises DirectoryClosed, InvalidCursor, SearchTooBroad."""
     if not viewer.has_perm("accounts.view_user"):
@@ -150,7 +151,7 @@ def _search(text: str, filters: Filters, using: str) -> Found:
     return Found(_people(near.order_by(TrigramWordDistance(text, F("searched"))), PAGE, using), similar=True)
 
 
-SHORTEST = 3  # letters that the index of trigrams can be asked for
+SHORTEST = 3  # letters of a word that the index of trigrams can find
 
 
 def _searched() -> RawSQL:
@@ -166,8 +167,8 @@ def _is_long(text: str) -> bool:
 
 
 def _meant(people: QuerySet[User], text: str) -> QuerySet[User]:
-    """Those who have every word somewhere in their names or address; of few letters, those whose username or address
-    begins with them."""
+    """Users who have every word somewhere in their names or address; for a text of few letters, users whose username or
+    address starts with it."""
     if user_id := _uuid(text):
         return people.filter(id=user_id)
     if text and not _is_long(text):
@@ -189,7 +190,7 @@ def _people(found: QuerySet[User], most: int, using: str) -> Sequence[Person]:
 
 @contextmanager
 def _patience(using: str) -> Iterator[None]:
-    """Postgres gives up in time: filters that hardly anybody fits, or letters that are in every name, could make it
+    """Postgres gives up in time: filters that match hardly any user, or letters that are in every name, could make it
     read ten million rows."""
     try:
         with transaction.atomic(using=using), connections[using].cursor() as cursor:
@@ -214,8 +215,8 @@ BATCH = 2000
 
 
 def export(*, viewer: User, text: str = "", filters: Filters, caller: Caller) -> Iterator[bytes]:
-    """Everybody that the search means, as CSV, a batch at a time: no transaction stays open and nothing is held in
-    memory, however many there are. That it was done stands in the log of whoever did it. Raises DirectoryClosed."""
+    """Every match of the search as CSV, a batch at a time, so that no transaction stays open and memory stays small,
+    however many there are. The viewer's security log records it. Raises DirectoryClosed."""
     if not viewer.has_perm("accounts.export_user"):
         raise DirectoryClosed("may not export")
     chosen = sorted(filters.chosen) + (["text"] if text else [])
@@ -224,20 +225,17 @@ def export(*, viewer: User, text: str = "", filters: Filters, caller: Caller) ->
 
 
 def _lines(text: str, filters: Filters) -> Iterator[bytes]:
-    yield "\ufeff".encode()  # else Excel takes it for another encoding
+    yield "\ufeff".encode()  # else Excel assumes another encoding
     yield _csv([_COLUMNS])
     after = UUID(int=0)
-    while batch := replica.read(_batch_after(after, text, filters)):
+    while batch := replica.read(partial(_batch, after, text, filters)):
         yield _csv([getattr(person, column) for column in _COLUMNS] for person in batch)
         after = batch[-1].id
 
 
-def _batch_after(after: UUID, text: str, filters: Filters) -> Callable[[str], Sequence[Person]]:
-    def read(using: str) -> Sequence[Person]:
-        found = _meant(_filtered(filters, using), text).filter(id__gt=after).order_by("id")
-        return [Person(*row) for row in found.values_list(*_COLUMNS)[:BATCH]]
-
-    return read
+def _batch(after: UUID, text: str, filters: Filters, using: str) -> Sequence[Person]:
+    found = _meant(_filtered(filters, using), text).filter(id__gt=after).order_by("id")
+    return [Person(*row) for row in found.values_list(*_COLUMNS)[:BATCH]]
 
 
 def _csv(rows: Any) -> bytes:
@@ -247,8 +245,8 @@ def _csv(rows: Any) -> bytes:
 
 
 def _cell(value: object) -> str:
-    """A spreadsheet would run what begins like a formula, and people choose their own names: it becomes text. Also in
-    the middle: one that splits at another character than the comma makes a cell of what follows there."""
+    """A spreadsheet would run a name that starts like a formula, so it becomes text. Also in the middle: a spreadsheet
+    that splits at another character than the comma makes a cell of what follows there."""
     if isinstance(value, bool):
         return str(int(value))
     text = _INNER_FORMULA.sub("'", value.isoformat() if isinstance(value, datetime) else str(value))

@@ -1,12 +1,12 @@
-"""Users of another service, from JSON lines (docs/importing.md): the rules of signing up for every line, except that
-the operator vouches for addresses and brings password hashes along.
+"""Users of another service, from JSON lines (docs/importing.md). Every line is checked like a sign-up, except that the
+operator vouches for addresses and brings password hashes.
 
-They come in batches, each in a transaction of its own. Whom a line means is told by an id, which is made of the line
-itself where none is given. So doing it once more, after an abort for instance, finds everybody who is there already."""
+Each batch is a transaction of its own. A line without an id gets one that is made of the line itself, so that a second
+run, for example after an abort, finds the users who are already there."""
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -33,20 +33,11 @@ BATCH = 1000
 LINE_MAX_BYTES = 64 * 1024
 KEY_MAX_LENGTH = 300
 
-FIELDS: dict[str, type] = {
-    "id": str,
-    "external_id": str,
-    "username": str,
-    "email": str,
-    "email_verified": bool,
-    "password_hash": str,
-    "first_name": str,
-    "last_name": str,
-    "gender": str,
-    "created_at": str,
-    "active": bool,
-}
-# What can be wrong with a line beside what can be wrong with a sign-up.
+TEXTS = {
+    "id", "external_id", "username", "email", "password_hash", "first_name", "last_name", "gender", "created_at",
+}  # fmt: skip
+BOOLEANS = {"email_verified", "active"}
+# What can be wrong with a line, in addition to a sign-up.
 WORDS: dict[str, Words] = {
     "line_too_long": _("A line can be at most 64 KB."),
     "not_an_object": _("Each line must be one JSON object in UTF-8."),
@@ -66,7 +57,7 @@ WORDS: dict[str, Words] = {
 
 @dataclass(frozen=True)
 class Refusal:
-    """Names the line and the field; what stands there is in no report."""
+    """Names the line and the field. The content of a line is in no report."""
 
     line: int
     error: FieldError
@@ -74,7 +65,7 @@ class Refusal:
 
 @dataclass
 class Report:
-    """Of one batch. `made` is who would be made, where nothing is written."""
+    """Of one batch. In a run that only checks, `made` counts the users who could be imported."""
 
     read: int = 0
     made: int = 0
@@ -83,7 +74,7 @@ class Report:
 
 
 def run(lines: Iterable[bytes], *, apply: bool, caller: Caller) -> Iterator[Report]:
-    """Bring users over, or only look whether they could be. What a report tells of is committed."""
+    """Import users, or only check whether they could be imported. A batch is committed before its report comes."""
     seen = _Seen()
     numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
     while batch := list(islice(numbered, BATCH)):
@@ -94,38 +85,38 @@ def run(lines: Iterable[bytes], *, apply: bool, caller: Caller) -> Iterator[Repo
 
 
 def read(line: bytes) -> User:
-    """The user that a line tells of, not stored yet. Raises InvalidInput, naming every field that is wrong."""
+    """The user of a line, not stored yet. Raises InvalidInput, which names every field that is wrong."""
     given = _object(line)
-    username = identifiers.fold_username(given.get("username", ""))
-    email = identifiers.fold_email(given.get("email", ""))
-    names = {name: profiles.clean_name(given.get(name, "")) for name in ("first_name", "last_name")}
-    names["gender"] = given.get("gender", Gender.UNSPECIFIED)
-    problems = [
-        identifiers.username_problem(username) if username else None,
-        identifiers.email_problem(email) if email else LineError("email", "required"),
-        *profiles.field_problems(names),
-    ]
+    user = User(email_verified=given.get("email_verified", False), is_active=given.get("active", True))
+    problems = _set_profile(user, given)
     password = _noting(problems, _password, given.get("password_hash"))
     created_at = _noting(problems, _created_at, given.get("created_at"))
     user_id = _noting(problems, _id, given.get("id"))
-    key = given.get("external_id") or username or email
+    key = given.get("external_id") or user.username or user.email
     if len(key) > KEY_MAX_LENGTH:
         problems.append(LineError("external_id", "too_long"))
     if found := [problem for problem in problems if problem]:
         raise InvalidInput(found)
-    user_id = user_id or _id_of(key, created_at)
-    username = username or _neutral_username(user_id)
-    return User(
-        id=user_id,
-        username=username,
-        username_skeleton=identifiers.skeleton(username),
-        email=email,
-        email_verified=given.get("email_verified", False),
-        password=password or make_password(None),
-        is_active=given.get("active", True),
-        created_at=created_at or now(),
-        **names,
-    )
+    user.password = password or make_password(None)
+    user.created_at = created_at or now()
+    user.id = user_id or _id_of(key, created_at)
+    user.username = user.username or _neutral_username(user.id)
+    user.username_skeleton = identifiers.skeleton(user.username)
+    return user
+
+
+def _set_profile(user: User, given: dict[str, Any]) -> list[FieldError | None]:
+    user.username = identifiers.fold_username(given.get("username", ""))
+    user.email = identifiers.fold_email(given.get("email", ""))
+    names = {name: profiles.clean_name(given.get(name, "")) for name in ("first_name", "last_name")}
+    names["gender"] = given.get("gender", Gender.UNSPECIFIED)
+    for name, value in names.items():
+        setattr(user, name, value)
+    return [
+        identifiers.username_problem(user.username) if user.username else None,
+        identifiers.email_problem(user.email) if user.email else LineError("email", "required"),
+        *profiles.field_problems(names),
+    ]
 
 
 def _object(line: bytes) -> dict[str, Any]:
@@ -145,13 +136,12 @@ def _object(line: bytes) -> dict[str, Any]:
 
 
 def _type_problem(name: str, value: object) -> FieldError | None:
-    kind = FIELDS.get(name)
-    if kind is None:
-        # What is no word may be anybody's data.
-        return LineError(name if re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,40}", name) else "?", "unknown_field")
-    if not isinstance(value, kind):
-        return LineError(name, "not_a_string" if kind is str else "not_a_boolean")
-    return None
+    if name in TEXTS:
+        return None if isinstance(value, str) else LineError(name, "not_a_string")
+    if name in BOOLEANS:
+        return None if isinstance(value, bool) else LineError(name, "not_a_boolean")
+    # A name that is no word may be somebody's data.
+    return LineError(name if re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,40}", name) else "?", "unknown_field")
 
 
 T = TypeVar("T")
@@ -195,26 +185,25 @@ def _id(text: str) -> UUID:
 
 
 def _id_of(key: str, created_at: datetime | None) -> UUID:
-    """Always the same for the same line: version 7, with a code of the key in the place of chance. Only this service
-    can make it: ids are public, and whoever could make one of an address could tell whether it has an account."""
+    """Always the same for the same line: version 7, with a code of the key in place of the random bits. Only this
+    service can make it: ids are public, and a stranger who could make one of an address could tell whether it has an
+    account."""
     milliseconds = int(created_at.timestamp() * 1000) if created_at else 0
     code = int.from_bytes(sealing.mac("imported user", key.encode(errors="surrogatepass"))[:10], "big")
     return UUID(int=milliseconds << 80 | 0x7 << 76 | (code >> 62 & 0xFFF) << 64 | 0x2 << 62 | code & (1 << 62) - 1)
 
 
-# Without what looks like something else.
+# Without letters and digits that look like others.
 _LETTERS = "bcdfghjkmpqstxz23456"
 
 
 def _neutral_username(user_id: UUID) -> str:
-    """For those who had none. Not made of the address: others may see a username, and an address only its owner."""
+    """For a user without one. Not made of the address: others may see a username, but only its owner an address."""
     code = int.from_bytes(sha256(user_id.bytes).digest(), "big")
     return "user-" + "".join(_LETTERS[code // len(_LETTERS) ** place % len(_LETTERS)] for place in range(12))
 
 
 class LineError(FieldError):
-    """What only a line of an import gets wrong."""
-
     @property
     def message(self) -> Words:
         return WORDS[self.code] if self.code in WORDS else super().message
@@ -223,25 +212,17 @@ class LineError(FieldError):
 # --- A batch ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Arrival:
-    line: int
-    user: User
-
-
 class _Seen:
-    """What earlier lines of the file took. Only hashes of it: a million lines are no burden then."""
+    """What earlier lines of the file took. Only hashes, so that a million lines need little memory."""
 
     def __init__(self) -> None:
         self._taken: set[int] = set()
 
     def take(self, kind: str, value: object) -> bool:
-        """Whether nobody had it."""
-        code = hash((kind, value))
-        if code in self._taken:
-            return False
-        self._taken.add(code)
-        return True
+        """Whether no earlier line had it."""
+        is_new = not self.is_taken(kind, value)
+        self._taken.add(hash((kind, value)))
+        return is_new
 
     def is_taken(self, kind: str, value: object) -> bool:
         return hash((kind, value)) in self._taken
@@ -249,14 +230,14 @@ class _Seen:
 
 def _bring(batch: Sequence[tuple[int, bytes]], seen: _Seen, *, apply: bool, caller: Caller) -> Report:
     report = Report(read=len(batch))
-    arrivals = []
+    users = {}
     for number, line in batch:
         try:
-            arrivals.append(_Arrival(number, read(line)))
+            users[number] = read(line)
         except InvalidInput as refused:
             report.refusals += [Refusal(number, error) for error in refused.errors]
     with transaction.atomic():
-        new = _sift(arrivals, seen, report)
+        new = _sift(users, seen, report)
         report.made = len(new)
         if apply and new:
             _make(new, report, caller)
@@ -264,50 +245,48 @@ def _bring(batch: Sequence[tuple[int, bytes]], seen: _Seen, *, apply: bool, call
     return report
 
 
-def _sift(arrivals: Sequence[_Arrival], seen: _Seen, report: Report) -> Sequence[_Arrival]:
-    """Those who are new and take nothing from anybody."""
-    coming = [arrival.user for arrival in arrivals]
-    ids = set(User.objects.filter(id__in=[user.id for user in coming]).values_list("id", flat=True))
-    skeletons = _stored("username_skeleton", [user.username_skeleton for user in coming])
-    owned = _stored("email", [user.email for user in coming], email_verified=True)
-    new = []
-    for arrival in arrivals:
-        user = arrival.user
+def _sift(users: Mapping[int, User], seen: _Seen, report: Report) -> Mapping[int, User]:
+    """The users, by line, who are new and take nothing from anybody."""
+    ids = _stored("id", users)
+    skeletons = _stored("username_skeleton", users)
+    owned = _stored("email", users, email_verified=True)
+    new = {}
+    for line, user in users.items():
         if not seen.take("id", user.id):
-            report.refusals.append(Refusal(arrival.line, LineError("id", "duplicate")))
+            report.refusals.append(Refusal(line, LineError("id", "duplicate")))
         elif user.id in ids:
             report.there += 1
         elif user.username_skeleton in skeletons or not seen.take("name", user.username_skeleton):
-            report.refusals.append(Refusal(arrival.line, LineError("username", "username_taken")))
+            report.refusals.append(Refusal(line, LineError("username", "username_taken")))
         elif user.email in owned or seen.is_taken("email", user.email):
-            report.refusals.append(Refusal(arrival.line, LineError("email", "email_taken")))
+            report.refusals.append(Refusal(line, LineError("email", "email_taken")))
         else:
-            new.append(arrival)
+            new[line] = user
             if user.email_verified:
                 seen.take("email", user.email)
     return new
 
 
-def _stored(name: str, values: Sequence[str], **more: bool) -> set[str]:
+def _stored(name: str, users: Mapping[int, User], **more: bool) -> set[object]:
+    """Those of the users' values that are in the table already."""
+    values = [getattr(user, name) for user in users.values()]
     return set(User.objects.filter(**{f"{name}__in": values}, **more).values_list(name, flat=True))
 
 
-def _make(new: Sequence[_Arrival], report: Report, caller: Caller) -> None:
-    proved = {arrival.user.email: arrival.user for arrival in new if arrival.user.email_verified}
-    claimed = sorted(set(User.objects.filter(email__in=proved).values_list("email", flat=True)))
-    for email in claimed:
+def _make(new: Mapping[int, User], report: Report, caller: Caller) -> None:
+    verified = {user.email: user for user in new.values() if user.email_verified}
+    for email in sorted(set(User.objects.filter(email__in=verified).values_list("email", flat=True))):
         challenges.lock(email)
-    User.objects.bulk_create([arrival.user for arrival in new], ignore_conflicts=True)
-    # Somebody may have signed up with one of these names since they were looked at.
-    stored = set(User.objects.filter(id__in=[arrival.user.id for arrival in new]).values_list("id", flat=True))
-    for arrival in new:
-        if arrival.user.id not in stored:
+    User.objects.bulk_create(new.values(), ignore_conflicts=True)
+    stored = _stored("id", new)
+    for line, user in new.items():
+        if user.id not in stored:  # somebody has just signed up with this name or address
             report.made -= 1
-            report.refusals.append(Refusal(arrival.line, LineError("", "taken_meanwhile")))
-    made = [arrival.user for arrival in new if arrival.user.id in stored]
+            report.refusals.append(Refusal(line, LineError("", "taken_meanwhile")))
+    made = [user for user in new.values() if user.id in stored]
     audit.record_each(((audit.Kind.USER_IMPORTED, user) for user in made), caller=caller)
-    # Claims of this batch as well: an address that two lines have belongs to the one that proved it.
-    lost = set(User.objects.filter(email__in=proved, email_verified=False).values_list("email", flat=True))
+    # Claims of this batch as well: an address that two lines have belongs to the one that verified it.
+    lost = set(User.objects.filter(email__in=verified, email_verified=False).values_list("email", flat=True))
     for email in sorted(lost):
-        if proved[email].id in stored:
-            email_addresses.lapse_other_claims(email, owner_id=proved[email].id, caller=caller)
+        if verified[email].id in stored:
+            email_addresses.lapse_other_claims(email, owner_id=verified[email].id, caller=caller)

@@ -1,13 +1,11 @@
-"""How often each version of the API is called, and by which version of the app: what an operator must know before
-an old one may end. Counted in the process and added up in Postgres every few seconds, so that no request waits."""
+"""How often each version of the API is called, and by which version of the app: an operator must know that before an
+old one ends. Counted in the process and added up in Postgres every few seconds, so that no request waits."""
 
 import atexit
 import logging
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
 
@@ -63,47 +61,41 @@ def stop() -> None:
 
 
 def _add_up_until_the_end() -> None:
-    while not _stop.wait(INTERVAL):
-        _add_up_quietly()
-    _add_up_quietly()
-
-
-def _add_up_quietly() -> None:
-    try:
-        add_up()
-    except Error as error:
-        log.warning("calls are counted later: %s", type(error).__name__)
-    finally:
-        connection.close()
+    ended = False
+    while not ended:
+        ended = _stop.wait(INTERVAL)
+        try:
+            add_up()
+        except Error as error:
+            log.warning("calls are counted later: %s", type(error).__name__)
+        finally:
+            connection.close()
 
 
 def add_up() -> None:
-    """Write what this process has counted."""
-    with _taken() as counts, transaction.atomic():
-        day = now().date()
-        known = set(ApiUse.objects.filter(day=day).values_list("version", "app_version"))
-        for (version, app_version), calls in sorted(
-            counts.items()
-        ):  # in one order, so that processes never wait for each other
-            key = (version, app_version)
-            if key not in known and len(known) >= MOST:
-                key = (version, OTHER)
-            known.add(key)
-            _add(day, *key, calls)
-
-
-@contextmanager
-def _taken() -> Iterator[Counter[tuple[str, str]]]:
-    """What was counted since the last time; given back where it could not be written."""
+    """Write what this process has counted since the last time. If that fails, it is counted again."""
     with _lock:
         counts = _counts.copy()
         _counts.clear()
     try:
-        yield counts
+        _write(counts)
     except Error:
         with _lock:
             _counts.update(counts)
         raise
+
+
+@transaction.atomic
+def _write(counts: Counter[tuple[str, str]]) -> None:
+    day = now().date()
+    known = set(ApiUse.objects.filter(day=day).values_list("version", "app_version"))
+    # In one order, so that no two processes wait for each other.
+    for (version, app_version), calls in sorted(counts.items()):
+        key = (version, app_version)
+        if key not in known and len(known) >= MOST:
+            key = (version, OTHER)
+        known.add(key)
+        _add(day, *key, calls)
 
 
 def _add(day: date, version: str, app_version: str, calls: int) -> None:
@@ -117,8 +109,7 @@ def _add(day: date, version: str, app_version: str, calls: int) -> None:
 
 def by_version(*, days: int) -> QuerySet[Any, Any]:
     """{version, app_version, calls} of the last days, the most called first."""
-    since = now().date() - timedelta(days=days - 1)
-    found = ApiUse.objects.filter(day__gte=since).values("version", "app_version")
+    found = ApiUse.objects.filter(day__gt=now().date() - timedelta(days=days)).values("version", "app_version")
     return found.annotate(calls=Sum("calls")).order_by("version", "-calls")
 
 

@@ -1,4 +1,4 @@
-"""Writes what is said twice from where it stands once: .env.example, the reference pages and the API's contract."""
+"""Writes .env.example, the reference pages and the API's contract from the code."""
 
 import json
 from argparse import ArgumentParser
@@ -54,24 +54,21 @@ def pages() -> dict[str, str]:
     }
 
 
+# Their defaults are made of other settings, so they would name this machine's paths and hosts.
+_DERIVED = {"ALLOWED_HOSTS", "EMAIL_FROM", "STATIC_ROOT"}
+
+
 def _example(setting: env.Setting) -> str:
-    # Some defaults are made of others (paths, host names): what this machine made of them is nobody's business.
-    return _made_of_others.get(setting.name, setting.default or "")
-
-
-_made_of_others = {"ALLOWED_HOSTS": "", "EMAIL_FROM": "", "STATIC_ROOT": ""}
+    return "" if setting.name in _DERIVED else setting.default or ""
 
 
 def _env_example() -> str:
-    lines = [
-        "# Every setting. " + _WRITTEN.format("project/settings.py"),
-        "# A blank value counts as not set. A secret may also stand in a file: NAME_FILE=/path.\n",
-    ]
+    text = "# Every setting. " + _WRITTEN.format("project/settings.py")
+    text += "# A blank value counts as not set. A secret may also stand in a file: NAME_FILE=/path.\n"
     for setting in env.asked.values():
-        lines.append(f"\n# {setting.help}\n")
-        needed = setting.default is None
-        lines.append(f"{'' if needed else '# '}{setting.name}={_example(setting)}\n")
-    return "".join(lines)
+        comment = "" if setting.default is None else "# "
+        text += f"\n# {setting.help}\n{comment}{setting.name}={_example(setting)}\n"
+    return text
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
@@ -122,11 +119,8 @@ def _errors() -> str:
 
 
 def _events() -> str:
-    return _page(
-        "Events of the security log",
-        "`accounts/services/security/audit.py`",
-        _table(("kind", "what it means"), ((f"`{kind}`", audit.WORDS[kind]) for kind in audit.Kind)),
-    )
+    kinds = _table(("kind", "what it means"), ((f"`{kind}`", audit.WORDS[kind]) for kind in audit.Kind))
+    return _page("Events of the security log", "`accounts/services/security/audit.py`", kinds)
 
 
 def _limits() -> str:
