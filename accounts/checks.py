@@ -27,7 +27,7 @@ def limits_are_known(**_: object) -> Iterator[CheckMessage]:
 def breached_passwords_are_asked_in_private(**_: object) -> Iterator[CheckMessage]:
     if settings.BREACHED_PASSWORDS_URL and not breached_passwords.is_private(settings.BREACHED_PASSWORDS_URL):
         yield Error(
-            "BREACHED_PASSWORDS_URL is not https: whoever listens would learn parts of new passwords' hashes.",
+            "BREACHED_PASSWORDS_URL is not https: anybody who listens would learn parts of new passwords' hashes.",
             hint="Use https://, or http:// for a mirror on this machine. Until then no password is looked up.",
             id="accounts.E003",
         )

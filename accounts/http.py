@@ -68,7 +68,7 @@ class AuthenticatedRequest(HttpRequest):
 
 def client_ip(meta: Mapping[str, Any]) -> str | None:
     """The client's network address: what the outermost trusted proxy saw. Anything that a client writes into
-    X-Forwarded-For itself stands further left and is not looked at."""
+    X-Forwarded-For itself is further left and is not looked at."""
     candidates = [str(meta.get("REMOTE_ADDR", ""))]
     if settings.TRUSTED_PROXY_COUNT:
         forwarded = [part.strip() for part in str(meta.get("HTTP_X_FORWARDED_FOR", "")).split(",")]

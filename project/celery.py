@@ -1,4 +1,4 @@
-"""The Celery app and the schedule. What the worker can be asked to do stands in accounts/tasks.py."""
+"""The Celery app and the schedule. The tasks are in accounts/tasks.py."""
 
 import logging
 import os

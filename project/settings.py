@@ -471,7 +471,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY_C
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
-# Other sites learn nothing of an address (the bucket of the pictures neither), and where a mailed key stands in one,
+# Other sites learn nothing of an address (the bucket of the pictures neither), and where an emailed key is part of one,
 # our own log leaves it out. With "no-referrer" browsers would name no origin in forms, which CSRF protection asks for.
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
@@ -488,7 +488,7 @@ LANGUAGE_CODE = env.choice(
     "LANGUAGE_CODE",
     "en",
     tuple(code for code, _name in LANGUAGES),
-    "The language of mails and of whoever asks for none.",
+    "The language of emails, and of people whose browser or app asks for none.",
 )
 FORMAT_MODULE_PATH = ["project.formats"]
 LOCALE_PATHS = [BASE_DIR / "locale"]

@@ -1,4 +1,4 @@
-"""Notifying the worker that there is work. The work itself always stands in Postgres, so a notification that is lost
+"""Notifying the worker that there is work. The work itself is always in Postgres, so a notification that is lost
 loses nothing: the worker polls every few seconds.
 
 One costs a millisecond of CPU, as much as the rest of a request for an email, and the worker looks for all work at
@@ -25,7 +25,7 @@ _sends: dict[str, float] = {}  # when each task's last notification was sent, or
 
 
 def enqueue(task: "Task[[], object] | str") -> None:
-    """Run this task once the change is committed. By its name where the rule stands below the task's module."""
+    """Run this task once the change is committed. By its name where the rule is below the task's module."""
     transaction.on_commit(lambda: _notify_soon(task), robust=True)
 
 

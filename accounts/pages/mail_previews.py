@@ -1,4 +1,4 @@
-"""In development only (DEBUG=1): every mail in every language, as its reader gets it."""
+"""In development only (DEBUG=1): every email in every language, as it arrives."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -130,8 +130,8 @@ def _let_script_follow(request: HttpRequest, response: HttpResponse) -> None:
 
 
 def _lead_back(request: HttpRequest, response: HttpResponse) -> None:
-    """Whoever has to sign in before a form is taken comes back to the page that it stood on: the form's own address may
-    have none to show."""
+    """A person who has to sign in before a form is taken comes back to the page with the form. The form's own address
+    may have none to show."""
     address = urlsplit(response["Location"])
     query = QueryDict(address.query, mutable=True)
     page = _own_page(request.headers.get("Referer", ""), request.get_host())

@@ -1,4 +1,4 @@
-"""The pages that lead in: allauth's views with our rules in their forms, and those that allauth does not have."""
+"""Sign-in, sign-up and password pages: allauth's views with our rules in their forms, and those that allauth lacks."""
 
 from typing import Any
 

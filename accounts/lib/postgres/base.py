@@ -115,7 +115,7 @@ class Watch:
         self._last: Host | None = None  # of several hosts, the one that answered last
 
     def connect(self, parameters: dict[str, Any], connect: Callable[[dict[str, Any]], Connection]) -> Connection:
-        """To the first of the hosts that will have us. libpq would not try the next one where a proxy stands in front
+        """To the first of the hosts that will have us. libpq would not try the next one where a proxy is in front
         of a server that is away: it takes the connection and closes it."""
         with self._lock:
             self._parameters = parameters
@@ -176,7 +176,7 @@ class Watch:
         late = [each.info.backend_pid for each in self._open() if each.waits_for(began) > PATIENCE_WITH_STANDBY]
         alone = self._look_at({**self._parameters, **_names(host), **parameters}, late)
         if alone:
-            # Or it is the leader no more and has not heard of it: whoever else takes writes goes first.
+            # Or it is the leader no more and has not heard of it: another that takes writes is tried first.
             self._last = next((other for other in self._hosts() if other != host), host)
         elif alone is None and time.monotonic() - began > PATIENCE:
             self.is_away = True

@@ -93,7 +93,7 @@ def _forms(key: str) -> Iterator[Finding]:
     form = bucket.form(key, content_type="text/plain", size=len(_CONTENT), lifetime=timedelta(minutes=1))
     wrong, _ = _post(form, _CONTENT + b"!")
     right, _ = _post(form, _CONTENT)
-    hint = "The storage does not keep to upload policies: whoever is signed in could fill the bucket."
+    hint = "The storage does not keep to upload policies: anybody who is signed in could fill the bucket."
     yield _expect("a form takes what it was made for", right in {200, 201, 204}, f"It answers {right or 'nothing'}.")
     yield _expect("and no other size", not 200 <= wrong < 300, hint)
 

@@ -1,5 +1,5 @@
-"""The stock Django admin, read-only. What staff may do to an account (staff/actions.py) has a page that asks once more.
-Nobody can edit a password, an address or a picture here, and no email's body is shown.
+"""The stock Django admin, read-only. Each action of staff on an account (staff/actions.py) asks for
+confirmation. Nobody can edit a password, an address or a picture here, and no email's body is shown.
 
 No list asks Postgres for more than an index gives: searches are prefixes, and counts end at MOST."""
 

@@ -1,4 +1,4 @@
-"""The pages of staff beside Django's admin, in its dress."""
+"""Our own pages for staff, styled like Django's admin."""
 
 from django.contrib import admin
 from django.urls import path

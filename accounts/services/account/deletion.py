@@ -1,8 +1,8 @@
 """Deleting an account: planned after re-authentication, cancelled at any time in the grace period, then erased.
 
 Until then everything works as before, and every page and profile shows the date: an owner must notice if somebody else
-asked for the deletion. Signing in does not cancel it. Erasing is one transaction an account and leaves an anonymous
-tombstone."""
+asked for the deletion. Signing in does not cancel it. Erasing is one transaction per account and leaves an
+anonymous tombstone."""
 
 import logging
 from collections.abc import Iterator
@@ -142,7 +142,7 @@ def _erase(user_id: UUID) -> bool:
         lifecycle.erase(user)
         _forget_browsers(user)
         reserved_usernames.reserve(user.username_skeleton, owner=None)
-        # Its row loses its owner here, and goes when it is sent (mail.py).
+        # Its row loses its owner here, and is removed when it is sent (services/mail/delivery.py).
         mail.send(mail.Message.ACCOUNT_ERASED, user=user, caller=NOBODY, expires_at=now() + LAST_MAIL)
         user.delete()
         Tombstone.objects.create(erased_on=now().date())

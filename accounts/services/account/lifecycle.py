@@ -1,4 +1,4 @@
-"""What an account consists of, and what happens to it: a row a noun, a column a moment.
+"""What an account consists of, and what happens to it: one row per noun, one column per moment.
 
 A new model with a path to `User` needs a row here; a test asks for it. Where a noun has nothing to do at a
 moment, the row says why."""

@@ -1,4 +1,4 @@
-"""Signing in by a code that is mailed, for who has no password at hand (SIGN_IN_BY_CODE switches it off)."""
+"""Signing in by an emailed code, without the password (SIGN_IN_BY_CODE switches it off)."""
 
 from django.conf import settings
 from django.db import transaction

@@ -1,4 +1,4 @@
-"""The code of an email, for the user that a username or an address means."""
+"""Checks an emailed code for the user with this username or address."""
 
 from uuid import UUID
 

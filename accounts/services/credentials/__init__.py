@@ -1,1 +1,1 @@
-"""Who somebody says they are and by what they show it: names, codes and links, passwords."""
+"""Who people claim to be and how they prove it: names, codes and links, passwords."""

@@ -116,7 +116,7 @@ def language_of(user: User, caller: Caller) -> str:
 
 def _unlinked(username: str) -> str:
     """A username such as free.example.com must not become a link in a stranger's email: an invisible word joiner
-    stands behind each dot."""
+    follows each dot."""
     return username.replace(".", ".\N{WORD JOINER}")
 
 

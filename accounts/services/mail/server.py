@@ -1,4 +1,4 @@
-"""The mail server: one connection that a worker keeps for a while, and since when the server takes nothing from us."""
+"""The mail server: one connection that a worker keeps for a while, and how long the server has refused our emails."""
 
 import smtplib
 import threading

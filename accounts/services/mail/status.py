@@ -60,7 +60,7 @@ def delivery_of(email: Email) -> Delivery | None:
 
 
 # Anybody who asks for a reset email may see this number, so no single email may show in it: it would tell whether
-# there was one. A request stands there for any name; the server is asked each minute without an email; and of the codes
+# there was one. There is a request for any name; the server is asked each minute without an email; and of the codes
 # that wait only a crowd counts.
 CROWD = 50
 _DELAY = """

@@ -1,4 +1,4 @@
-"""The security log. Every kind of event stands here; each is written in the transaction of what it tells."""
+"""The security log. All event kinds are listed here. Each is written in the transaction of the change it reports."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""Opaque cursors: the key of the last row of a page, signed, so that a forged one is refused and one list's cursor is
-none of another's."""
+"""Opaque cursors: the key of the last row of a page, signed, so that a forged one is refused and a cursor
+works only for its own list."""
 
 from uuid import UUID
 

@@ -94,7 +94,7 @@ def check(*, ticket: str, code: str, caller: Caller) -> Passed:
     for limit in limits:
         rate_limits.spend_or_refuse(limit, user.id)
     with transaction.atomic():
-        # First, as everywhere (models.UserQuerySet.hold): the account may be erased at this moment.
+        # First, as everywhere (models.UserQuerySet.lock): the account may be erased at this moment.
         held = User.objects.lock().filter(id=user.id).first()
         right = held is not None and use_code(held, code, caller=caller)
         if right:
