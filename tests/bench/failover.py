@@ -31,7 +31,7 @@ from mirakuru.base_env import processes_with_env
 
 from project.devstack.servers import MARK, answers, free_ports, postgres_bin, without_root
 from tests.bench.server import OUT, PASSWORD
-from tests.drills.away import Relay
+from tests.outages.away import Relay
 from tests.e2e.conftest import Service, eventually
 
 PATRONI, ETCD = shutil.which("patroni"), shutil.which("etcd")

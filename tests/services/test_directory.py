@@ -435,6 +435,6 @@ for query in ("", "?sslmode=verify-full&sslrootcert=/ca.pem&connect_timeout=1"):
     plain, asking = map(json.loads, done.stdout.splitlines())
     for options in (plain, asking):
         assert {"keepalives_idle", "keepalives_interval", "keepalives_count"} <= options.keys()
-        assert options["tcp_user_timeout"] == 3000
+        assert options["tcp_user_timeout"] == 10_000
     assert plain["connect_timeout"] == 3
     assert (asking["sslmode"], asking["sslrootcert"], asking["connect_timeout"]) == ("verify-full", "/ca.pem", 1)

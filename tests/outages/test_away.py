@@ -14,7 +14,7 @@ import requests
 from project.devstack.servers import free_ports
 from tests.conftest import PASSWORD
 from tests.conftest import picture as image
-from tests.drills.away import BOUND, Away
+from tests.outages.away import BOUND, Away
 from tests.e2e.conftest import eventually
 
 log = logging.getLogger(__name__)
