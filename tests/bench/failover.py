@@ -31,8 +31,8 @@ from mirakuru.base_env import processes_with_env
 
 from project.devstack.servers import MARK, answers, free_ports, postgres_bin, without_root
 from tests.bench.server import OUT, PASSWORD
-from tests.outages.away import Relay
 from tests.e2e.conftest import Service, eventually
+from tests.outages.away import Relay
 
 PATRONI, ETCD = shutil.which("patroni"), shutil.which("etcd")
 SETTINGS = {"ttl": 20, "loop_wait": 5, "retry_timeout": 5, "synchronous_mode": True}
