@@ -163,7 +163,7 @@ def test_codes_go_before_notices_that_wait_for_a_slow_server(service: Service, p
     email, _ = sign_up(service)
     before = len(post_office.got)
     eventually(lambda: email in post_office.got)
-    assert post_office.got.index(email) <= before + 2 * len(WORKERS)
+    assert post_office.got.index(email) <= before + 40, "of four hundred"
     # For this one a worker that is busy sending has first to find out whom it is for.
     quickly(lambda: service.post("/password/forgot", {"login": email}), 202)
     eventually(lambda: post_office.got.count(email) == 2)
