@@ -9,7 +9,7 @@ from django.utils.timezone import now
 from pytest_django import Settings
 
 from accounts.caller import Caller
-from accounts.errors import RefreshExpired, RefreshReused, SessionNotFound, SessionRevoked
+from accounts.errors import InvalidCredentials, RefreshExpired, RefreshReused, SessionNotFound, SessionRevoked
 from accounts.models import Event, Session, User
 from accounts.services.sessions import access_tokens, sessions
 from accounts.services.sessions.sessions import Tokens
@@ -39,6 +39,38 @@ def refresh(tokens: Tokens, caller: Caller) -> Tokens:
 
 def use(tokens: Tokens) -> None:
     sessions.authenticate(access_tokens.verify(tokens.access_token))
+
+
+def test_who_was_switched_off_after_the_password_was_compared_gets_no_session(alice: User, caller: Caller) -> None:
+    User.objects.filter(id=alice.id).update(is_active=False)  # `alice` still says that she is active
+    with pytest.raises(InvalidCredentials):
+        sessions.begin(user=alice, kind=Session.Kind.APP, caller=caller)
+    assert not alice.sessions.exists()
+
+
+def test_a_session_that_ends_while_it_is_refreshed_is_not_advanced(phone: Session, caller: Caller) -> None:
+    read = Session.objects.get(id=phone.id)
+    sessions.end(user=phone.user, session_id=phone.id, caller=caller)
+    assert not sessions._advance(read, now(), caller)
+    phone.refresh_from_db()
+    assert phone.generation == read.generation
+
+
+def test_each_earlier_token_has_a_minute_of_its_own(tokens: Tokens, caller: Caller, clock: Clock) -> None:
+    first = refresh(tokens, caller)
+    use(first)
+    clock.forward(seconds=50)
+    second = refresh(first, caller)
+    use(second)
+    clock.forward(seconds=5)
+    third = refresh(second, caller)
+    clock.forward(seconds=15)
+    # The successor of `first` was used twenty seconds ago, that of `tokens` seventy.
+    assert refresh(first, caller).refresh_token == second.refresh_token
+    with pytest.raises(RefreshReused):
+        refresh(tokens, caller)
+    with pytest.raises(SessionRevoked):
+        refresh(third, caller)
 
 
 def test_a_lost_answer_can_be_asked_for_again_an_hour_later(tokens: Tokens, caller: Caller, clock: Clock) -> None:

@@ -8,10 +8,11 @@ from accounts.errors import (
     AccountDisabled,
     EmailNotVerified,
     InvalidCredentials,
+    Overloaded,
     RateLimited,
     WrongPassword,
 )
-from accounts.models import Event, Session, User
+from accounts.models import Budget, Event, Session, User
 from accounts.services.authentication import reauthentication, sign_in
 from accounts.services.credentials import hashing, identifiers
 from accounts.services.security import rate_limits
@@ -183,6 +184,42 @@ def test_guesses_by_an_address_are_counted_for_both_who_may_be_meant(alice: User
     for name, password in (("alice", PASSWORD), ("eve", EVES)):
         with pytest.raises(InvalidCredentials):
             sign_in.check(login=name, password=password, caller=caller)
+
+
+def test_of_several_claims_on_an_address_the_newest_signs_in_beside_its_owner(alice: User, caller: Caller) -> None:
+    older, newer = make_claim("older", alice.email), make_claim("newer", alice.email)
+    User.objects.filter(id=older.id).update(password=hashing.hashed("older was here as well"))
+    assert sign_in.check(login=alice.email, password=EVES, caller=caller) == newer
+    with pytest.raises(InvalidCredentials):
+        sign_in.check(login=alice.email, password="older was here as well", caller=caller)
+
+
+@pytest.mark.parametrize(("full_at", "spent"), [(1, (0, 0, 0)), (2, (1, 1, 0))])
+def test_what_was_not_compared_is_not_spent(
+    alice: User, caller: Caller, settings: Settings, monkeypatch: pytest.MonkeyPatch, full_at: int, spent: object
+) -> None:
+    """Two places, and no room for a hash at the first or at the second: of the typed name, its owner and a claim."""
+    eve = make_claim("eve", alice.email)
+    hashes: list[str] = []
+
+    class Full(hashing.Argon2id):
+        def verify(self, password: str, encoded: str) -> bool:
+            hashes.append(encoded)
+            if len(hashes) == full_at:
+                raise Overloaded("no place for a hash")
+            return super().verify(password, encoded)
+
+    monkeypatch.setattr(hashing, "Argon2id", Full)
+    settings.PASSWORD_HASHERS = ["accounts.services.credentials.hashing.Argon2id"]
+    with pytest.raises(Overloaded):
+        sign_in.check(login=alice.email, password="wrong", caller=caller)
+    budgets = (
+        ("wrong_password_per_login", alice.email),
+        *(("wrong_password_per_account", who.id) for who in (alice, eve)),
+    )
+    keys = [rate_limits._key(name, str(subject)) for name, subject in budgets]
+    found = dict(Budget.objects.filter(key__in=keys).values_list("key", "spent"))
+    assert tuple(found.get(key, 0) for key in keys) == spent
 
 
 def test_confirming_with_a_wrong_password_is_refused(alice: User, caller: Caller) -> None:
