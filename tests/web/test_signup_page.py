@@ -135,6 +135,7 @@ def test_an_address_that_must_be_proved_first_signs_nobody_in(page: Client, mail
     refused(page.post("/account/confirm-email/", {"code": f"{(int(code) + 1) % 10**8:08}"}), "code")
     answer = page.post("/account/confirm-email/", {"code": code})
     assert answer.status_code == 302
+    assert page.get("/account/confirm-email/").headers["Location"] == "/account/login/"  # nothing waits any more
     assert page.post("/account/login/", {"login": "ada", "password": PASSWORD}).status_code == 302
     assert signed_in(page)
 
