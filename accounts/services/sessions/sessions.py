@@ -354,7 +354,8 @@ def end(*, user: User, session_id: UUID, caller: Caller) -> None:
 def end_others(*, user: User, keep: UUID | None, caller: Caller) -> int:
     """Sign out every device but `keep`. Returns how many sessions were open."""
     with transaction.atomic():
-        ended = user.sessions.open().exclude(id=keep).update(ended_at=now())
+        others = user.sessions.open().exclude(id=keep) if keep else user.sessions.open()
+        ended = others.update(ended_at=now())
         if ended:
             audit.record(audit.Kind.SESSION_OTHERS_ENDED, user=user, caller=caller, count=ended)
     return ended
