@@ -7,8 +7,9 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts.caller import Caller
 from accounts.errors import AccountDisabled, CodeSignInClosed, InvalidCode, RateLimited
-from accounts.models import Challenge, Event, User
+from accounts.models import Budget, Challenge, Event, User
 from accounts.services.account import email_requests, password_resets, passwords, sign_in_codes, users
+from accounts.services.security import rate_limits
 from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox
 from tests.threads import at_once
@@ -32,6 +33,13 @@ def test_the_code_signs_in_once_and_says_how(name: str, alice: User, caller: Cal
     with pytest.raises(InvalidCode):
         sign_in_codes.sign_in_app(login=name, code=code, caller=caller)
     assert Event.objects.filter(user=alice, kind="login.code_requested").count() == 1
+
+
+def test_right_codes_use_up_no_tries(alice: User, caller: Caller, mailbox: Mailbox) -> None:
+    for _ in range(3):
+        ask("alice", caller)
+        sign_in_codes.check(login="alice", code=mailbox.code("alice@example.com"), caller=caller)
+    assert Budget.objects.get(key=rate_limits._key("wrong_code_per_account", str(alice.id))).spent == 0
 
 
 def test_the_mail_has_a_code_and_no_link_that_signs_in(alice: User, caller: Caller, mailbox: Mailbox) -> None:
