@@ -178,7 +178,10 @@ def test_a_type_that_is_not_taken_is_refused_by_name(alice: User, content_type: 
     assert not PictureUpload.objects.exists()
 
 
-@pytest.mark.parametrize(("size", "error"), [(0, InvalidInput), (-1, InvalidInput), (10**12, PictureTooLarge)])
+@pytest.mark.parametrize(
+    ("size", "error"),
+    [(0, InvalidInput), (-1, InvalidInput), (django_settings.PICTURE_MAX_BYTES + 1, PictureTooLarge)],
+)
 def test_a_size_that_is_not_taken_is_refused(alice: User, caller: Caller, size: int, error: type[Exception]) -> None:
     with pytest.raises(error):
         picture_uploads.begin(user=alice, content_type="image/png", size=size, caller=caller)
