@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psycopg2
 import requests
 from mirakuru.base_env import processes_with_env
 
@@ -164,12 +163,8 @@ class Crew(Service):
     def environment(self) -> dict[str, str]:
         return {**super().environment, "DATABASE_URL": self.cluster.url}
 
-    def sql(self, statement: str, *values: object, database: str | None = None) -> list[tuple[object, ...]]:
-        with contextlib.closing(psycopg2.connect(self.cluster.url)) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement, values)
-                return cursor.fetchall() if cursor.description else []
+    def address(self, database: str) -> str:
+        return self.cluster.url
 
     def start(self) -> None:
         self.valkey.start()

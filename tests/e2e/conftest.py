@@ -69,9 +69,12 @@ class Service:
             **self.settings,
         }
 
+    def address(self, database: str) -> str:
+        """Of a database, not through what is between it and the service."""
+        return os.environ["DATABASE_URL"].rpartition("/")[0] + f"/{database}"
+
     def sql(self, statement: str, *values: object, database: str | None = None) -> list[tuple[object, ...]]:
-        address = os.environ["DATABASE_URL"].rpartition("/")[0] + f"/{database or self.database}"
-        connection = psycopg2.connect(address)
+        connection = psycopg2.connect(self.address(database or self.database))
         connection.autocommit = True
         try:
             with connection.cursor() as cursor:

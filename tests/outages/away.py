@@ -11,7 +11,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
-import psycopg2
 
 from project.devstack.servers import Postgres, free_ports
 from tests.e2e.conftest import Service, eventually
@@ -99,15 +98,8 @@ class Away(Service):
         url = f"postgres://{parts.username}:{parts.password}@{hosts}/postgres"
         return {**super().environment, "DATABASE_URL": url, "S3_ENDPOINT_URL": f"http://127.0.0.1:{self.s3.port}"}
 
-    def sql(self, statement: str, *values: object, database: str | None = None) -> list[tuple[object, ...]]:
-        connection = psycopg2.connect(self.postgres.url)
-        connection.autocommit = True
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(statement, values)
-                return cursor.fetchall() if cursor.description else []
-        finally:
-            connection.close()
+    def address(self, database: str) -> str:
+        return self.postgres.url
 
     def start(self) -> None:
         for server in (self.postgres, self.valkey, self.mail):
