@@ -30,8 +30,8 @@ FIELD_ERRORS: dict[str, Words] = {
     "time_zone_unknown": _("That time zone isn't available here."),
     "password_too_short": _("Use at least %(n)d characters."),
     "password_too_long": _("Use %(n)d characters or fewer."),
-    "password_too_similar": _("That's too similar to your username or email address."),
-    "password_too_common": _("That password is too common. Attackers try it first."),
+    "password_too_similar": _("Too similar to your name, username or email address."),
+    "password_too_common": _("Easy to guess. Add another word."),
     "password_breached": _("That password has appeared in data stolen from other sites."),
     # What only a program gets wrong.
     "unknown_field": _("This field doesn't exist."),

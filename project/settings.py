@@ -330,13 +330,6 @@ UNPROVED_ACCOUNT_LIFETIME = timedelta(
 )
 PASSWORD_MIN_LENGTH = env.number("PASSWORD_MIN_LENGTH", 12, "The fewest characters of a new password.")
 PASSWORD_MAX_LENGTH = 128
-AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
-    {
-        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
-        "OPTIONS": {"user_attributes": ("username", "email"), "max_similarity": 0.8},
-    },
-]
 BREACHED_PASSWORDS_URL = env.text(
     "BREACHED_PASSWORDS_URL",
     "",

@@ -39,7 +39,7 @@ def _checked(
     problems = [
         identifiers.username_problem(username),
         identifiers.email_problem(email),
-        password_policy.problem(password, username=username, email=email),
+        password_policy.problem(password, username, email, names["first_name"], names["last_name"]),
         *profiles.field_problems(names),
     ]
     if found := [problem for problem in problems if problem]:
