@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.utils.functional import Promise
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -268,10 +270,26 @@ class InvalidPicture(AccountError):
     field = "picture"
 
 
+class PictureIncomplete(AccountError):
+    code = "picture_incomplete"
+    message = _("That picture didn't arrive whole. Send it again.")
+    field = "picture"
+
+
 class PictureTooLarge(AccountError):
+    """`pixels` are those that fit, of pictures like this one."""
+
     code = "picture_too_large"
     message = _("That picture is too large.")
     field = "picture"
+
+    def __init__(self, reason: str = "", *, pixels: int | None = None) -> None:
+        super().__init__(reason)
+        self.message = format_lazy(
+            _("That picture is too large. Choose one of up to {mb} MB and {n} million pixels."),
+            mb=settings.PICTURE_MAX_BYTES // 2**20,
+            n=(pixels or settings.PICTURE_MAX_PIXELS) // 10**6,
+        )
 
 
 class UploadNotFound(AccountError):

@@ -51,7 +51,7 @@ STATUSES: dict[type[AccountError], int] = {
         ),
         412: (errors.ProfileChanged,),
         413: (errors.PictureTooLarge,),
-        422: (errors.InvalidInput, errors.InvalidPicture, errors.SearchTooBroad),
+        422: (errors.InvalidInput, errors.InvalidPicture, errors.PictureIncomplete, errors.SearchTooBroad),
         429: (errors.RateLimited, errors.UsernameChangeLimited),
         503: (errors.Overloaded, ServiceUnavailable, errors.StorageUnavailable),
     }.items()

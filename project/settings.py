@@ -300,7 +300,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
 }
 PICTURE_MAX_BYTES = env.number("PICTURE_MAX_BYTES", 10 * 1024 * 1024, "The largest picture that is taken, in bytes.")
-PICTURE_MAX_PIXELS = env.number("PICTURE_MAX_PIXELS", 50_000_000, "The most pixels that are decoded.")
+PICTURE_MAX_PIXELS = env.number("PICTURE_MAX_PIXELS", 50_500_000, "The most pixels that are decoded.")
 # A form with a picture in it: the picture, and room for the rest.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024

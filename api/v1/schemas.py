@@ -59,7 +59,9 @@ class SignUpIn(In):
 
 
 class PictureUploadIn(In):
-    content_type: Short = Field(description="One of `content_types` in the config.", examples=["image/jpeg"])
+    content_type: Short = Field(
+        description="One of `content_types` in the config, or another name of it.", examples=["image/jpeg"]
+    )
     size: int = Field(description="Bytes, exactly.", examples=[482133])
 
 

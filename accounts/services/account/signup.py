@@ -77,7 +77,7 @@ def sign_up(*, caller: Caller, picture: BinaryIO | None = None, **fields: Any) -
     is what the device says of itself; one that is not known is none.
 
     Raises SignUpClosed, RateLimited, InvalidInput (naming every field that is wrong), UsernameTaken,
-    InvalidPicture, PictureTooLarge, Overloaded. A storage that is down costs only the picture."""
+    InvalidPicture, PictureIncomplete, PictureTooLarge, Overloaded. A storage that is down costs only the picture."""
     user = _checked(caller=caller, **fields)
     _write(user, picture, caller, begin=False)
     return user

@@ -26,6 +26,7 @@ from accounts.errors import (
     InvalidInput,
     InvalidPicture,
     Overloaded,
+    PictureIncomplete,
     PictureTooLarge,
     StorageUnavailable,
     UploadMissing,
@@ -64,6 +65,7 @@ _queue = Queue(
 def begin(*, user: User, content_type: str, size: int, caller: Caller) -> tuple[PictureUpload, bucket.Form]:
     """A form with which one file of this type and size can be posted to the bucket. Raises InvalidInput,
     PictureTooLarge, RateLimited, SessionRevoked."""
+    content_type = _folded(content_type)
     if content_type not in pictures.max_pixels():
         raise InvalidInput([FieldError("content_type", "unknown_choice")])
     if size < 1:
@@ -113,13 +115,30 @@ def find(*, user: User, upload_id: UUID) -> PictureUpload:
     return upload
 
 
-# Why an upload was refused.
-_REASONS: dict[str, type[AccountError]] = {
-    error.code: error for error in (InvalidPicture, PictureTooLarge, UploadMissing, StorageUnavailable)
+# Other names of the types that are taken.
+_ALIASES = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "image/heif": "image/heic",
+    "image/heic-sequence": "image/heic",
+    "image/heif-sequence": "image/heic",
 }
 
 
+def _folded(content_type: str) -> str:
+    kind = content_type.partition(";")[0].strip().lower()
+    return _ALIASES.get(kind, kind)
+
+
+# Why an upload was refused.
+_REFUSALS = (InvalidPicture, PictureIncomplete, PictureTooLarge, UploadMissing)
+_REASONS: dict[str, type[AccountError]] = {error.code: error for error in (*_REFUSALS, StorageUnavailable)}
+
+
 def words(upload: PictureUpload) -> Words | None:
+    if upload.reason == PictureTooLarge.code:
+        return PictureTooLarge(pixels=pictures.max_pixels()[upload.content_type]).message
     return _REASONS[upload.reason].message if upload.reason else None
 
 
@@ -148,7 +167,7 @@ def publish_next() -> bool:
         return False
     try:
         _publish(upload)
-    except (InvalidPicture, PictureTooLarge, UploadMissing) as error:
+    except _REFUSALS as error:
         log.info("an uploaded picture is refused: %s (%s)", error.code, error.reason)
         _refuse(upload, error.code)
     except (StorageUnavailable, Overloaded, *bucket.ERRORS) as error:
@@ -198,7 +217,9 @@ def _fetch(upload: PictureUpload) -> bytes:
     with found.body as body:
         if found.size > upload.size:
             raise PictureTooLarge(f"{found.size} bytes")
-        if found.size != upload.size or found.content_type != upload.content_type:
+        if found.size < upload.size:
+            raise PictureIncomplete(f"{found.size} bytes")
+        if found.content_type != upload.content_type:
             raise InvalidPicture("not what was asked for")
         content: bytes = body.read(upload.size)
     return content
