@@ -133,10 +133,7 @@ def _square(content: bytes, most_pixels: int) -> Image.Image:
         small, colours, turn = _open(content, most_pixels)
     edge = min(SIZES[-1], *small.size)
     flat = _on_white(_to_srgb(ImageOps.fit(small, (edge, edge), Image.Resampling.LANCZOS), colours))
-    upright = flat.transpose(turn) if turn is not None else flat
-    canvas = Image.new("RGB", upright.size)  # a JPEG comment would live through re-encoding
-    canvas.paste(upright)
-    return canvas
+    return flat.transpose(turn) if turn is not None else flat
 
 
 Codes = tuple[int, int]  # of a picture's primaries and of its transfer, as in H.273
@@ -331,7 +328,7 @@ def _middle(image: _Pixels) -> Image.Image:
     small: Image.Image | None = None
     for done in range(0, side, step):
         band = _mixable(image.crop((left, top + done, left + side, top + min(done + step, side)))).reduce(by)
-        if small is None:
+        if small is None:  # a canvas of its own, with none of what the file says beside its pixels
             small = Image.new(band.mode, (band.width, -(-side // by)))
         small.paste(band, (0, done // by))
     assert small is not None
