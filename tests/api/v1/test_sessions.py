@@ -68,7 +68,7 @@ def test_the_list_comes_in_pages_where_they_are_asked_for(
 def test_a_page_follows_a_device_that_was_signed_out_meanwhile(
     alices_api: Api, browser: Session, phone: Session
 ) -> None:
-    Session.objects.filter(id=phone.id).update(last_used_at=browser.last_used_at - timedelta(hours=1))
+    Session.objects.filter(id=browser.id).update(last_used_at=browser.last_used_at + timedelta(hours=1))
     first = alices_api.get("/me/sessions?page_size=1").json()
     assert [row["id"] for row in first["sessions"]] == [str(browser.id)]
     assert alices_api("DELETE", f"/me/sessions/{browser.id}").status_code == 204
