@@ -4,6 +4,7 @@ operator vouches for addresses and brings password hashes.
 Each batch is a transaction of its own. A line without an id gets one that is made of the line itself, so that a second
 run, for example after an abort, finds the users who are already there."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,17 +86,17 @@ def run(lines: Iterable[bytes], *, apply: bool, caller: Caller) -> Iterator[Repo
 
 def read(line: bytes) -> User:
     """The user of a line, not stored yet. Raises InvalidInput, which names every field that is wrong."""
-    given, problems = _object(line)
+    given = _object(line)
     user = User(email_verified=given.get("email_verified", False), is_active=given.get("active", True))
-    problems += _set_profile(user, given)
+    problems = _set_profile(user, given)
     password = _noting(problems, _password, given.get("password_hash"))
     created_at = _noting(problems, _created_at, given.get("created_at"))
     user_id = _noting(problems, _id, given.get("id"))
     key = given.get("external_id") or user.username or user.email
     if len(key) > KEY_MAX_LENGTH:
         problems.append(LineError("external_id", "too_long"))
-    if found := {problem.field: problem for problem in reversed(problems) if problem}:
-        raise InvalidInput([*reversed(found.values())])
+    if found := [problem for problem in problems if problem]:
+        raise InvalidInput(found)
     user.password = password or make_password(None)
     user.created_at = created_at or now()
     user.id = user_id or _id_of(key, created_at)
@@ -118,21 +119,20 @@ def _set_profile(user: User, given: dict[str, Any]) -> list[FieldError | None]:
     ]
 
 
-def _object(line: bytes) -> tuple[dict[str, Any], list[FieldError | None]]:
-    """The line's fields that are not null and of their type, and what is wrong with the others."""
+def _object(line: bytes) -> dict[str, Any]:
+    """The line's fields that are not null, each of its type."""
     if len(line) > LINE_MAX_BYTES:
         raise InvalidInput([LineError("", "line_too_long")])
     try:
         found = strict_json.loads(line.decode())
-    except strict_json.DuplicateFields as error:
-        raise InvalidInput([LineError(_word(name), "duplicate_field") for name in error.names]) from None
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise InvalidInput([LineError("", "not_an_object")])
     given = {name: value for name, value in found.items() if value is not None}
-    problems = {name: _type_problem(name, value) for name, value in given.items()}
-    return {name: value for name, value in given.items() if not problems[name]}, list(problems.values())
+    if problems := [problem for name, value in given.items() if (problem := _type_problem(name, value))]:
+        raise InvalidInput(problems)
+    return given
 
 
 def _type_problem(name: str, value: object) -> FieldError | None:
@@ -140,12 +140,8 @@ def _type_problem(name: str, value: object) -> FieldError | None:
         return None if isinstance(value, str) else LineError(name, "not_a_string")
     if name in BOOLEANS:
         return None if isinstance(value, bool) else LineError(name, "not_a_boolean")
-    return LineError(_word(name), "unknown_field")
-
-
-def _word(name: str) -> str:
-    """A name that is no word may be somebody's data."""
-    return name if re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,40}", name) else "?"
+    # A name that is no word may be somebody's data.
+    return LineError(name if re.fullmatch("[A-Za-z][A-Za-z0-9_]{0,40}", name) else "?", "unknown_field")
 
 
 T = TypeVar("T")
