@@ -4,7 +4,6 @@ operator vouches for addresses and brings password hashes.
 Each batch is a transaction of its own. A line without an id gets one that is made of the line itself, so that a second
 run, for example after an abort, finds the users who are already there."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
