@@ -37,26 +37,22 @@ def code(text: str) -> str:
 def line(text: str) -> str:
     """A name as it is seen: on one line, without characters that hide or reverse others. Joiners stay between letters,
     marks and emoji, where they are part of a word or of a picture."""
-    if not text.isascii():
-        text = "".join(character for at, character in enumerate(text) if not _is_hidden(character, text[:at][-1:]))
-        text = "".join(
-            character
-            for at, character in enumerate(text)
-            if character not in _JOINERS or (_joins(text[:at][-1:]) and _joins(text[at + 1 : at + 2]))
-        )
-    return " ".join(text.split())
-
-
-def _is_hidden(character: str, before: str) -> bool:
-    if unicodedata.category(character) != "Cf" or character in _JOINERS:
-        return False
-    return character not in _FLAG_LETTERS or before not in {_FLAG, *_FLAG_LETTERS}
+    if text.isascii():
+        return " ".join(text.split())
+    kept = [" "]
+    for character in text:
+        in_flag = character in _FLAG_LETTERS and (kept[-1] == _FLAG or kept[-1] in _FLAG_LETTERS)
+        if unicodedata.category(character) != "Cf" or character in _JOINERS or in_flag:
+            kept.append(character)
+    around = zip(kept, kept[1:], [*kept[2:], " "], strict=False)
+    joined = (here for before, here, after in around if here not in _JOINERS or (_joins(before) and _joins(after)))
+    return " ".join("".join(joined).split())
 
 
 def _joins(character: str) -> bool:
     """Cn: an emoji that is newer than Python's tables."""
-    kind = unicodedata.category(character) if character else ""
-    return kind[:1] in {"L", "M"} or kind in {"So", "Sm", "Sk", "Cn"}
+    kind = unicodedata.category(character)
+    return kind[0] in "LM" or kind in {"So", "Sm", "Sk", "Cn"}
 
 
 def is_control(character: str) -> bool:

@@ -293,7 +293,7 @@ def test_an_address_has_one_spelling_and_is_shown_as_people_know_it() -> None:
         # As browsers do: what could be taken for another domain stays in ASCII.
         "x@p\u0430ypal.com": "x@xn--pypal-4ve.com",
         "x@\u0430\u0440\u0440\u04cf\u0435.com": "x@xn--80ak6aa92e.com",
-        "x@xn--99zzzzz.de": "x@xn--99zzzzz.de",
+        "x@xn--abc.de": "x@xn--abc.de",
         "": "",
     }
     assert {address: addresses.shown(addresses.fold(address)) for address in shown} == shown
@@ -323,6 +323,7 @@ def test_a_person_with_such_an_address_comes_in_by_every_door(caller: Caller, ma
     password_resets.reset_by_code(
         login=BOTH[3], code=mailbox.code(STORED), new_password="another lagoon tractor", caller=caller
     )
+    user.refresh_from_db()
     with pytest.raises(InvalidInput) as refused:
         email_addresses.request_change(user=user, email=SHOWN, password="another lagoon tractor", caller=caller)
     assert [error.code for error in refused.value.errors] == ["email_unchanged"]
@@ -391,7 +392,7 @@ def test_another_spelling_of_the_same_username_is_no_change_of_it(bob: User, cal
     assert Event.objects.filter(kind="username.changed").count() == 2
 
 
-def test_who_exists_keeps_name_address_and_sign_in(caller: Caller) -> None:
+def test_who_exists_keeps_name_address_and_sign_in(db: None, caller: Caller) -> None:
     """Rows as an earlier version wrote them, some of which nobody could sign up with today."""
     for number, (username, email) in enumerate(
         [

@@ -18,7 +18,7 @@ from django.db.models.functions import Replace
 from django.utils.timezone import now
 
 from accounts.caller import Caller
-from accounts.errors import EmailNotVerified, InvalidCode, MfaIsOff, MfaIsOn
+from accounts.errors import EmailNotVerified, MfaIsOff, MfaIsOn
 from accounts.models import Passkey, Session, TotpAuthenticator, User
 from accounts.services import mail
 from accounts.services.authentication import reauthentication
