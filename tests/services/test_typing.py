@@ -26,6 +26,7 @@ from accounts.services.authentication import passkeys, reauthentication, sign_in
 from accounts.services.credentials import identifiers
 from accounts.services.mail import messages, status
 from accounts.services.profile import profiles
+from accounts.services.security import tickets
 from accounts.services.sessions import mfa, sessions
 from accounts.services.staff import directory, imports
 from tests.conftest import PASSWORD, Mailbox, make_user
@@ -142,7 +143,7 @@ def test_what_cannot_be_a_code_spends_no_try(alice: User, phone: Session, caller
         (
             (*NO_SECOND_STEPS, "abcd-efgh-ijkl"),
             lambda code: totp.turn_on(
-                user=alice, session=phone, state=totp.tickets.issue(setting_up), code=code, caller=caller
+                user=alice, session=phone, state=tickets.issue(setting_up), code=code, caller=caller
             ),
         ),
     ]
