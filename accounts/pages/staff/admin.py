@@ -28,7 +28,7 @@ from post_office.models import Attachment, Email, EmailTemplate, Log
 from accounts.caller import Caller
 from accounts.errors import AccountError
 from accounts.http import caller, log_refusal
-from accounts.lib import typed
+from accounts.lib import addresses, typed
 from accounts.models import ApiUse, Event, MailOwner, Session, Tombstone, User
 from accounts.services.credentials import identifiers
 from accounts.services.profile import pictures
@@ -93,8 +93,8 @@ def found_users(term: str) -> list[UUID]:
 
 
 def _both(shown: str, stored: str) -> str:
-    """What people know, and what is stored and searched."""
-    return shown if shown == stored else f"{shown} ({stored})"
+    """What people know, and what is stored and searched where that is more than lower case."""
+    return shown if shown.lower() == stored else f"{shown} ({stored})"
 
 
 class OfUser(List):
@@ -237,7 +237,7 @@ class MailTab(Tab):
 
     @admin.display(description=_("to"))
     def to(self, row: MailOwner) -> str:
-        return ", ".join(row.mail.to)
+        return ", ".join(_both(addresses.shown(address), address) for address in row.mail.to)
 
     @admin.display(description=_("subject"))
     def subject(self, row: MailOwner) -> str:

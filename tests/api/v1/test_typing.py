@@ -19,7 +19,7 @@ def test_a_person_with_a_german_domain_and_a_greek_name_does_the_main_job(api: A
     assert {name: user[name] for name in names} == names
     body = {"email": SHOWN.upper(), "code": f"\u200e{mailbox.code(STORED).translate(ARABIC)}\n"}
     assert api.post("/email/confirm", body).status_code == 200
-    for login in (SHOWN, STORED, f"\u200b{SHOWN}", "Ιωάννης", "ΙΩΆΝΝΗΣ\u200e"):
+    for login in (f"\u200b{SHOWN}", STORED, "ΙΩΆΝΝΗΣ\u200e"):
         answer = api.post("/token", {"login": login, "password": PASSWORD, "device": {"name": "👨‍👩‍👧’s iPhone"}})
         assert answer.status_code == 200, ascii(login)
     assert Session.objects.latest("id").name == "👨‍👩‍👧’s iPhone"
