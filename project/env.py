@@ -5,14 +5,17 @@ A blank value counts as not set: Compose passes one for every name that a `.env`
 """
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from zoneinfo import available_timezones
 
 import dj_database_url
+import idna
 from django.core.exceptions import ImproperlyConfigured
 
 
@@ -84,6 +87,45 @@ def time_zone(name: str, default: str, about: str) -> str:
 def items(name: str, default: str | None, about: str, *, secret: bool = False) -> list[str]:
     """Words divided by commas."""
     return [item.strip() for item in text(name, default, about, secret=secret).split(",") if item.strip()]
+
+
+def ascii_host(host: str) -> str:
+    """A host name as browsers send it: xn--bcher-kva.example for bücher.example."""
+    if host.isascii():
+        return host.lower()
+    return "." * host.startswith(".") + idna.encode(host.removeprefix("."), uts46=True).decode()
+
+
+_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
+_USUAL_PORTS = {"http": 80, "https": 443}
+
+
+def public_url(name: str, about: str) -> str:
+    """The service's own address in the one spelling that browsers send as Origin and Host: lower case, ASCII, and
+    without the usual port. Under any other, every form would be refused."""
+    try:
+        parts = urlsplit(text(name, None, about).strip())
+        host, port, usual = _host(parts.netloc, parts.hostname or ""), parts.port, _USUAL_PORTS[parts.scheme]
+    except (KeyError, ValueError):
+        raise ImproperlyConfigured(f"{name} must be like https://accounts.example.com or http://[::1]:8000.") from None
+    if "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ImproperlyConfigured(
+            f"{name} must end after the host and its port, because this service answers at / only. Give it a host of "
+            "its own, such as https://accounts.example.com."
+        )
+    return f"{parts.scheme}://{host}" if port in {None, usual} else f"{parts.scheme}://{host}:{port}"
+
+
+def _host(netloc: str, given: str) -> str:
+    """Raises ValueError for what no browser would send, or Django would not answer."""
+    if "[" in netloc:
+        return f"[{IPv6Address(given.partition('%')[0])}]"
+    host = ascii_host(given).rstrip(".")
+    if host.rpartition(".")[2].isdecimal():
+        return str(IPv4Address(host))
+    if not _NAME.fullmatch(host):
+        raise ValueError("no host name")
+    return host
 
 
 def database(url: str) -> dict[str, Any]:
