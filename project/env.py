@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 from zoneinfo import available_timezones
 
 import dj_database_url
@@ -96,36 +96,63 @@ def ascii_host(host: str) -> str:
     return "." * host.startswith(".") + idna.encode(host.removeprefix("."), uts46=True).decode()
 
 
-_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
-_USUAL_PORTS = {"http": 80, "https": 443}
-
-
 def public_url(name: str, about: str) -> str:
-    """The service's own address in the one spelling that browsers send as Origin and Host: lower case, ASCII, and
-    without the usual port. Under any other, every form would be refused."""
+    """As browsers send the address of this service in Origin and Host. Under any other, every form would be refused."""
+    url = text(name, None, about).strip()
     try:
-        parts = urlsplit(text(name, None, about).strip())
-        host, port, usual = _host(parts.netloc, parts.hostname or ""), parts.port, _USUAL_PORTS[parts.scheme]
-    except (KeyError, ValueError):
-        raise ImproperlyConfigured(f"{name} must be like https://accounts.example.com or http://[::1]:8000.") from None
-    if "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment:
+        parts, origin = urlsplit(url), _origin(url)
+    except ValueError:
+        parts, origin = urlsplit(""), ""
+    if parts.scheme not in _USUAL_PORTS:
+        raise ImproperlyConfigured(f"{name} must be like https://accounts.example.com or http://[::1]:8000.")
+    if _goes_on(parts):
         raise ImproperlyConfigured(
             f"{name} must end after the host and its port, because this service answers at / only. Give it a host of "
             "its own, such as https://accounts.example.com."
         )
-    return f"{parts.scheme}://{host}" if port in {None, usual} else f"{parts.scheme}://{host}:{port}"
+    return origin
 
 
-def _host(netloc: str, given: str) -> str:
-    """Raises ValueError for what no browser would send, or Django would not answer."""
-    if "[" in netloc:
-        return f"[{IPv6Address(given.partition('%')[0])}]"
-    host = ascii_host(given).rstrip(".")
-    if host.rpartition(".")[2].isdecimal():
-        return str(IPv4Address(host))
-    if not _NAME.fullmatch(host):
+def origins(name: str, about: str) -> list[str]:
+    return [_foreign_origin(name, item) for item in items(name, "", about)]
+
+
+def _foreign_origin(name: str, item: str) -> str:
+    if item == "*":
+        raise ImproperlyConfigured(
+            f"{name} can't be *: any page could try passwords from its visitors' addresses. Name each origin."
+        )
+    try:
+        origin = "" if _goes_on(urlsplit(item)) else _origin(item)
+    except ValueError:
+        origin = ""
+    if not origin:
+        raise ImproperlyConfigured(f"{name}: {item!r} must be a scheme and a host alone, like https://app.example.com.")
+    return origin
+
+
+def _goes_on(parts: SplitResult) -> bool:
+    """Whether more is said than scheme, host and port."""
+    return "@" in parts.netloc or bool(parts.path.strip("/") or parts.query or parts.fragment)
+
+
+_USUAL_PORTS = {"http": 80, "https": 443}
+_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
+
+
+def _origin(url: str) -> str:
+    """As browsers send it: lower case, ASCII, and without the port that is the scheme's own. Raises ValueError for what
+    no browser would send, or Django would not answer."""
+    parts = urlsplit(url)
+    host = ascii_host(parts.hostname or "").rstrip(".")
+    if "[" in parts.netloc:
+        host = f"[{IPv6Address(host.partition('%')[0])}]"
+    elif host.rpartition(".")[2].isdecimal():
+        host = str(IPv4Address(host))
+    elif not parts.scheme or not _NAME.fullmatch(host):
         raise ValueError("no host name")
-    return host
+    port = "" if parts.port in {None, _USUAL_PORTS.get(parts.scheme)} else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
 
 
 def database(url: str) -> dict[str, Any]:

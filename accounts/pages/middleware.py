@@ -21,7 +21,7 @@ from django.utils import timezone, translation
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import get_language_from_request
 
-from accounts.http import PERMISSIONS, GetResponse, ServiceUnavailable
+from accounts.http import PERMISSIONS, GetResponse, ServiceUnavailable, has_no_length
 from accounts.lib import postgres, time_zones
 from accounts.models import User
 from accounts.services.profile import pictures
@@ -83,6 +83,8 @@ def _origin(address: str) -> str:
 
 def _refused(request: HttpRequest) -> HttpResponse | None:
     """What no view should see."""
+    if has_no_length(request):  # no browser does this; a webhook may
+        return HttpResponse("Send a Content-Length.\n", status=411, content_type="text/plain")
     length = request.META.get("CONTENT_LENGTH") or "0"
     has_file = request.content_type == "multipart/form-data"
     most = settings.PICTURE_MAX_BYTES + _FORM if has_file else settings.DATA_UPLOAD_MAX_MEMORY_SIZE

@@ -231,6 +231,7 @@ def test_an_address_that_is_left_out_is_not_verified_either() -> None:
     [
         (b"[]", "not_an_object"),
         (b"dora@example.com", "not_an_object"),
+        (b'{"email": "dora@example.com", "email": "eve@example.com"}', "not_an_object"),
         (b'{"email": "d\xff@example.com"}', "not_an_object"),
         (b"[" * 50_000, "not_an_object"),
         (b'{"email": "' + b"x" * 70_000 + b'"}', "line_too_long"),
