@@ -197,7 +197,7 @@ def test_behind_a_proxy_that_adds_ports_each_client_has_its_own_budget_and_is_sh
     limits("login_per_ip=3/86400")
 
     def wrong(entry: str) -> list[int]:
-        about = {"HTTP_X_FORWARDED_FOR": entry, "REMOTE_ADDR": "10.1.1.1"}
+        about: Any = {"HTTP_X_FORWARDED_FOR": entry, "REMOTE_ADDR": "10.1.1.1"}
         typed = {"login": "nobody", "password": "x"}
         return [
             page.post("/account/login/", typed, **about).status_code,
