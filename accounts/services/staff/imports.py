@@ -120,9 +120,15 @@ class Person:
 def read(line: bytes) -> Person:
     """Raises InvalidInput where the line can't be read, or nobody could sign in."""
     given = _object(line)
-    left_out: list[FieldError] = []
-    cleaned = {name: clean(given[name]) for name, clean in _CLEANERS.items() if name in given}
-    fields = {name: value for name, value in cleaned.items() if value and _is_right(name, value, left_out)}
+    cleaned = {name: value for name, clean in _CLEANERS.items() if (value := clean(given.get(name, "")))}
+    problems = [
+        identifiers.username_problem(cleaned["username"]) if "username" in cleaned else None,
+        identifiers.email_problem(cleaned["email"]) if "email" in cleaned else None,
+        *profiles.field_problems(cleaned),
+    ]
+    left_out = [problem for problem in problems if problem]
+    wrong = {problem.field for problem in left_out}
+    fields = {name: value for name, value in cleaned.items() if name not in wrong}
     user = User(**fields, is_active=given.get("active", True))
     user.email_verified = bool(user.email) and given.get("email_verified", False)
     user.password = _noting(left_out, _password, given.get("password_hash")) or make_password(None)
@@ -132,7 +138,9 @@ def read(line: bytes) -> Person:
     key = given.get("external_id") or cleaned.get("username") or cleaned.get("email", "")
     user.id = _noting(left_out, _id, given.get("id")) or _id_of(key, created_at)
     user.username_skeleton = identifiers.skeleton(user.username)
-    left_out += [LineError(f"{SECOND_FACTORS}.{name}", "second_factor") for name in given.get(SECOND_FACTORS, ())]
+    left_out += [
+        LineError(f"{SECOND_FACTORS}.{name}", "second_factor") for name in dict.fromkeys(given.get(SECOND_FACTORS, ()))
+    ]
     person = Person(user, left_out, own_name=bool(user.username))
     if not person.has_way_in:
         raise InvalidInput([*left_out, LineError("", "no_way_in")])
@@ -148,20 +156,6 @@ _CLEANERS: Mapping[str, Callable[[str], str]] = {
     "last_name": profiles.clean_name,
     "gender": str,
 }
-
-
-_CHECKS: Mapping[str, Callable[[str], FieldError | None]] = {
-    "username": identifiers.username_problem,
-    "email": identifiers.email_problem,
-}
-
-
-def _is_right(name: str, value: str, left_out: list[FieldError]) -> bool:
-    """Whether a sign-up would take this value."""
-    found = [_CHECKS[name](value)] if name in _CHECKS else profiles.field_problems({name: value})
-    problems = [problem for problem in found if problem]
-    left_out += problems
-    return not problems
 
 
 def _object(line: bytes) -> dict[str, Any]:
