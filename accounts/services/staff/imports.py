@@ -22,7 +22,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.caller import Caller
 from accounts.errors import FieldError, InvalidInput, UsernameTaken, Words
-from accounts.lib import sealing, strict_json
+from accounts.lib import sealing, strict_json, typed
 from accounts.models import User
 from accounts.services.account import email_addresses
 from accounts.services.credentials import challenges, identifiers, imported_hashes
@@ -104,7 +104,7 @@ class Person:
 
     def make_username(self) -> None:
         self.own_name = False
-        self.user.username = _neutral_username(self.user.id)
+        self.user.username, self.user.username_typed = _neutral_username(self.user.id), ""
         self.user.username_skeleton = identifiers.skeleton(self.user.username)
 
     def leave_out(self, name: str, code: str) -> bool:
@@ -137,6 +137,7 @@ def read(line: bytes) -> Person:
     # Of what is given and not of what is taken, so that another version finds the same user.
     key = given.get("external_id") or cleaned.get("username") or cleaned.get("email", "")
     user.id = _noting(left_out, _id, given.get("id")) or _id_of(key, created_at)
+    user.username_typed = identifiers.as_typed(given.get("username", ""))
     user.username_skeleton = identifiers.skeleton(user.username)
     left_out += [
         LineError(f"{SECOND_FACTORS}.{name}", "second_factor") for name in dict.fromkeys(given.get(SECOND_FACTORS, ()))
@@ -152,8 +153,8 @@ def read(line: bytes) -> Person:
 _CLEANERS: Mapping[str, Callable[[str], str]] = {
     "username": identifiers.fold_username,
     "email": identifiers.fold_email,
-    "first_name": profiles.clean_name,
-    "last_name": profiles.clean_name,
+    "first_name": typed.line,
+    "last_name": typed.line,
     "gender": str,
 }
 
