@@ -7,6 +7,10 @@ from api.errors import CASES
 from tests.api.conftest import NEVER_ASK_POSTGRES, contract
 
 
+# Of every operation, body or token: swept in tests of their own.
+EVERYWHERE: set[str] = set()
+
+
 @pytest.fixture(autouse=True)
 def _whole(full_run: bool) -> None:
     if not full_run:
@@ -17,6 +21,11 @@ def test_a_full_run_meets_every_operation_and_every_status_that_is_declared() ->
     met = contract().met | {(operation, 500) for operation, status in contract().declared if status == 500}
     met |= {(operation, 503) for operation in NEVER_ASK_POSTGRES}
     assert sorted(contract().declared - met) == []
+
+
+def test_a_full_run_meets_every_code_that_an_operation_declares_of_its_own() -> None:
+    left = {(name, code) for name, code in contract().declared_codes - contract().refused if code not in EVERYWHERE}
+    assert sorted(left) == []
 
 
 def test_a_full_run_meets_every_code_of_the_catalogue() -> None:

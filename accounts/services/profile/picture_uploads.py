@@ -67,7 +67,7 @@ def begin(*, user: User, content_type: str, size: int, caller: Caller) -> tuple[
     if content_type not in pictures.max_pixels():
         raise InvalidInput([FieldError("content_type", "unknown_choice")])
     if size < 1:
-        raise InvalidInput([FieldError("size", "out_of_range")])
+        raise InvalidInput([FieldError("size", "out_of_range", 1, settings.PICTURE_MAX_BYTES)])
     if size > settings.PICTURE_MAX_BYTES:
         raise PictureTooLarge(f"{size} bytes")
     rate_limits.spend_or_refuse("picture_per_account", user.id)
