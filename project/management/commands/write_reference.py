@@ -8,7 +8,6 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.errors import FIELD_ERRORS
 from accounts.services import mail
 from accounts.services.security import audit, rate_limits
 from api import catalogue
@@ -113,7 +112,7 @@ def _errors() -> str:
         "The service shows this page at `/api/errors`, in the language asked for; `type` of every error names its "
         f"line.\n\nSign the person out only on {signed_out}, never on a 5xx, a time-out or `rate_limited`.\n"
     )
-    fields = ((f"`{code}`", sentence) for code, sentence in sorted(FIELD_ERRORS.items()))
+    fields = ((f"`{code}`", sentence) for code, sentence in catalogue.fields())
     return _page(
         "Errors",
         "`accounts/errors.py`, `api/errors.py` and `api/catalogue.py`",
