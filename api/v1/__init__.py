@@ -8,7 +8,8 @@ from api.v1 import config, data, events, me, mfa, password, picture, sessions, s
 from api.v1.responses import VersionedAPI
 
 DESCRIPTION = """\
-Accounts for apps: sign-up, tokens, profile, picture, recovery.
+Accounts for apps: sign-up, tokens, profile, picture, recovery. [Read it](/api/v1/reference), or
+[try it](/api/v1/docs).
 
 **Errors** are `application/problem+json` (RFC 9457), with a `code` that never changes and an `action` that says what an
 app should do. Each status of an operation lists its codes, also as `x-codes`. [All codes](/api/errors).
