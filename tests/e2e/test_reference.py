@@ -18,7 +18,7 @@ def test_the_contract_can_be_read(page: Page, service: Service) -> None:
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
     page.goto("/api/v1/reference", timeout=LONG)
-    expect(page.get_by_text("Create an account and sign in").first).to_be_visible(timeout=LONG)
+    expect(page.get_by_role("heading", name="Create an account and sign in")).to_be_visible(timeout=LONG)
     expect(page.locator("#reference h1")).to_have_css("color", "rgb(23, 26, 31)", timeout=LONG)
     page.emulate_media(color_scheme="dark")
     expect(page.locator("#reference h1")).to_have_css("color", "rgb(236, 238, 241)", timeout=LONG)
