@@ -156,7 +156,8 @@ def _other_address_and_password(send: Reader, mailbox: Mailbox) -> None:
 def beyond(schema: dict[str, Any]) -> Iterator[Any]:
     """Values that this schema does not take."""
     if "maxLength" in schema:
-        yield "x" * (schema["maxLength"] + 1)
+        length = schema["maxLength"] + 1
+        yield f"x@{'d.' * length}"[: length - 2] + "de" if schema.get("format") == "email" else "x" * length
     if schema.get("minLength"):
         yield "x" * (schema["minLength"] - 1)
     if "minimum" in schema:
