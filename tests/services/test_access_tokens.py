@@ -91,10 +91,12 @@ def test_anybody_can_verify_it_with_the_published_keys(phone: Session, settings:
 
 
 def test_verify_gives_back_whom_and_which_device_it_means(phone: Session, alice: User) -> None:
+    before = int(time.time())
     issued = access_tokens.issue(phone, generation=41)
+    after = time.time()
     claims = access_tokens.verify(issued.access_token)
     assert (claims.user_id, claims.session_id, claims.generation) == (alice.id, phone.id, 41)
-    assert abs(claims.expires_at - time.time() - issued.expires_in) < 3
+    assert before <= claims.expires_at - issued.expires_in <= after
 
 
 def test_the_second_time_neither_signature_nor_database_is_asked(
@@ -114,13 +116,13 @@ def test_a_token_runs_out_with_ten_seconds_of_leeway(
     phone: Session, monkeypatch: pytest.MonkeyPatch, remembered: bool
 ) -> None:
     claims = claims_of(phone)
-    good, bad = (signed({**claims, "exp": int(time.time()) - by}) for by in (7, 13))
+    good, bad = (signed({**claims, "exp": int(time.time()) - by}) for by in (2, 13))
     assert access_tokens.verify(good).session_id == phone.id
     with pytest.raises(TokenExpired):
         access_tokens.verify(bad)
     if not remembered:
         access_tokens._verify.cache_clear()
-    moment = time.time() + 5
+    moment = time.time() + 10
     monkeypatch.setattr(time, "time", lambda: moment)
     with pytest.raises(TokenExpired):
         access_tokens.verify(good)
