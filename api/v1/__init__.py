@@ -5,7 +5,7 @@ from django.conf import settings
 from api import errors
 from api.parser import StrictParser
 from api.v1 import config, data, events, me, mfa, password, picture, sessions, signup, token, users
-from api.v1.responses import VersionedAPI
+from api.v1.responses import Renderer, VersionedAPI
 
 DESCRIPTION = """\
 Accounts for apps: sign-up, tokens, profile, picture, recovery. [Read it](/api/v1/reference), or
@@ -48,6 +48,7 @@ api = VersionedAPI(
     openapi_extra={"tags": [{"name": name, "description": words} for name, words in TAGS.items()]},
     urls_namespace="v1",
     parser=StrictParser(),
+    renderer=Renderer(),
 )
 errors.install(api)
 for _module in (signup, token, password, me, picture, sessions, events, data, users, config, mfa):

@@ -11,7 +11,8 @@ from accounts.services.account import email_addresses
 from accounts.services.profile import profiles
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import BODY, PASSWORD, TOKEN, headers, responses
+from api.v1.document import headers
+from api.v1.responses import BODY, PASSWORD, TOKEN, responses, versions
 
 router = Router(tags=["me"], auth=AccessToken())
 
@@ -20,23 +21,27 @@ _IF_MATCH = {
     "in": "header", "name": "If-Match", "required": False, "schema": {"type": "string"},
     "description": "The ETag that was read. 412 if the profile has changed since.",
 }  # fmt: skip
+_IF_NONE_MATCH = {
+    "in": "header", "name": "If-None-Match", "required": False, "schema": {"type": "string"},
+    "description": "The ETag that was read. 304 if the answer is still the same.",
+}  # fmt: skip
 
 
 def _with_etag(user: User, response: HttpResponse) -> User:
-    response["ETag"] = f'"{user.version}"'
+    response["ETag"] = user.version  # VersionedAPI.create_response makes a tag of it
     return user
 
 
 @router.get(
     "/me",
     operation_id="getProfile",
-    response=responses({200: schemas.ProfileOut}, *TOKEN),
-    openapi_extra={"responses": _ETAG},
+    response=responses({200: schemas.ProfileOut, 304: None}, *TOKEN),
+    openapi_extra={"responses": _ETAG, "parameters": [_IF_NONE_MATCH]},
 )
 def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> User:
     """Get the profile of the signed-in user.
 
-    Its `ETag` is for `If-Match` of `updateProfile`."""
+    Its `ETag` is for `If-Match` of `updateProfile`, and for `If-None-Match`."""
     return _with_etag(request.user, response)
 
 
@@ -57,11 +62,11 @@ def update_profile(request: AuthenticatedRequest, response: HttpResponse, payloa
     """Change the profile.
 
     Username, names, gender, language and time zone: only what is sent. A username can change twice in 30 days."""
-    tags = {tag.strip() for tag in request.META.get("HTTP_IF_MATCH", "*").split(",")}
+    given = request.headers.get("If-Match", "*")
     user = profiles.update(
         user=request.user,
         changes=payload.model_dump(exclude_unset=True),
-        versions=None if "*" in tags else {tag.strip('"') for tag in tags if not tag.startswith("W/")},
+        versions=None if given.strip() == "*" else versions(given),
         caller=caller(request),
         session=request.user_session,
     )

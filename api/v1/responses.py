@@ -1,25 +1,31 @@
-"""What an operation can answer, and the document that tells it."""
+"""What an operation can answer, and how."""
 
-import json
+import re
 from collections import defaultdict
 from functools import cache
+from hashlib import blake2s
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.openapi.schema import OpenAPISchema
+from ninja.renderers import JSONRenderer
+from ninja.responses import NinjaJSONEncoder
 from pydantic import Field
 
 from accounts import errors
 from accounts.errors import AccountError
 from accounts.http import ServiceUnavailable
-from api.errors import CASES, BodyTooLarge, MalformedBody, ServerError, UnsupportedMediaType
+from accounts.lib import timestamps
+from api.errors import CASES, BodyTooLarge, LengthRequired, MalformedBody, ServerError, UnsupportedMediaType
+from api.v1 import document
 from api.v1.schemas import ProblemOut
 
 # What can be refused of an access token, of a body, of a password that is asked for, and before a change that could
 # lock the owner out.
 TOKEN = (errors.InvalidToken, errors.TokenExpired, errors.SessionRevoked)
-BODY = (MalformedBody, BodyTooLarge, UnsupportedMediaType, errors.InvalidInput)
+BODY = (MalformedBody, LengthRequired, BodyTooLarge, UnsupportedMediaType, errors.InvalidInput)
 PASSWORD = (errors.WrongPassword, errors.MfaRequired, errors.RateLimited, errors.Overloaded)
 RECENT = (errors.RecentSignInNeeded, errors.MfaRequired)
 
@@ -36,23 +42,41 @@ def responses(success: dict[int, Any], *refusals: type[AccountError]) -> dict[in
     }
 
 
-# Of answers. What an app may send is in the description of the document (api/v1/__init__.py).
-_HEADERS = {
-    "X-Request-Id": "The id of the request: yours if you sent one (64 letters, digits, `.`, `_` or `-` at most).",
-    "Deprecation": "Once this version is deprecated: since when (RFC 9745). `Sunset` says when it ends, and `Link` "
-    "what follows it.",
-    "Retry-After": "Seconds to wait, as `retry_after` in the body.",
-    "WWW-Authenticate": "Bearer, and what is wrong with the access token (RFC 6750).",
-    "ETag": "The version of the profile, for `If-Match` of a later `updateProfile`.",
-}
-_ALSO = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}
+class Encoder(timestamps.Encoder, NinjaJSONEncoder):
+    pass
 
 
-def headers(*names: str) -> dict[str, Any]:
-    return {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names}}
+class Renderer(JSONRenderer):
+    encoder_class = Encoder
+
+
+# A tag is "version.digest": what a change of the profile is checked against, and what is in the answer, such as signed
+# addresses. Proxies that compress write W/ before it or their method behind it.
+_TAG = re.compile(r'(?:W/)?"?(([0-9a-f]+)(?:\.[0-9a-f]{16})?)')
+
+
+def _tags(header: str) -> list[re.Match[str]]:
+    return [found for tag in header.split(",") if (found := _TAG.match(tag.strip()))]
+
+
+def versions(header: str) -> set[str]:
+    """The versions that an If-Match names."""
+    return {tag[2] for tag in _tags(header)}
 
 
 class VersionedAPI(NinjaAPI):
+    def create_response(self, request: HttpRequest, data: Any, **options: Any) -> HttpResponse:
+        """An operation names the version in ETag; an app that has this very answer already gets 304."""
+        response = super().create_response(request, data, **options)
+        if "ETag" not in response:
+            return response
+        tag = f"{response['ETag']}.{blake2s(response.content, digest_size=8).hexdigest()}"
+        response["ETag"] = f'"{tag}"'
+        if request.method == "GET" and tag in {known[1] for known in _tags(request.headers.get("If-None-Match", ""))}:
+            response.status_code, response.content = HTTPStatus.NOT_MODIFIED, b""
+            del response["Content-Type"]
+        return response
+
     def create_temporal_response(self, request: HttpRequest) -> HttpResponse:
         """Every answer of an operation carries tokens or personal data unless it says otherwise."""
         response = super().create_temporal_response(request)
@@ -65,60 +89,5 @@ class VersionedAPI(NinjaAPI):
     @cache  # noqa: B019 - an API lives as long as its process; anybody may ask, and each time would take 100 ms of CPU
     def _schema(self, path_prefix: str) -> OpenAPISchema:
         schema = super().get_openapi_schema(path_prefix=path_prefix)
-        types = schema["components"]["schemas"]
-        schema["components"]["headers"] = {
-            name: {"description": words, "schema": {"type": "string"}} for name, words in _HEADERS.items()
-        }
-        # ninja takes query schemas apart and leaves their types, which nothing uses.
-        used = json.dumps(schema, default=str)
-        for name in [name for name in types if f'"#/components/schemas/{name}"' not in used]:
-            del types[name]
-        for shape in types.values():
-            for field in shape.get("properties", {}).values():
-                field.pop("title", None)  # its name once more
-                # Generated clients send the default of a body's field: a PATCH of one name would empty the other.
-                field.pop("default", None)
-                if len(field.get("allOf", ())) == 1:  # how ninja puts a default beside a name
-                    field.update(field.pop("allOf")[0])
-        for operations in schema["paths"].values():
-            for operation in operations.values():
-                _describe(operation, types)
+        document.complete(schema)
         return schema
-
-
-def _describe(operation: dict[str, Any], types: dict[str, Any]) -> None:
-    """The docstring's first line is the summary. A refusal is a problem with its codes; all else has an example."""
-    summary, _, rest = operation["description"].partition("\n\n")
-    operation |= {"summary": summary.rstrip("."), "description": rest or summary}
-    _exemplify(operation.get("requestBody", {}), types)
-    for status, response in operation["responses"].items():
-        if int(status) < 400:
-            response.update(headers("X-Request-Id", "Deprecation", *response.get("headers", ())))
-            _exemplify(response, types)
-            continue
-        response.update(headers("X-Request-Id", *_ALSO.get(int(status), ())))
-        problem = response["content"]["application/json"]
-        codes = problem["schema"].pop("x-codes")
-        words = f"{response['description']}: {', '.join(f'`{code}`' for code in codes)}"
-        response.update({"description": words, "x-codes": codes, "content": {"application/problem+json": problem}})
-
-
-def _exemplify(message: dict[str, Any], types: dict[str, Any]) -> None:
-    if media := message.get("content", {}).get("application/json"):
-        media["example"] = _examples(media["schema"], types)[0]
-
-
-def _examples(schema: dict[str, Any], types: dict[str, Any]) -> list[Any]:
-    """One or none. That of an object is made of those of its fields; a field without one is left out."""
-    if "examples" in schema:
-        return list(schema["examples"][:1])
-    if "$ref" in schema:
-        return _examples(types[schema["$ref"].rpartition("/")[2]], types)
-    if "anyOf" in schema:
-        return next(filter(None, (_examples(branch, types) for branch in schema["anyOf"])), [])
-    if "items" in schema:
-        return [_examples(schema["items"], types)]
-    if "properties" in schema:
-        found = {name: _examples(field, types) for name, field in schema["properties"].items()}
-        return [{name: examples[0] for name, examples in found.items() if examples}]
-    return [schema["const"]] if "const" in schema else schema.get("enum", [])[:1]

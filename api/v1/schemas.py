@@ -9,7 +9,8 @@ from uuid import UUID
 
 from django.conf import settings
 from ninja import Schema
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_core import PydanticCustomError
 
 from accounts.caller import Device
@@ -20,6 +21,7 @@ from accounts.services.credentials import identifiers
 from accounts.services.profile import exports, picture_uploads, pictures, profiles
 from accounts.services.security import audit
 from api.errors import Action
+from api.v1 import mistakes
 
 
 def _storable(value: str) -> str:
@@ -79,6 +81,20 @@ IANA = "An IANA name, such as Europe/Berlin."
 
 class In(Schema):
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _tell_all(cls, values: Any, handler: ModelWrapValidatorHandler[Any], info: ValidationInfo) -> Any:
+        """One field of a wrong shape hides no mistake in the others (api/errors.py reads what is left here)."""
+        try:
+            return handler(values)
+        except ValidationError as error:
+            if isinstance(values, dict) and info.context:
+                right = cls.model_fields.keys() - {item["loc"][0] for item in error.errors() if item["loc"]}
+                given = {name: values[name] for name in right & values.keys()}
+                request = info.context["request"]
+                request.also_wrong = mistakes.also_wrong(cls.__name__, given, request)
+            raise
 
 
 # --- In -----------------------------------------------------------------------------------------------------
@@ -258,6 +274,15 @@ class PageIn(In):
     cursor: Annotated[str, Field(max_length=200)] = Field("", description="`next` of the page before.")
 
 
+class SessionPageIn(In):
+    page_size: (
+        Annotated[int, AfterValidator(_within(1, 100)), Field(json_schema_extra={"minimum": 1, "maximum": 100})] | None
+    ) = Field(None, description="Devices of one page: 1 to 100. Left out: all of them.")
+    cursor: Annotated[str, Field(max_length=200)] = Field(
+        "", description="`next` of the page before, with the same `page_size`."
+    )
+
+
 class IdPageIn(PageIn):
     limit: Annotated[int, AfterValidator(_within(1, 1000))] = Field(
         50, description="The most ids of one page: 1 to 1000.", json_schema_extra={"minimum": 1, "maximum": 1000}
@@ -267,7 +292,7 @@ class IdPageIn(PageIn):
 # --- Out ----------------------------------------------------------------------------------------------------
 
 Id = Annotated[UUID, Field(examples=["01936d2e-7b5c-7a31-9c1f-2f6c8e4b7d10"])]
-Time = Annotated[datetime, Field(examples=["2026-11-28T11:20:00.123456Z"])]
+Time = Annotated[datetime, Field(examples=["2026-11-28T11:20:00.123Z"])]
 Url = Annotated[str, Field(json_schema_extra={"format": "uri"})]
 Address = Annotated[str, _says("An email address.", "ada@example.com", format="email")]
 _SIGNED = "https://storage.example.com/users/pictures/8f2c/{}.webp?X-Amz-Signature=5d41"
@@ -409,6 +434,8 @@ class SessionOut(Schema):
     id: Id = Field(description="For `endSession`.")
     kind: Literal["browser", "app"] = _says("What is signed in.", "app")
     name: str = _says("What people call it.", "Ada's iPhone")
+    platform: str = _says("As the app said at its sign-in; empty: it didn't, or it is a browser.", "iOS 20")
+    app_version: str = _says("As the app said at its sign-in; empty as well.", "1.0.0")
     ip: str | None = _says("Where it was last used from.", "203.0.113.7")
     created_at: Time = Field(description="When it signed in.")
     last_used_at: Time = Field(description="To the minute or so.")

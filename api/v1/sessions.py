@@ -1,7 +1,6 @@
-from typing import Any
 from uuid import UUID
 
-from ninja import Router, Status
+from ninja import Query, Router, Status
 
 from accounts import errors
 from accounts.http import AuthenticatedRequest, caller
@@ -13,12 +12,18 @@ from api.v1.responses import TOKEN, responses
 router = Router(tags=["devices"], auth=AccessToken())
 
 
-@router.get("/me/sessions", operation_id="listSessions", response=responses({200: schemas.SessionsOut}, *TOKEN))
-def list_sessions(request: AuthenticatedRequest) -> dict[str, Any]:
+@router.get(
+    "/me/sessions",
+    operation_id="listSessions",
+    response=responses({200: schemas.SessionsOut}, *TOKEN, errors.InvalidInput, errors.InvalidCursor),
+)
+def list_sessions(request: AuthenticatedRequest, page: Query[schemas.SessionPageIn]) -> sessions.Page:
     """List the signed-in devices.
 
-    Browsers and apps, the one used last first."""
-    return {"sessions": sessions.list_for(request.user), "next": None}
+    Browsers and apps, the one used last first. All of them, unless `page_size` asks for fewer."""
+    # Apps of 1.0 to 1.2 send a `next` of null back as this word, and are answered.
+    cursor = "" if page.cursor == "None" else page.cursor
+    return sessions.list_page(request.user, size=page.page_size, cursor=cursor)
 
 
 @router.delete(

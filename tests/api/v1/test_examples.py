@@ -155,6 +155,8 @@ def _other_address_and_password(send: Reader, mailbox: Mailbox) -> None:
 
 def beyond(schema: dict[str, Any]) -> Iterator[Any]:
     """Values that this schema does not take."""
+    for branch in schema.get("anyOf", ()):
+        yield from beyond(branch)
     if "maxLength" in schema:
         length = schema["maxLength"] + 1
         yield f"x@{'d.' * length}"[: length - 2] + "de" if schema.get("format") == "email" else "x" * length
