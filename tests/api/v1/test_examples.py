@@ -209,4 +209,4 @@ def test_the_words_name_both_bounds(alices_api: Api) -> None:
     (error,) = problem(alices_api.post("/token", {"login": "x" * 1001, "password": PASSWORD}), 422, "invalid_input")[
         "errors"
     ]
-    assert error["detail"] == "Use 1000 characters or fewer."
+    assert error["detail"] == "This is too long: at most 1000."
