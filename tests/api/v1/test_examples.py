@@ -159,7 +159,7 @@ def beyond(schema: dict[str, Any]) -> Iterator[Any]:
         yield from beyond(branch)
     if "maxLength" in schema:
         length = schema["maxLength"] + 1
-        yield f"x@{'d.' * length}"[: length - 2] + "de" if schema.get("format") == "email" else "x" * length
+        yield f"x@{'d.' * length}"[: length - 2] + "de" if schema.get("format") == "idn-email" else "x" * length
     if schema.get("minLength"):
         yield "x" * (schema["minLength"] - 1)
     if "minimum" in schema:
