@@ -249,7 +249,12 @@ class ProfileChanged(AccountError):
 
 class DirectoryClosed(AccountError):
     code = "forbidden"
-    message = _("Only staff may list all users.")
+    message = _("Only staff may see other people.")
+
+
+class UserNotFound(AccountError):
+    code = "user_not_found"
+    message = _("We couldn't find that person.")
 
 
 class SearchTooBroad(AccountError):

@@ -44,7 +44,7 @@ STATUSES: dict[type[AccountError], int] = {
             errors.AccountDisabled, errors.CodeSignInClosed, errors.DirectoryClosed, errors.EmailNotVerified,
             errors.NotAllowed, errors.RecentSignInNeeded, errors.SignUpClosed, errors.WrongPassword,
         ),
-        404: (errors.PasskeyNotFound, errors.SessionNotFound, errors.UploadNotFound),
+        404: (errors.PasskeyNotFound, errors.SessionNotFound, errors.UploadNotFound, errors.UserNotFound),
         409: (
             errors.EmailInUse, errors.LastSuperuser, errors.LastWayIn, errors.MfaIsOff, errors.MfaIsOn,
             errors.OwnAccount, errors.TooManyPasskeys, errors.UploadMissing, errors.UsernameTaken,

@@ -161,6 +161,8 @@ KINDS: dict[str, str] = {
     "string_type": "not_a_string",
     "string_too_short": "too_short",
     "string_too_long": "too_long",
+    "too_short": "too_short",
+    "too_long": "too_long",
     "string_unicode": "invalid_characters",
     "characters": "invalid_characters",
     "uuid_parsing": "not_a_uuid",

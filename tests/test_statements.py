@@ -98,6 +98,8 @@ def table(house: House) -> Iterator[tuple[str, Work, int, int]]:
     yield "listEvents", house.my("GET", "/me/events"), 2, 0
     yield "getMfa", house.my("GET", "/me/mfa"), 3, 0
     yield "listUsers", house.my("GET", "/users"), 3, 0
+    yield "getUser", house.my("GET", f"/users/{house.user.id}"), 2, 0
+    yield "getUsers", house.my("GET", f"/users/by-ids?ids={house.user.id}"), 2, 0
     yield "getConfig", house.my("GET", "/config"), 0, 0
     for who in ("ada", "nobody", "ada@example.com", "nobody@example.com"):
         yield f"requestPasswordReset for {who}", house.post("/password/forgot", 202, login=who), 3, 0

@@ -16,6 +16,7 @@ from accounts.models import Event, Export, Gender, PictureUpload, Session, User
 from accounts.services.account import email_addresses
 from accounts.services.profile import exports, picture_uploads, pictures
 from accounts.services.security import audit
+from accounts.services.staff.directory import PublicProfile
 from api.errors import Action
 
 
@@ -188,6 +189,10 @@ class IdPageIn(PageIn):
     limit: int = Field(50, ge=1, le=1000)
 
 
+class IdsIn(In):
+    ids: list[UUID] = Field(min_length=1, max_length=100, description="Repeat it for each: `ids=…&ids=…`.")
+
+
 # --- Out ----------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +202,13 @@ class PictureOut(Schema):
     placeholder: str | None = Field(
         description="A BlurHash (blurha.sh) to show until the picture is there; null for an old picture."
     )
+
+
+def picture(key: str, placeholder: str) -> dict[str, Any] | None:
+    if not (signed := pictures.addresses_of(key)):
+        return None
+    sizes = {str(size): url for size, url in signed.items()}
+    return {"url": signed[256], "sizes": sizes, "placeholder": placeholder or None}
 
 
 class ProfileOut(Schema):
@@ -230,10 +242,7 @@ class ProfileOut(Schema):
 
     @staticmethod
     def resolve_picture(user: User) -> dict[str, Any] | None:
-        if not (signed := pictures.addresses(user)):
-            return None
-        sizes = {str(size): url for size, url in signed.items()}
-        return {"url": signed[256], "sizes": sizes, "placeholder": user.picture_placeholder or None}
+        return picture(user.picture, user.picture_placeholder)
 
 
 class PictureUploadFormOut(Schema):
@@ -362,6 +371,24 @@ class UsersOut(Schema):
     count_male: int
     count_unspecified: int
     next: str | None
+
+
+class PublicProfileOut(Schema):
+    """What people who are signed in can see of each other."""
+
+    id: UUID
+    username: str
+    first_name: str = Field(description="Empty where the operator does not show names.")
+    last_name: str = Field(description="Empty where the operator does not show names.")
+    picture: PictureOut | None
+
+    @staticmethod
+    def resolve_picture(found: PublicProfile) -> dict[str, Any] | None:
+        return picture(found.picture, found.picture_placeholder)
+
+
+class PublicProfilesOut(Schema):
+    users: list[PublicProfileOut]
 
 
 class DeletionOut(Schema):
