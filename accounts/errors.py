@@ -257,6 +257,16 @@ class UserNotFound(AccountError):
     message = _("We couldn't find that person.")
 
 
+class IdempotencyKeyReused(AccountError):
+    code = "idempotency_key_reused"
+    message = _("That Idempotency-Key was already used for another request. Use a new one.")
+
+
+class RequestInProgress(AccountError):
+    code = "request_in_progress"
+    message = _("The same request is still being answered. Try again in a moment.")
+
+
 class SearchTooBroad(AccountError):
     code = "search_too_broad"
     message = _("That matches too many users. Enter more letters, or remove a filter.")

@@ -54,6 +54,11 @@ class BodyTooLarge(RequestError):
     message = _("The body is too large.")
 
 
+class InvalidIdempotencyKey(RequestError):
+    code = "invalid_idempotency_key"
+    message = _("The Idempotency-Key must have 16 to 128 characters. Use a new UUID for each request.")
+
+
 class NotFound(RequestError):
     code = "not_found"
     message = _("There's nothing at this address.")
@@ -79,6 +84,7 @@ _REQUEST_STATUSES: dict[type[AccountError], int] = {
     MalformedBody: 400,
     UnsupportedMediaType: 415,
     BodyTooLarge: 413,
+    InvalidIdempotencyKey: 400,
     NotFound: 404,
     MethodNotAllowed: 405,
     ServerError: 500,
@@ -96,6 +102,7 @@ _ACTIONS: dict[type[AccountError], Action] = {
     errors.InvalidToken: Action.REFRESH,
     errors.MfaRequired: Action.UPDATE_APP,  # for apps that do not know the code
     errors.RecentSignInNeeded: Action.REAUTHENTICATE,
+    errors.RequestInProgress: Action.RETRY,
     errors.TokenExpired: Action.REFRESH,
     errors.TooManyPasskeys: Action.FIX_INPUT,
     errors.UsernameTaken: Action.FIX_INPUT,

@@ -8,6 +8,7 @@ from accounts.http import AuthenticatedRequest, caller
 from accounts.models import User
 from accounts.services.account import email_addresses
 from accounts.services.profile import profiles
+from api.repeats import repeatable
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
@@ -66,8 +67,9 @@ def get_my_email(request: AuthenticatedRequest) -> dict[str, Any]:
 @router.post(
     "/me/email",
     operation_id="requestEmailChange",
-    response=responses({202: schemas.AcceptedOut}, *BODY, 401, 403, 429, 503),
+    response=responses({202: schemas.AcceptedOut}, *BODY, 401, 403, 409, 429, 503),
 )
+@repeatable
 def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeEmailIn) -> Status[Any]:
     """Ask for another address. It takes effect with `confirmMyEmail`."""
     email_addresses.request_change(
@@ -77,8 +79,11 @@ def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeE
 
 
 @router.post(
-    "/me/email/confirm", operation_id="confirmMyEmail", response=responses({200: schemas.ProfileOut}, *BODY, 401, 429)
+    "/me/email/confirm",
+    operation_id="confirmMyEmail",
+    response=responses({200: schemas.ProfileOut}, *BODY, 401, 409, 429),
 )
+@repeatable
 def confirm_my_email(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.CodeIn) -> User:
     """Prove the claimed or the new address. The first who proves an address holds it; other claims on it lapse."""
     user = email_addresses.confirm_mine(user=request.user, code=payload.code, caller=caller(request))

@@ -8,6 +8,7 @@ from accounts.http import AuthenticatedRequest, caller
 from accounts.models import Passkey
 from accounts.services.authentication import passkeys, reauthentication, sign_in, totp
 from accounts.services.sessions.sessions import SignedIn
+from api.repeats import repeatable
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
@@ -19,8 +20,9 @@ router = Router(tags=["second factors"], auth=AccessToken())
 
 
 @entrance.post(
-    "/token/mfa", operation_id="finishSignIn", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429)
+    "/token/mfa", operation_id="finishSignIn", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 409, 429)
 )
+@repeatable
 def finish_sign_in(request: HttpRequest, payload: schemas.SecondStepIn) -> SignedIn:
     """Do the second step, after a `mfa_required`: a code of the authenticator app, or a recovery code."""
     where = caller(request, schemas.device(payload.device))
@@ -38,8 +40,9 @@ def begin_passkey_sign_in(request: HttpRequest) -> passkeys.Ceremony:
 @entrance.post(
     "/token/passkey/finish",
     operation_id="finishPasskeySignIn",
-    response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429),
+    response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 409, 429),
 )
+@repeatable
 def finish_passkey_sign_in(request: HttpRequest, payload: schemas.PasskeySignInIn) -> SignedIn:
     """Sign in with what the credential manager answered. No second step follows."""
     where = caller(request, schemas.device(payload.device))
@@ -78,6 +81,7 @@ def begin_totp(request: AuthenticatedRequest) -> totp.Setup:
     operation_id="confirmTotp",
     response=responses({200: schemas.RecoveryCodesOut}, *BODY, 401, 403, 409, 429),
 )
+@repeatable
 def confirm_totp(request: AuthenticatedRequest, payload: schemas.ConfirmTotpIn) -> dict[str, Any]:
     """Turn two-step verification on, with a code that the app shows. The recovery codes are shown this once."""
     codes = totp.turn_on(
@@ -117,6 +121,7 @@ def begin_passkey(request: AuthenticatedRequest) -> passkeys.Ceremony:
 @router.post(
     "/me/mfa/passkeys", operation_id="addPasskey", response=responses({201: schemas.PasskeyOut}, *BODY, 401, 403, 409)
 )
+@repeatable
 def add_passkey(request: AuthenticatedRequest, payload: schemas.AddPasskeyIn) -> Status[Any]:
     """Keep the passkey that the credential manager made."""
     made = passkeys.add(user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump())

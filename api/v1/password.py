@@ -7,6 +7,7 @@ from ninja import Router, Status
 from accounts.http import AuthenticatedRequest, caller
 from accounts.services import mail
 from accounts.services.account import password_resets, passwords
+from api.repeats import repeatable
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
@@ -15,8 +16,9 @@ router = Router(tags=["password"])
 
 
 @router.post(
-    "/password/forgot", operation_id="requestPasswordReset", response=responses({202: schemas.MailOut}, *BODY, 429)
+    "/password/forgot", operation_id="requestPasswordReset", response=responses({202: schemas.MailOut}, *BODY, 409, 429)
 )
+@repeatable
 def request_password_reset(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
     """Mail a code and a link to the address of this account, if there is one."""
     password_resets.request_reset(login=payload.login, caller=caller(request))
@@ -24,7 +26,8 @@ def request_password_reset(request: HttpRequest, payload: schemas.LoginIn) -> St
     return Status(202, {"detail": words, "mail_delay": int(mail.delay().total_seconds())})
 
 
-@router.post("/password/reset", operation_id="resetPassword", response=responses({204: None}, *BODY, 429, 503))
+@router.post("/password/reset", operation_id="resetPassword", response=responses({204: None}, *BODY, 409, 429, 503))
+@repeatable
 def reset_password(request: HttpRequest, payload: schemas.ResetPasswordIn) -> Status[None]:
     """Set a new password with the mailed code (and the login it was asked for), or with the key of the link that
     opened the app. Every session of that user ends."""
@@ -41,8 +44,9 @@ def reset_password(request: HttpRequest, payload: schemas.ResetPasswordIn) -> St
     "/me/password",
     operation_id="changePassword",
     auth=AccessToken(),
-    response=responses({204: None}, *BODY, 401, 403, 429, 503),
+    response=responses({204: None}, *BODY, 401, 403, 409, 429, 503),
 )
+@repeatable
 def change_password(request: AuthenticatedRequest, payload: schemas.ChangePasswordIn) -> Status[None]:
     """Choose another password. All other sessions end; this one goes on."""
     keep = request.user_session.id

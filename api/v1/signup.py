@@ -7,6 +7,7 @@ from ninja import Router, Status
 from accounts.http import caller
 from accounts.services.account import email_addresses, email_recovery, signup
 from accounts.services.sessions.sessions import SignedIn
+from api.repeats import repeatable
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
 
@@ -18,6 +19,7 @@ router = Router(tags=["sign up"])
     operation_id="signUp",
     response=responses({201: schemas.SignedInOut, 202: schemas.AcceptedOut}, *BODY, 403, 409, 429, 503),
 )
+@repeatable
 def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
     """Make an account and sign in. The address is a claim until it is proved (`confirmMyEmail`); whether somebody
     else owns it, the answer does not tell. 202 where the address must be proved first: tokens then come with
@@ -30,8 +32,11 @@ def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
 
 
 @router.post(
-    "/email/confirm", operation_id="confirmEmail", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429)
+    "/email/confirm",
+    operation_id="confirmEmail",
+    response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 409, 429),
 )
+@repeatable
 def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> SignedIn:
     """Prove the address of a sign-up with the mailed code, or with the key of the link that opened the app, and sign
     in."""
@@ -44,6 +49,7 @@ def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> Sign
 @router.post(
     "/email/undo", operation_id="undoEmailChange", response=responses({200: schemas.UndoneOut}, *BODY, 409, 429)
 )
+@repeatable
 def undo_email_change(request: HttpRequest, payload: schemas.KeyIn) -> dict[str, Any]:
     """Take a change of address back, with the link that went to the earlier one: the address is restored, every
     session ends and the password opens nothing any more. Ask for a new one at once (`resetPassword`)."""

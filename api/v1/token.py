@@ -10,6 +10,7 @@ from accounts.services.account import sign_in_codes
 from accounts.services.authentication import sign_in
 from accounts.services.sessions import sessions
 from accounts.services.sessions.sessions import SignedIn, Tokens
+from api.repeats import repeatable
 from api.v1 import schemas
 from api.v1.responses import BODY, responses
 
@@ -20,8 +21,9 @@ router = Router(tags=["tokens"])
     "/token",
     operation_id="signIn",
     summary="Sign In",
-    response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429, 503),
+    response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 409, 429, 503),
 )
+@repeatable
 def sign_in_by_password(request: HttpRequest, payload: schemas.SignInIn) -> SignedIn:
     """Sign in by username or email address."""
     where = caller(request, schemas.device(payload.device))
@@ -41,8 +43,11 @@ def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Stat
 
 
 @router.post(
-    "/token/code", operation_id="signInByCode", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429)
+    "/token/code",
+    operation_id="signInByCode",
+    response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 409, 429),
 )
+@repeatable
 def sign_in_by_code(request: HttpRequest, payload: schemas.SignInByCodeIn) -> SignedIn:
     """Sign in with the mailed code (`requestSignInCode`)."""
     where = caller(request, schemas.device(payload.device))
