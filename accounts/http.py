@@ -47,8 +47,8 @@ STATUSES: dict[type[AccountError], int] = {
         404: (errors.PasskeyNotFound, errors.SessionNotFound, errors.UploadNotFound, errors.UserNotFound),
         409: (
             errors.EmailInUse, errors.LastSuperuser, errors.LastWayIn, errors.MfaIsOff, errors.MfaIsOn,
-            errors.OwnAccount, errors.RequestInProgress, errors.TooManyPasskeys, errors.UploadMissing,
-            errors.UsernameTaken,
+            errors.OwnAccount, errors.RequestInProgress, errors.SetupExpired, errors.TooManyPasskeys,
+            errors.UploadMissing, errors.UsernameTaken,
         ),
         412: (errors.ProfileChanged,),
         413: (errors.PictureTooLarge,),
@@ -89,6 +89,12 @@ def caller(request: HttpRequest, device: Device | None = None) -> Caller:
         device=device,
         language=get_language() or "",
     )
+
+
+def has_no_length(request: HttpRequest) -> bool:
+    """Whether it has a body in chunks, of which Django reads nothing."""
+    coding = request.META.get("HTTP_TRANSFER_ENCODING", "").lower()
+    return "chunked" in coding and not request.META.get("CONTENT_LENGTH")
 
 
 def log_refusal(request: HttpRequest, error: AccountError) -> None:

@@ -1,7 +1,6 @@
 """The browser's forms. They say what is asked and how it looks; whether an answer is right, the rules decide
 (`RuleFormMixin` in refusals.py puts a refusal beside its field)."""
 
-import json
 from typing import Any
 
 from allauth.account import forms as allauth_forms
@@ -15,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.errors import AccountError, InvalidPasskey
 from accounts.http import AuthenticatedRequest, caller
-from accounts.lib import time_zones
+from accounts.lib import strict_json, time_zones
 from accounts.models import Gender, User
 from accounts.services.account import password_resets, passwords, signup
 from accounts.services.credentials.identifiers import EMAIL_MAX_LENGTH
@@ -227,7 +226,7 @@ class Credential(forms.CharField):
 
     def clean(self, value: Any) -> Any:
         try:
-            found = json.loads(super().clean(value))
+            found = strict_json.loads(super().clean(value))
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
