@@ -33,7 +33,7 @@ _HEADER = {
 
 
 def repeatable(view: View) -> View:
-    """Under the decorator of an operation, which declares 400, 409 and 422."""
+    """Under the decorator of an operation, which declares what can be refused of a key (`KEY` in responses.py)."""
     contribute_operation_callback(view, _declare)
     return decorate_view(_answer_once)(view)
 

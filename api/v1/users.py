@@ -5,19 +5,28 @@ from uuid import UUID
 from django.http import HttpResponse
 from ninja import Query, Router
 
+from accounts import errors
 from accounts.http import AuthenticatedRequest
 from accounts.services.staff import directory
 from accounts.services.staff.directory import PublicProfile
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import responses
+from api.v1.responses import TOKEN, responses
 
 router = Router(tags=["directory"], auth=AccessToken())
 
 
-@router.get("/users", operation_id="listUsers", response=responses({200: schemas.UsersOut}, 400, 401, 403, 422))
+@router.get(
+    "/users",
+    operation_id="listUsers",
+    response=responses(
+        {200: schemas.UsersOut}, *TOKEN, errors.InvalidInput, errors.InvalidCursor, errors.DirectoryClosed
+    ),
+)
 def list_users(request: AuthenticatedRequest, page: Query[schemas.IdPageIn]) -> HttpResponse:
-    """Ids of all active users, the oldest first, with exact counts of all of them on every page."""
+    """List the ids of all active users.
+
+    The oldest first, with exact counts of all of them on every page. The operator decides who may ask."""
     found = directory.list_ids(viewer=request.user, limit=page.limit, cursor=page.cursor or None)
     body = {
         "user_ids": found.user_ids,
@@ -30,20 +39,27 @@ def list_users(request: AuthenticatedRequest, page: Query[schemas.IdPageIn]) -> 
     return response
 
 
-@router.get(
-    "/users/by-ids", operation_id="getUsers", response=responses({200: schemas.PublicProfilesOut}, 401, 403, 422)
-)
+SHOWN = (*TOKEN, errors.InvalidInput, errors.DirectoryClosed)
+
+
+@router.get("/users/by-ids", operation_id="getUsers", response=responses({200: schemas.PublicProfilesOut}, *SHOWN))
 def get_users(request: AuthenticatedRequest, response: HttpResponse, query: Query[schemas.IdsIn]) -> dict[str, Any]:
-    """The public profiles of up to 100 users, in the order of the ids. Whoever `getUser` would not find is left out."""
+    """Get the public profiles of up to 100 users.
+
+    In the order of the ids. Users that `getUser` would not find are left out."""
     _may_be_kept(response)
     return {"users": directory.public_profiles(viewer=request.user, user_ids=query.ids)}
 
 
 @router.get(
-    "/users/{user_id}", operation_id="getUser", response=responses({200: schemas.PublicProfileOut}, 401, 403, 404, 422)
+    "/users/{user_id}",
+    operation_id="getUser",
+    response=responses({200: schemas.PublicProfileOut}, *SHOWN, errors.UserNotFound),
 )
 def get_user(request: AuthenticatedRequest, response: HttpResponse, user_id: UUID) -> PublicProfile:
-    """The public profile of a user. 404 for someone who was switched off or erased too."""
+    """Get the public profile of a user.
+
+    404 also for a user who was switched off or erased."""
     _may_be_kept(response)
     return directory.public_profile(viewer=request.user, user_id=user_id)
 

@@ -93,7 +93,7 @@ def read(line: bytes) -> User:
     user_id = _noting(problems, _id, given.get("id"))
     key = given.get("external_id") or user.username or user.email
     if len(key) > KEY_MAX_LENGTH:
-        problems.append(LineError("external_id", "too_long"))
+        problems.append(LineError("external_id", "too_long", KEY_MAX_LENGTH))
     if found := [problem for problem in problems if problem]:
         raise InvalidInput(found)
     user.password = password or make_password(None)
