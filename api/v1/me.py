@@ -64,9 +64,12 @@ def update_profile(request: AuthenticatedRequest, response: HttpResponse, payloa
 
     Username, names, gender, language and time zone: only what is sent. A username can change twice in 30 days."""
     given = request.headers.get("If-Match", "*")
+    changes = payload.model_dump(exclude_unset=True)
+    if changes.get("username") == request.user.username:
+        del changes["username"]  # an app that sends all it has read does not mean "without capitals"
     user = profiles.update(
         user=request.user,
-        changes=payload.model_dump(exclude_unset=True),
+        changes=changes,
         versions=None if given.strip() == "*" else versions(given),
         caller=caller(request),
         session=request.user_session,

@@ -57,14 +57,19 @@ def _says(description: str, *examples: Any, **bounds: Any) -> Any:
 Username = Annotated[
     Text,
     _says(
-        "3 to 30 letters of one alphabet, digits, dots, hyphens and underscores. Case makes no difference.",
-        "ada", minLength=identifiers.MIN_LENGTH, maxLength=identifiers.MAX_LENGTH,
+        "3 to 30 letters of one alphabet, digits, dots, hyphens and underscores; 2 are enough in Chinese, Japanese, "
+        "Korean. Case makes no difference.",
+        "ada", minLength=2, maxLength=identifiers.MAX_LENGTH,
     ),
 ]  # fmt: skip
 Email = Annotated[
-    Text, _says("An email address.", "ada@example.com", format="email", maxLength=identifiers.EMAIL_MAX_LENGTH)
-]
-EmailOfSignUp = Annotated[Text, _says("The address of the sign-up.", "ada@example.com", format="email")]
+    Text,
+    _says(
+        "An email address; its domain in any script.",
+        "ada@example.com", format="idn-email", maxLength=identifiers.EMAIL_MAX_LENGTH,
+    ),
+]  # fmt: skip
+EmailOfSignUp = Annotated[Text, _says("The address of the sign-up.", "ada@example.com", format="idn-email")]
 FirstName = Annotated[Text, _says("May be empty.", "Ada", maxLength=profiles.NAME_MAX_LENGTH)]
 LastName = Annotated[Text, _says("May be empty.", "Lindqvist", maxLength=profiles.NAME_MAX_LENGTH)]
 Login = Annotated[Text, _says("A username or an email address.", "ada")]
@@ -300,6 +305,7 @@ Id = Annotated[UUID, Field(examples=["01936d2e-7b5c-7a31-9c1f-2f6c8e4b7d10"])]
 Time = Annotated[datetime, Field(examples=["2026-11-28T11:20:00.123Z"])]
 Url = Annotated[str, Field(json_schema_extra={"format": "uri"})]
 Address = Annotated[str, _says("An email address.", "ada@example.com", format="email")]
+DisplayedAddress = Annotated[str, _says("Its domain in any script.", "ada@example.com", format="idn-email")]
 _SIGNED = "https://storage.example.com/users/pictures/8f2c/{}.webp?X-Amz-Signature=5d41"
 
 
@@ -324,8 +330,11 @@ def picture(key: str, placeholder: str) -> dict[str, Any] | None:
 
 class ProfileOut(Schema):
     id: Id = Field(description="Never changes.")
-    username: str = _says("May change (`updateProfile`).", "ada")
-    email: Address | None = _says("null if the address was removed because someone else confirmed it.")
+    username: str = _says("In lower case, as it is compared. May change.", "ada")
+    email: Address | None = _says(
+        "In lower case, its domain in ASCII (`xn--…`), as it is compared. null if the address was removed "
+        "because someone else confirmed it."
+    )
     email_verified: bool = _says("Whether the person has shown that they read its email.", True)
     first_name: str = _says("May be empty.", "Ada")
     last_name: str = _says("May be empty.", "Lindqvist")
@@ -343,10 +352,18 @@ class ProfileOut(Schema):
         description="When the account will be erased, if that is planned: say so, and offer `cancelDeletion`.",
         examples=[None],
     )
+    username_display: str = _says("The username as its owner typed it: show this one.", "Ada")
+    email_display: DisplayedAddress | None = Field(
+        description="The address as people know it: show this one.", examples=["ada@example.com"]
+    )
 
     @staticmethod
     def resolve_email(user: User) -> str | None:
         return user.email or None
+
+    @staticmethod
+    def resolve_email_display(user: User) -> str | None:
+        return user.email_display or None
 
     @staticmethod
     def resolve_language(user: User) -> str:
@@ -427,13 +444,20 @@ class EmailOut(Schema):
         "sent",
     )
     since: Time | None = Field(description="When that email was requested.")
+    email_display: DisplayedAddress | None = Field(description="As in the profile.")
+    pending_email_display: DisplayedAddress | None = Field(
+        description="The requested address as people know it.", examples=["ada@example.net"]
+    )
 
 
 def email(user: User, progress: email_addresses.Progress | None) -> dict[str, Any]:
+    pending = progress if progress and progress.email != user.email else None
     return {
         "email": user.email or None,
+        "email_display": user.email_display or None,
         "email_verified": user.email_verified,
-        "pending_email": progress.email if progress and progress.email != user.email else None,
+        "pending_email": pending.email if pending else None,
+        "pending_email_display": pending.email_display if pending else None,
         "delivery": progress.delivery if progress else None,
         "since": progress.since if progress else None,
     }

@@ -62,7 +62,7 @@ BREAKS: dict[str, Callable[[Document], Any]] = {
     "request.username: maxLength 30 became 20": lambda d: shape(d, "SignUpIn")["properties"]["username"].update(
         maxLength=20
     ),
-    "request.username: minLength 3 became 4": lambda d: shape(d, "SignUpIn")["properties"]["username"].update(
+    "request.username: minLength 2 became 4": lambda d: shape(d, "SignUpIn")["properties"]["username"].update(
         minLength=4
     ),
     "request.username: format none became date": lambda d: shape(d, "SignUpIn")["properties"]["username"].update(
