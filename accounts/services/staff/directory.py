@@ -18,11 +18,12 @@ from django.contrib.postgres.search import TrigramWordDistance
 from django.db import OperationalError, connections, transaction
 from django.db.models import F, Q, QuerySet, TextField, Value
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Coalesce, NullIf
 from psycopg2.errors import QueryCanceled
 
 from accounts.caller import Caller
 from accounts.errors import DirectoryClosed, SearchTooBroad, UserNotFound
-from accounts.lib import replica, timestamps
+from accounts.lib import addresses, replica, timestamps
 from accounts.models import User
 from accounts.services.credentials import identifiers
 from accounts.services.security import audit, cursors
@@ -75,6 +76,7 @@ class PublicProfile:
 
     id: UUID
     username: str
+    username_display: str
     first_name: str
     last_name: str
     picture: str
@@ -97,10 +99,10 @@ def public_profile(*, viewer: User, user_id: UUID) -> PublicProfile:
 
 def _profiles(user_ids: Sequence[UUID], using: str) -> Sequence[PublicProfile]:
     names = ("first_name", "last_name") if settings.DIRECTORY_NAMES else (Value(""), Value(""))
+    display = Coalesce(NullIf("username_typed", Value("")), "username")  # as User.username_display
     users = User.objects.using(using).active().filter(id__in=user_ids)
-    return [
-        PublicProfile(*row) for row in users.values_list("id", "username", *names, "picture", "picture_placeholder")
-    ]
+    columns = ("id", "username", display, *names, "picture", "picture_placeholder")
+    return [PublicProfile(*row) for row in users.values_list(*columns)]
 
 
 # --- People, for staff --------------------------------------------------------------------------------------
@@ -122,6 +124,15 @@ class Person:
     is_active: bool
     is_staff: bool
     created_at: datetime
+    username_typed: str
+
+    @property
+    def username_display(self) -> str:
+        return self.username_typed or self.username
+
+    @property
+    def email_display(self) -> str:
+        return addresses.shown(self.email)
 
 
 _COLUMNS = tuple(column.name for column in fields(Person))
