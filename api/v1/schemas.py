@@ -523,6 +523,7 @@ class PublicProfileOut(Schema):
 
     id: Id = Field(description="Never changes.")
     username: str = _says("May change.", "ada")
+    username_display: str = _says("The username as its owner typed it: show this one.", "Ada")
     first_name: str = _says("Empty if the operator doesn't show names.", "Ada")
     last_name: str = _says("Empty if the operator doesn't show names.", "Lindqvist")
     picture: PictureOut | None = Field(description="null if there is none.")

@@ -130,7 +130,7 @@ def test_a_page_costs_three_queries_however_many_there_are(
 
 # --- Public profiles ----------------------------------------------------------------------------------------
 
-PUBLIC = {"id", "username", "first_name", "last_name", "picture"}
+PUBLIC = {"id", "username", "username_display", "first_name", "last_name", "picture"}
 
 
 def by_ids(api: Api, *user_ids: object) -> Any:
@@ -140,11 +140,14 @@ def by_ids(api: Api, *user_ids: object) -> Any:
 def test_people_see_each_others_username_and_picture_and_nothing_else(
     bobs_api: Api, alice: User, settings: Any
 ) -> None:
-    User.objects.filter(id=alice.id).update(picture="abc", picture_placeholder="LEHV6n", last_name="Liddell")
+    assert bobs_api.get(f"/users/{alice.id}").json()["username_display"] == "alice"
+    User.objects.filter(id=alice.id).update(
+        picture="abc", picture_placeholder="LEHV6n", last_name="Liddell", username_typed="Alice"
+    )
     answer = bobs_api.get(f"/users/{alice.id}")
     found = answer.json()
     assert set(found) == PUBLIC
-    assert (found["id"], found["username"]) == (str(alice.id), "alice")
+    assert (found["id"], found["username"], found["username_display"]) == (str(alice.id), "alice", "Alice")
     assert (found["first_name"], found["last_name"]) == ("", "")
     assert found["picture"]["placeholder"] == "LEHV6n"
     assert all("X-Amz-Signature=" in url for url in found["picture"]["sizes"].values())
