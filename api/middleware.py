@@ -14,6 +14,7 @@ from django.utils.translation import get_language_from_request
 from accounts.http import PERMISSIONS, GetResponse, has_no_length
 from accounts.services.staff import usage
 from api import errors
+from api.paths import is_under_api
 
 _VERSION = re.compile(r"/api/(v\d{1,3})/")
 _WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
@@ -120,7 +121,7 @@ class ProblemMiddleware:
         )
 
     def _in_form(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        if not request.path.startswith("/api/"):
+        if not is_under_api(request.path):
             return response
         if response.status_code == 405:
             answer = errors.refuse(request, errors.MethodNotAllowed())
