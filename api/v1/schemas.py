@@ -8,7 +8,8 @@ from uuid import UUID
 
 from django.conf import settings
 from ninja import Schema
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_core import PydanticCustomError
 
 from accounts.caller import Device
@@ -17,6 +18,7 @@ from accounts.services.account import email_addresses
 from accounts.services.profile import exports, picture_uploads, pictures
 from accounts.services.security import audit
 from api.errors import Action
+from api.v1 import mistakes
 
 
 def _storable(value: str) -> str:
@@ -32,6 +34,20 @@ Short = Annotated[str, Field(max_length=100), AfterValidator(_storable)]
 
 class In(Schema):
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _tell_all(cls, values: Any, handler: ModelWrapValidatorHandler[Any], info: ValidationInfo) -> Any:
+        """One field of a wrong shape hides no mistake in the others (api/errors.py reads what is left here)."""
+        try:
+            return handler(values)
+        except ValidationError as error:
+            if isinstance(values, dict) and info.context:
+                right = cls.model_fields.keys() - {item["loc"][0] for item in error.errors() if item["loc"]}
+                given = {name: values[name] for name in right & values.keys()}
+                request = info.context["request"]
+                request.also_wrong = mistakes.also_wrong(cls.__name__, given, request)
+            raise
 
 
 # --- In -----------------------------------------------------------------------------------------------------
@@ -184,6 +200,13 @@ class PageIn(In):
     cursor: Annotated[str, Field(max_length=200)] = Field("", description="`next` of the page before.")
 
 
+class SessionPageIn(In):
+    page_size: int | None = Field(None, ge=1, le=100, description="Devices of one page. Left out: all of them.")
+    cursor: Annotated[str, Field(max_length=200)] = Field(
+        "", description="`next` of the page before, with the same `page_size`."
+    )
+
+
 class IdPageIn(PageIn):
     limit: int = Field(50, ge=1, le=1000)
 
@@ -201,8 +224,11 @@ class PictureOut(Schema):
 
 class ProfileOut(Schema):
     id: UUID
-    username: str
-    email: str | None = Field(description="null if the address was removed because someone else confirmed it.")
+    username: str = Field(description="In lower case, as it is compared.", examples=["ada"])
+    email: str | None = Field(
+        description="In lower case, its domain in ASCII (`xn--…`), as it is compared. null if the address was removed "
+        "because someone else confirmed it."
+    )
     email_verified: bool
     first_name: str
     last_name: str
@@ -219,10 +245,18 @@ class ProfileOut(Schema):
         validation_alias="deletes_at",
         description="When the account will be erased, if that is planned: say so, and offer `cancelDeletion`.",
     )
+    username_display: str = Field(description="The username as its owner typed it: show this one.", examples=["Ada"])
+    email_display: str | None = Field(
+        description="The address as people know it: show this one.", examples=["ada@bücher.example"]
+    )
 
     @staticmethod
     def resolve_email(user: User) -> str | None:
         return user.email or None
+
+    @staticmethod
+    def resolve_email_display(user: User) -> str | None:
+        return user.email_display or None
 
     @staticmethod
     def resolve_language(user: User) -> str:
@@ -302,13 +336,18 @@ class EmailOut(Schema):
         "check the address. null: no email is on its way; request one."
     )
     since: datetime | None = Field(description="When that email was requested.")
+    email_display: str | None = Field(description="As in the profile.")
+    pending_email_display: str | None = Field(description="The requested address as people know it.")
 
 
 def email(user: User, progress: email_addresses.Progress | None) -> dict[str, Any]:
+    pending = progress if progress and progress.email != user.email else None
     return {
         "email": user.email or None,
+        "email_display": user.email_display or None,
         "email_verified": user.email_verified,
-        "pending_email": progress.email if progress and progress.email != user.email else None,
+        "pending_email": pending.email if pending else None,
+        "pending_email_display": pending.email_display if pending else None,
         "delivery": progress.delivery if progress else None,
         "since": progress.since if progress else None,
     }
@@ -318,6 +357,8 @@ class SessionOut(Schema):
     id: UUID
     kind: Literal["browser", "app"]
     name: str
+    platform: str = Field(description="As the app said at its sign-in; empty: it didn't, or it is a browser.")
+    app_version: str = Field(description="The same.")
     ip: str | None
     created_at: datetime
     last_used_at: datetime

@@ -52,7 +52,8 @@ def test_a_token_says_what_rfc_9068_asks_for(phone: Session, alice: User, settin
     header = jwt.get_unverified_header(issued.access_token)
     assert header == {"alg": "ES256", "typ": "at+jwt", "kid": signing_keys.ring().signing.kid}
     claims = jwt.decode(issued.access_token, options={"verify_signature": False})
-    assert set(claims) == set(access_tokens.REQUIRED)
+    assert set(claims) == {*access_tokens.REQUIRED, "client_id"}
+    assert claims["client_id"] == "app"
     assert claims["iss"] == settings.PUBLIC_URL
     assert claims["aud"] == settings.ACCESS_TOKEN_AUDIENCE
     assert (claims["sub"], claims["sid"]) == (str(alice.id), str(phone.id))
@@ -166,14 +167,47 @@ def test_refuses_a_token_that_lacks_a_claim(phone: Session, claim: str) -> None:
     ids=str,
 )
 def test_refuses_a_claim_that_is_not_ours(phone: Session, change: dict[str, Any]) -> None:
-    payload = {**claims_of(phone), **change}
+    with pytest.raises(InvalidToken):
+        access_tokens.verify(signed_by_hand({**claims_of(phone), **change}))
+
+
+def signed_by_hand(payload: dict[str, Any]) -> str:
+    """Because PyJWT refuses to sign some."""
     head = {"alg": "ES256", "typ": "at+jwt", "kid": signing_keys.ring().signing.kid}
-    # Written by hand, because PyJWT refuses to sign some of these.
     signing_input = f"{part(head)}.{part(payload)}".encode()
     algorithm = jwt.get_algorithm_by_name("ES256")
     signature = algorithm.sign(signing_input, signing_keys.ring().signing.private)
-    with pytest.raises(InvalidToken):
-        access_tokens.verify(f"{signing_input.decode()}.{part(signature)}")
+    return f"{signing_input.decode()}.{part(signature)}"
+
+
+def test_refuses_a_time_that_is_no_whole_number(phone: Session) -> None:
+    """RFC 7519 wants a number. PyJWT takes what `int` takes."""
+    claims, taken = claims_of(phone), []
+    later = claims["exp"] + 600
+    for name in ("exp", "iat", "nbf", "auth_time"):
+        right = later if name == "exp" else claims["iat"]
+        wrong = (
+            str(right),
+            f" {right} ",
+            "\u0661",
+            float(right),
+            right + 0.5,
+            True,
+            False,
+            None,
+            [right],
+            0,
+            -right,
+            10**400,
+        )
+        for value in wrong if name != "nbf" else wrong[:5]:
+            try:
+                access_tokens.verify(signed_by_hand({**claims, name: value}))
+            except (InvalidToken, TokenExpired):
+                continue
+            taken.append((name, str(value)[:30]))
+        access_tokens.verify(signed_by_hand({**claims, name: right}))
+    assert taken == []
 
 
 @pytest.mark.parametrize(

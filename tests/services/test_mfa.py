@@ -2,7 +2,7 @@
 
 import io
 from datetime import timedelta
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import jwt
 import pytest
@@ -22,6 +22,7 @@ from accounts.errors import (
     MfaRequired,
     RateLimited,
     RecentSignInNeeded,
+    SetupExpired,
 )
 from accounts.models import Budget, Event, Passkey, Session, SpentTicket, TotpAuthenticator, User
 from accounts.services.account import (
@@ -149,7 +150,7 @@ def test_nonsense_is_a_wrong_code(code: str, app: App, caller: Caller) -> None:
 def test_a_wrong_code_keeps_the_ticket_and_is_in_the_log(app: App, alice: User, caller: Caller) -> None:
     held = ticket(caller)
     with pytest.raises(InvalidCode):
-        sign_in.finish(ticket=held, code="000000" if app.code() != "000000" else "111111", caller=caller)
+        sign_in.finish(ticket=held, code=app.wrong(), caller=caller)
     sign_in.finish(ticket=held, code=app.code(), caller=caller)
     assert Event.objects.filter(user=alice, kind="two_step.failed").count() == 1
 
@@ -165,7 +166,7 @@ def test_ten_wrong_codes_pause_it_and_the_owner_is_told_at_the_third(
     for number in range(10):
         assert tried(mailbox) == (number > 2)
         with pytest.raises(InvalidCode):
-            sign_in.finish(ticket=held, code="x", caller=caller)
+            sign_in.finish(ticket=held, code=app.wrong(), caller=caller)
     for _ in range(2):
         with pytest.raises(RateLimited):
             sign_in.finish(ticket=held, code=app.code(), caller=caller)
@@ -179,7 +180,7 @@ def test_thirty_wrong_codes_a_day_are_all(app: App, caller: Caller) -> None:
         if number % 10 == 0:
             Budget.objects.filter(key__startswith="wrong_second_step_per_account").delete()  # an hour passes
         with pytest.raises(InvalidCode):
-            sign_in.finish(ticket=held, code="x", caller=caller)
+            sign_in.finish(ticket=held, code=app.wrong(), caller=caller)
     Budget.objects.filter(key__startswith="wrong_second_step_per_account").delete()
     with pytest.raises(RateLimited):
         sign_in.finish(ticket=held, code=app.code(), caller=caller)
@@ -189,7 +190,7 @@ def test_who_guesses_at_the_app_keeps_the_owner_from_no_recovery_code(app: App, 
     held = ticket(caller)
     for _ in range(10):
         with pytest.raises(InvalidCode):
-            sign_in.finish(ticket=held, code="x", caller=caller)
+            sign_in.finish(ticket=held, code=app.wrong(), caller=caller)
     sign_in.finish(ticket=held, code=app.recovery_codes[0], caller=caller)
 
 
@@ -197,7 +198,7 @@ def test_a_new_password_gives_the_owner_all_tries_back(app: App, alice: User, ca
     held = ticket(caller)
     for _ in range(10):
         with pytest.raises(InvalidCode):
-            sign_in.finish(ticket=held, code="x", caller=caller)
+            sign_in.finish(ticket=held, code=app.wrong(), caller=caller)
     passwords.change_by_operator(user=alice, new_password="another lagoon tractor", caller=caller)
     sign_in.finish(ticket=ticket(caller, "another lagoon tractor"), code=app.code(), caller=caller)
 
@@ -454,6 +455,25 @@ def test_each_set_up_has_a_secret_of_its_own(alice: User, phone: Session) -> Non
     assert "alice" in first.uri
 
 
+def test_an_authenticator_reads_the_name_of_the_site(alice: User, phone: Session, settings: Settings) -> None:
+    """The label is "issuer:account", the issuer is given again, and a plus sign is one."""
+    issuers = {
+        "Acme Accounts": "Acme Accounts",
+        "Acme: Accounts": "Acme Accounts",
+        "Acme:Accounts": "Acme Accounts",
+        "A/B & C?#%+": "A/B & C?#%+",
+        "Bücher ☕": "Bücher ☕",
+        " Crew ": "Crew",
+    }
+    for name, issuer in issuers.items():
+        settings.SITE_NAME = name
+        uri = urlsplit(totp.begin(user=alice, session=phone).uri)
+        assert "+" not in uri.path + uri.query
+        assert uri.path == f"/{quote(issuer, safe='')}:alice"
+        assert uri.fragment == ""
+        assert dict(item.split("=") for item in uri.query.split("&"))["issuer"] == quote(issuer, safe="")
+
+
 def test_the_secret_is_in_no_readable_form_in_the_ticket_or_the_database(
     alice: User, phone: Session, caller: Caller
 ) -> None:
@@ -479,9 +499,9 @@ def test_bob_cannot_finish_what_alice_began(alice: User, phone: Session, bob: Us
     code = App(setup.secret).code()
     bobs = sessions.begin(user=bob, kind=Session.Kind.APP, caller=caller)
     for user, session in ((bob, bobs), (bob, phone), (alice, bobs)):
-        with pytest.raises(InvalidTicket):
+        with pytest.raises(SetupExpired):
             totp.turn_on(user=user, session=session, state=setup.state, code=code, caller=caller)
-        with pytest.raises(InvalidTicket):
+        with pytest.raises(SetupExpired):
             totp.begun(user=user, session=session, state=setup.state)
 
 

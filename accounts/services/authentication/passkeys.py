@@ -37,11 +37,11 @@ from accounts.errors import (
     FieldError,
     InvalidInput,
     InvalidPasskey,
-    InvalidTicket,
     LastWayIn,
     PasskeyNotFound,
     TooManyPasskeys,
 )
+from accounts.lib import typed
 from accounts.models import Passkey, Session, User
 from accounts.services import mail
 from accounts.services.authentication import reauthentication, sign_in, totp
@@ -77,10 +77,8 @@ class _SignIn(tickets.Ticket):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Adding(tickets.Ticket):
+class _Adding(tickets.SetupTicket):
     PURPOSE = "passkey"
-    user: str
-    session: str
     challenge: str
 
 
@@ -118,7 +116,7 @@ def begin_adding(*, user: User, session: Session) -> Ceremony:
         raise TooManyPasskeys
     challenge = secrets.token_bytes(32)
     options, _state = _server().register_begin(
-        PublicKeyCredentialUserEntity(id=user.id.bytes, name=user.username, display_name=user.get_full_name()),
+        PublicKeyCredentialUserEntity(id=user.id.bytes, name=user.username_display, display_name=user.get_full_name()),
         known,
         resident_key_requirement=ResidentKeyRequirement.REQUIRED,
         user_verification=UserVerificationRequirement.REQUIRED,
@@ -129,11 +127,9 @@ def begin_adding(*, user: User, session: Session) -> Ceremony:
 
 
 def add(*, user: User, session: Session, state: str, credential: Credential, name: str = "", caller: Caller) -> Passkey:
-    """Raises InvalidTicket, InvalidPasskey, TooManyPasskeys, InvalidInput."""
-    name = _name(name) or caller.label[:NAME_MAX_LENGTH] or "Passkey"
-    found = tickets.read(_Adding, state)
-    if (found.user, found.session) != (user.id.hex, session.id.hex):
-        raise InvalidTicket("of another device")
+    """Raises SetupExpired, InvalidPasskey, TooManyPasskeys, InvalidInput."""
+    name = clean_name(name) or caller.label[:NAME_MAX_LENGTH] or "Passkey"
+    found = tickets.read_own(_Adding, state, user, session)
     answer = _checked(lambda: _server().register_complete(_fido_state(found), credential))
     with transaction.atomic():
         totp.require_verified(locks.lock_signed_in(user, session))
@@ -165,11 +161,11 @@ def _create(user: User, name: str, answer: AuthenticatorData) -> Passkey:
         raise InvalidPasskey("already known") from None
 
 
-def _name(name: str) -> str:
-    name = " ".join(name.split())
+def clean_name(name: str) -> str:
+    name = typed.line(name)
     if len(name) > NAME_MAX_LENGTH:
         raise InvalidInput([FieldError("name", "passkey_name_too_long", NAME_MAX_LENGTH)])
-    if any(not character.isprintable() for character in name):
+    if any(map(typed.is_control, name)):
         raise InvalidInput([FieldError("name", "invalid_characters")])
     return name
 
@@ -262,7 +258,7 @@ def sign_in_app(*, state: str, credential: Credential, caller: Caller) -> Signed
 
 def rename(*, user: User, passkey_id: UUID, name: str, caller: Caller) -> Passkey:
     """Raises PasskeyNotFound, InvalidInput."""
-    name = _name(name)
+    name = clean_name(name)
     if not name:
         raise InvalidInput([FieldError("name", "required")])
     with transaction.atomic():

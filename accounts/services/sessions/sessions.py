@@ -28,6 +28,7 @@ from django.utils.timezone import now
 from accounts.caller import Caller
 from accounts.errors import (
     InvalidCredentials,
+    InvalidCursor,
     InvalidToken,
     RefreshExpired,
     RefreshReused,
@@ -38,7 +39,7 @@ from accounts.lib import postgres, rows, sealing
 from accounts.models import Challenge, Event, Session, User
 from accounts.services import mail
 from accounts.services.credentials import challenges
-from accounts.services.security import audit, rate_limits
+from accounts.services.security import audit, cursors, rate_limits
 from accounts.services.sessions import access_tokens, mfa
 from accounts.services.sessions.access_tokens import Claims
 
@@ -293,8 +294,8 @@ def _end_for_reuse(session: Session, generation: int, caller: Caller) -> None:
 # --- Each request -------------------------------------------------------------------------------------------
 
 _USER_FIELDS: Sequence[str] = (
-    "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "language", "time_zone",
-    "picture", "picture_placeholder", "is_active", "is_staff", "created_at", "updated_at", "deletes_at",
+    "id", "username", "username_typed", "email", "email_verified", "first_name", "last_name", "gender", "language",
+    "time_zone", "picture", "picture_placeholder", "is_active", "is_staff", "created_at", "updated_at", "deletes_at",
 )  # fmt: skip
 _SESSION_FIELDS: Sequence[str] = ("id", "user_id", "kind", "last_used_at", "generation", "generation_used_at")
 _BY_TOKEN = (
@@ -352,6 +353,30 @@ def browser(session_id: UUID, user_id: UUID) -> Session | None:
 def list_for(user: User) -> Sequence[Session]:
     """The open sessions of a user, most recently used first."""
     return list(user.sessions.open().order_by("-last_used_at"))
+
+
+@dataclass(frozen=True)
+class Page:
+    sessions: Sequence[Session]
+    next: str | None
+
+
+def list_page(user: User, *, size: int | None, cursor: str = "") -> Page:
+    """The same in pages. An account has few (MAX_OPEN), so all are read, and with them that of the cursor, which may
+    have ended since. Raises InvalidCursor."""
+    if not cursor:
+        return _first(list_for(user), size)
+    last = cursors.read("sessions", cursor)
+    found = list((user.sessions.open() | user.sessions.filter(id=last)).order_by("-last_used_at"))
+    place = next((place for place, session in enumerate(found) if session.id == last), None)
+    if place is None:
+        raise InvalidCursor("of somebody else, or long gone")
+    return _first(found[place + 1 :], size)
+
+
+def _first(found: Sequence[Session], size: int | None) -> Page:
+    page = found[:size]
+    return Page(page, cursors.write("sessions", page[-1].id) if len(page) < len(found) else None)
 
 
 def end(*, user: User, session_id: UUID, caller: Caller) -> None:

@@ -22,7 +22,7 @@ from psycopg2.errors import QueryCanceled
 
 from accounts.caller import Caller
 from accounts.errors import DirectoryClosed, SearchTooBroad
-from accounts.lib import replica
+from accounts.lib import addresses, replica, timestamps
 from accounts.models import User
 from accounts.services.credentials import identifiers
 from accounts.services.security import audit, cursors
@@ -81,6 +81,15 @@ class Person:
     is_active: bool
     is_staff: bool
     created_at: datetime
+    username_typed: str
+
+    @property
+    def username_display(self) -> str:
+        return self.username_typed or self.username
+
+    @property
+    def email_display(self) -> str:
+        return addresses.shown(self.email)
 
 
 _COLUMNS = tuple(column.name for column in fields(Person))
@@ -249,7 +258,7 @@ def _cell(value: object) -> str:
     that splits at another character than the comma makes a cell of what follows there."""
     if isinstance(value, bool):
         return str(int(value))
-    text = _INNER_FORMULA.sub("'", value.isoformat() if isinstance(value, datetime) else str(value))
+    text = _INNER_FORMULA.sub("'", timestamps.text(value) if isinstance(value, datetime) else str(value))
     return f"'{text}" if text.lstrip().startswith(_FORMULA) or text.startswith(("\t", "\r", "\n")) else text
 
 
