@@ -83,10 +83,10 @@ class Crew(Service):
     def back_up(self) -> Path:
         """As the page says, each night."""
         url = urlsplit(self.postgres.url)
-        login = {"PGHOST": url.hostname, "PGPORT": str(url.port), "PGUSER": url.username, "PGPASSWORD": url.password}
-        command = ["sh", "-ec", self.of_page(blocks("sh")[0])]
-        path = f"{postgres_bin()}:{os.environ['PATH']}"
-        subprocess.run([*without_root(self.backup), *command], env={**os.environ, **login, "PATH": path}, check=True)  # type: ignore[dict-item]
+        login = {"PGHOST": str(url.hostname), "PGPORT": str(url.port), "PGUSER": str(url.username)}
+        path = {"PATH": f"{postgres_bin()}:{os.environ['PATH']}", "PGPASSWORD": str(url.password)}
+        command = [*without_root(self.backup), "sh", "-ec", self.of_page(blocks("sh")[0])]
+        subprocess.run(command, env={**os.environ, **login, **path}, check=True)
         [made] = (self.backup / "base").iterdir()
         return made
 
