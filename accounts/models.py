@@ -325,6 +325,17 @@ class Budget(models.Model):
     resets_at = models.DateTimeField(db_index=True)
 
 
+class KeptAnswer(models.Model):
+    """The answer to a write with an Idempotency-Key (services/security/kept_answers.py). Without one, the request is
+    being answered."""
+
+    mac = models.BinaryField(primary_key=True)
+    body_mac = models.BinaryField()
+    sealed = models.BinaryField(null=True)
+    user = models.ForeignKey(User, models.CASCADE, null=True, related_name="+")
+    begun_at = models.DateTimeField(db_index=True)
+
+
 class MailOutage(models.Model):
     """One row while the mail server takes no mail from us (services/mail/server.py), none otherwise."""
 
@@ -373,6 +384,14 @@ class DiscardedPicture(models.Model):
 
     key = models.CharField(primary_key=True, max_length=64)
     remove_at = models.DateTimeField(default=now, db_index=True)
+
+
+class BucketOwner(models.Model):
+    """One row: what the object `owner` of the bucket says if this database owns it (services/profile/objects.py)."""
+
+    token = models.CharField(max_length=32, help_text="what the object said before")
+    next_token = models.CharField(max_length=32, help_text="what it says, or is about to say")
+    server = models.CharField(max_length=60, help_text="the run of Postgres that renewed it last")
 
 
 class PictureUpload(models.Model):

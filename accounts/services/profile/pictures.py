@@ -33,9 +33,9 @@ from accounts.errors import (
 from accounts.lib import jobs, sealing
 from accounts.lib.clock import now
 from accounts.lib.images import decoding
-from accounts.lib.leases import remove_object_then_row
 from accounts.lib.storage import bucket
 from accounts.models import DiscardedPicture, PictureUpload, Session, User
+from accounts.services.profile import objects
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import locks
 
@@ -243,7 +243,7 @@ def _remove_at(key: str, at: datetime) -> None:
 def remove_discarded() -> int:
     """In the worker: remove the objects of pictures that nobody has."""
     discarded = DiscardedPicture.objects.filter(remove_at__lte=now()).order_by("remove_at")
-    return remove_object_then_row(discarded, _remove)
+    return objects.remove_with_rows(discarded, _remove)
 
 
 def _remove(row: DiscardedPicture) -> bool:
@@ -269,12 +269,32 @@ def discard_orphans(*, age: timedelta, at_most: int) -> int:
     return count
 
 
+def lost() -> Iterator[str]:
+    """Keys of pictures that users have and the bucket has not: one walk through both, in the order of keys."""
+    named = User.objects.exclude(picture="").order_by("picture").values_list("picture", flat=True)
+    stored = (name.split("/")[1] for name, _ in bucket.listing("pictures/", after="", at_most=sys.maxsize))
+    latest = ""
+    for key in named.iterator():
+        while latest < key:
+            latest = next(stored, "~")  # behind every key
+        if latest != key:
+            yield key
+
+
+def forget_lost(key: str) -> None:
+    User.objects.filter(picture=key).update(picture="", picture_placeholder="", updated_at=now())
+
+
 # --- Showing ------------------------------------------------------------------------------------------------
 
 
 def addresses(user: User) -> dict[int, str]:
-    """{edge in pixels: address}, or {} without a picture. Signed, and the same from every process for half of its
-    lifetime, so that a phone's image cache works; or the CDN's, which never changes."""
-    names = {size: path(user.picture, size) for size in SIZES} if user.picture else {}
+    return addresses_of(user.picture)
+
+
+def addresses_of(key: str) -> dict[int, str]:
+    """{edge in pixels: address} of a picture, or {} without one. Signed, and the same from every process for half of
+    its lifetime, so that a phone's image cache works; or the CDN's, which never changes."""
+    names = {size: path(key, size) for size in SIZES} if key else {}
     cdn: str = settings.PICTURE_CDN_URL
     return {size: f"{cdn}/{name}" if cdn else bucket.address(name) for size, name in names.items()}
