@@ -4,7 +4,9 @@ accounts/http.py."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.utils.functional import Promise
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -29,8 +31,8 @@ FIELD_ERRORS: dict[str, Words] = {
     "time_zone_unknown": _("That time zone isn't available here."),
     "password_too_short": _("Use at least %(n)d characters."),
     "password_too_long": _("Use %(n)d characters or fewer."),
-    "password_too_similar": _("That's too similar to your username or email address."),
-    "password_too_common": _("That password is too common. Attackers try it first."),
+    "password_too_similar": _("Too similar to your name, username or email address."),
+    "password_too_common": _("Easy to guess. Add another word."),
     "password_breached": _("That password has appeared in data stolen from other sites."),
     # Which code is wrong, where it isn't one that was emailed: InvalidCode.
     "totp_code_wrong": _(
@@ -308,10 +310,26 @@ class InvalidPicture(AccountError):
     field = "picture"
 
 
+class PictureIncomplete(AccountError):
+    code = "picture_incomplete"
+    message = _("That picture didn't arrive whole. Send it again.")
+    field = "picture"
+
+
 class PictureTooLarge(AccountError):
+    """`pixels` are those that fit, of pictures like this one."""
+
     code = "picture_too_large"
     message = _("That picture is too large.")
     field = "picture"
+
+    def __init__(self, reason: str = "", *, field: str | None = None, pixels: int | None = None) -> None:
+        super().__init__(reason, field=field)
+        self.message = format_lazy(
+            _("That picture is too large. Choose one of up to {mb} MB and {n} million pixels."),
+            mb=settings.PICTURE_MAX_BYTES // 2**20,
+            n=(pixels or settings.PICTURE_MAX_PIXELS) // 10**6,
+        )
 
 
 class UploadNotFound(AccountError):

@@ -54,7 +54,10 @@ STATUSES: dict[type[AccountError], int] = {
         ),
         412: (errors.ProfileChanged,),
         413: (errors.PictureTooLarge,),
-        422: (errors.IdempotencyKeyReused, errors.InvalidInput, errors.InvalidPicture, errors.SearchTooBroad),
+        422: (
+            errors.IdempotencyKeyReused, errors.InvalidInput, errors.InvalidPicture, errors.PictureIncomplete,
+            errors.SearchTooBroad,
+        ),
         429: (errors.RateLimited, errors.UsernameChangeLimited),
         503: (errors.Overloaded, ServiceUnavailable, errors.StorageUnavailable),
     }.items()

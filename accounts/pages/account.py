@@ -31,9 +31,9 @@ from accounts.pages.refusals import form_page, press, refused_json, refused_page
 from accounts.services import mail
 from accounts.services.account import deletion, email_addresses, email_recovery, export, password_resets
 from accounts.services.authentication import reauthentication, totp
-from accounts.services.credentials import identifiers
+from accounts.services.credentials import identifiers, password_policy
 from accounts.services.profile import exports, picture_uploads, pictures, profiles
-from accounts.services.security import audit
+from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import sessions
 
 
@@ -90,6 +90,27 @@ def may_administer(request: HttpRequest) -> bool:
 
 
 # --- The entrance -------------------------------------------------------------------------------------------
+
+
+@never_cache
+@sensitive_post_parameters()
+@require_POST
+def password_hint(request: HttpRequest) -> HttpResponse:
+    """What the rule says of a new password while it is typed (account.js): there is one estimator, and it is here."""
+    try:
+        rate_limits.count_address("password_hint_per_ip", caller=caller(request))
+    except AccountError as error:
+        return refused_json(request, error)
+    password, known = request.POST.get("password", ""), request.POST.getlist("about")
+    if isinstance(request.user, User):
+        known += password_policy.about(request.user)
+    if problem := password_policy.problem(password, *known):
+        level, words = "weak", str(problem.message)
+    elif password_policy.is_strong(password, *known):
+        level, words = "strong", _("Strong.")
+    else:
+        level, words = "fair", _("Good. One more word makes it strong.")
+    return JsonResponse({"level": level, "words": words})
 
 
 @never_cache

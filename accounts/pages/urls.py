@@ -24,6 +24,7 @@ urlpatterns = [
     path("inactive/", allauth_views.account_inactive, name="account_inactive"),
     path("signup/", sign_in.SignUpView.as_view(), name="account_signup"),
     path("reauthenticate/", sign_in.ReauthenticateView.as_view(), name="account_reauthenticate"),
+    path("password/hint/", account.password_hint, name="password_hint"),
     path("password/reset/", sign_in.ForgotPasswordView.as_view(), name="account_reset_password"),
     path("password/reset/done/", account.password_reset_done, name="account_reset_password_done"),
     path(

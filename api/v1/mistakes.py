@@ -30,8 +30,8 @@ def _new_password(given: Given, request: HttpRequest) -> Iterable[FieldError]:
     user = getattr(request, "user", None)
     if user is None:
         rate_limits.count_address("code_per_ip", caller=caller(request))
-    names = {"username": user.username, "email": user.email} if user else {}
-    found = password_policy.problem(given["new_password"], field="new_password", **names)
+    known = password_policy.about(user) if user else ()
+    found = password_policy.problem(given["new_password"], *known, field="new_password")
     return [found] if found else []
 
 

@@ -47,6 +47,7 @@ def _read_file(request: AuthenticatedRequest) -> BinaryIO:
         *TOKEN,
         *BODY,
         errors.InvalidPicture,
+        errors.PictureIncomplete,
         errors.PictureTooLarge,
         errors.RateLimited,
         errors.Overloaded,

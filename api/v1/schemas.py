@@ -137,7 +137,7 @@ class SignUpIn(In):
 
 
 class PictureUploadIn(In):
-    content_type: Short = _says("One of `content_types` in the config.", "image/jpeg")
+    content_type: Short = _says("One of `content_types` in the config, or another name of it.", "image/jpeg")
     size: int = _says("Bytes, exactly; at most `max_bytes` in the config.", 482133, minimum=1)
 
 

@@ -24,7 +24,7 @@ NEVER_ASK_POSTGRES = {"getConfig", "beginPasskeySignIn", "finishPasskeySignIn"}
 # The refusals that name fields; which: test_fields.py.
 OF_FIELDS = {
     "invalid_input", "username_taken", "username_change_limited", "wrong_password", "invalid_code", "invalid_key",
-    "invalid_cursor", "invalid_picture", "picture_too_large",
+    "invalid_cursor", "invalid_picture", "picture_incomplete", "picture_too_large",
 }  # fmt: skip
 ALWAYS = {"type", "title", "status", "code", "detail", "request_id", "action"}
 

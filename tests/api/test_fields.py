@@ -24,6 +24,7 @@ FIELDS = {
     "invalid_key": "key",
     "invalid_cursor": "cursor",
     "invalid_picture": "file",
+    "picture_incomplete": "file",
     "picture_too_large": "file",
 }
 OTHERWISE = {
@@ -75,6 +76,7 @@ def test_a_field_has_the_words_and_the_code_of_the_refusal(
         (400, "invalid_key", "key"): alices_api.post("/email/undo", {"key": "x"}),
         (400, "invalid_cursor", "cursor"): alices_api.get("/me/events?cursor=x"),
         (422, "invalid_picture", "file"): alices_api.upload(b"no picture"),
+        (422, "picture_incomplete", "file"): alices_api.upload(picture()[:100]),
         (413, "picture_too_large", "file"): alices_api.upload(picture((600, 400))),
         (413, "picture_too_large", "size"): alices_api.post(
             "/me/picture/uploads", {"content_type": "image/png", "size": 1001}

@@ -370,16 +370,12 @@ def test_while_it_is_sent_it_says_so_and_a_second_press_is_none(profile: Page, f
 
 def test_a_new_password_gets_a_hint_while_it_is_typed(page: Page) -> None:
     page.goto("/account/signup/")
-    page.get_by_label("Username").fill("margaret")
+    page.get_by_label("Username").fill("quillon")
     hint = page.locator(".strength")
     for typed, said in {
         "plum": "Too short so far.",
-        "Margaret 2026": "Too similar to your username or email address.",
-        "aaaaaaaaaaaaaaaaaaaa": "Easy to guess. Add another word.",
-        "abcdefghijklmnop": "Easy to guess. Add another word.",
-        "1234567890123456": "Easy to guess. Add another word.",
-        "passwordpassword": "Easy to guess. Add another word.",
-        "plum tractor": "Good. One more word makes it strong.",
+        "Quillon tractor": "Too similar to your name, username or email address.",
+        "password1234": "Easy to guess. Add another word.",
         "plum tractor lagoon": "Strong.",
         "": "",
     }.items():

@@ -2,8 +2,10 @@
 
 import base64
 import hmac
+import unicodedata
 from collections.abc import Iterator
 from hashlib import pbkdf2_hmac
+from typing import Literal
 
 import argon2
 import bcrypt
@@ -67,6 +69,10 @@ def django_bcrypt_sha256(password: str) -> str:
     hasher = BCryptSHA256PasswordHasher()
     hasher.rounds = 4
     return hasher.encode(password, hasher.salt())
+
+
+def scrypt_of(password: str) -> str:
+    return ScryptPasswordHasher().encode(password, "aSaltOfTwentyTwoLetter", 1024)
 
 
 class CheapArgon2(Argon2PasswordHasher):
@@ -173,7 +179,7 @@ KNOWN = {
     "Django's pbkdf2_sha1": (PBKDF2SHA1PasswordHasher().encode(PASSWORD, "aSaltOfTwentyTwoLetter", 1000), PASSWORD),
     "Django's bcrypt": ("bcrypt$" + bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode(), PASSWORD),
     "Django's bcrypt_sha256": (django_bcrypt_sha256("x" * 100), "x" * 100),
-    "Django's scrypt": (ScryptPasswordHasher().encode(PASSWORD, "aSaltOfTwentyTwoLetter", 1024), PASSWORD),
+    "Django's scrypt": (scrypt_of(PASSWORD), PASSWORD),
     "Django's argon2": (CheapArgon2().encode(PASSWORD, "aSaltOfTwentyTwoLetter"), PASSWORD),
 }
 
@@ -206,6 +212,49 @@ def test_the_first_right_password_makes_it_argon2id_and_a_wrong_one_changes_noth
     assert alice.password.startswith("argon2$argon2id$")
     assert hashing.matches(alice, password)
     assert not hashing.matches(alice, password + "x")
+
+
+SPELLED = ["caf\u00e9 plum lagoon", "n\u01d6n plum lagoon", "\uac00\ub098\ub2e4 plum lagoon", "a \u212b plum lagoon"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_an_accent_may_be_typed_with_its_letter_or_apart_from_it(alice: User, form: Literal["NFC", "NFD"]) -> None:
+    other: Literal["NFC", "NFD"] = "NFD" if form == "NFC" else "NFC"
+    for password in SPELLED:
+        hashed, typed = unicodedata.normalize(form, password), unicodedata.normalize(other, password)
+        for exported in (scrypt_of(hashed), bcrypt.hashpw(hashed.encode(), bcrypt.gensalt(4)).decode()):
+            give(alice, exported)
+            assert not hashing.matches(alice, typed + "x")
+            assert hashing.matches(alice, typed), (password, exported)
+            assert alice.password.startswith("argon2$argon2id$")
+            assert hashing.matches(alice, hashed)
+
+
+def test_at_most_three_spellings_are_compared_and_one_where_there_is_no_accent(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+
+    def is_wrong(password: str, _: str) -> tuple[bool, bool]:
+        compared.append(password)
+        return False, True
+
+    monkeypatch.setattr(hashing, "verify_password", is_wrong)
+    give(alice, KNOWN["bcrypt 2a"][0])
+    for typed, times in {
+        "plum lagoon": 1,
+        "caf\u00e9": 2,
+        "cafe\u0301": 2,
+        "\u00e9 e\u0301": 3,
+        "\u212b" * 99: 3,
+    }.items():
+        compared.clear()
+        assert not hashing.matches(alice, typed)
+        assert len(compared) == len(set(compared)) == times, typed
+    alice.password = hashing.hashed(PASSWORD)
+    compared.clear()
+    assert not hashing.matches(alice, "\u00e9 e\u0301")
+    assert len(compared) == 1
 
 
 def test_signs_in_by_the_rule_of_everybody(alice: User, caller: Caller) -> None:

@@ -8,11 +8,12 @@ from django.utils.timezone import now
 from pytest_django import Settings
 
 from accounts.caller import Caller
-from accounts.errors import RateLimited, UsernameChangeLimited, UsernameTaken
+from accounts.errors import InvalidInput, RateLimited, UsernameChangeLimited, UsernameTaken
 from accounts.models import Budget, Event, ReservedUsername, User
 from accounts.services.account import deletion, email_requests, password_resets, signup, users
 from accounts.services.profile import profiles
-from tests.conftest import PASSWORD, Mailbox
+from accounts.services.security import rate_limits
+from tests.conftest import PASSWORD, Mailbox, random_ip
 from tests.threads import each_at_once
 
 
@@ -92,8 +93,29 @@ def test_who_gets_an_account_by_its_address_may_change_the_name_that_a_squatter_
     password_resets.request_reset(login="carol@example.com", caller=caller)
     email_requests.answer()
     code = mailbox.code("carol@example.com")
-    password_resets.reset_by_code(login="carol@example.com", code=code, new_password="another lagoon", caller=caller)
+    password_resets.reset_by_code(
+        login="carol@example.com", code=code, new_password="another lagoon tractor", caller=caller
+    )
     assert rename(carol, "carol", caller).username == "carol"
+
+
+def test_names_are_tried_as_often_as_sign_ups_from_one_network(
+    bob: User, alice: User, caller: Caller, settings: Settings
+) -> None:
+    """Each answer reveals whether somebody has the name."""
+    rate_limits.limits.cache_clear()
+    settings.RATE_LIMITS = ["signup_per_ip=2/86400"]
+    try:
+        for taken in ("alice", "al"):
+            with pytest.raises((UsernameTaken, InvalidInput)):
+                rename(bob, taken, caller)
+        with pytest.raises(RateLimited) as refused:
+            rename(bob, "robert", caller)
+        assert type(refused.value) is RateLimited
+        profiles.update(user=bob, changes={"username": "bob", "first_name": "Bob"}, caller=caller)  # his own name
+        assert rename(bob, "robert", Caller(ip=random_ip())).username == "robert"
+    finally:
+        rate_limits.limits.cache_clear()
 
 
 def test_it_is_a_limit_like_the_others() -> None:

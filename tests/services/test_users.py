@@ -16,6 +16,7 @@ from accounts.caller import Caller
 from accounts.errors import (
     InvalidInput,
     InvalidPicture,
+    PictureIncomplete,
     PictureTooLarge,
     ProfileChanged,
     RateLimited,
@@ -192,7 +193,7 @@ def test_the_database_alone_refuses_a_second_spelling(alice: User) -> None:
 
 @pytest.mark.parametrize(
     ("content", "error"),
-    [(b"no picture", InvalidPicture), (picture()[:200], InvalidPicture), (b"\x00" * 11_000_000, PictureTooLarge)],
+    [(b"no picture", InvalidPicture), (picture()[:200], PictureIncomplete), (b"\x00" * 11_000_000, PictureTooLarge)],
 )
 def test_a_file_that_is_no_picture_makes_no_account(
     db: None, caller: Caller, content: bytes, error: type[Exception]

@@ -30,6 +30,7 @@ VISITOR: dict[str, int | str] = {
     "email_confirm": "account_login",
     "email_resend": 405,
     "language": 405,
+    "password_hint": 405,
     "mail_list": 404,
 }
 FOR_MEMBERS: dict[str, int | str] = {
@@ -69,6 +70,7 @@ MEMBER: dict[str, int | str] = {
     "account_reset_password_done": "account_reset_password",
     "email_resend": 405,
     "language": 405,
+    "password_hint": 405,
 }
 WITH_ARGUMENTS = {
     "brand_stylesheet",

@@ -11,7 +11,7 @@ from django.utils.timezone import now
 
 from accounts.models import User
 from accounts.services.profile import pictures
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, picture
 from tests.web.conftest import refused, sound, upload
 
 AGAIN = "Choose the picture again"
@@ -45,6 +45,13 @@ def test_a_profile_with_a_problem_asks_for_the_picture_again_and_keeps_the_rest(
     assert 'value="Lind"' in html
     assert AGAIN not in sound(alices_page.post("/account/profile/", {**PROFILE, "username": "bob"}))
     assert AGAIN not in sound(alices_page.get("/account/profile/"))
+
+
+def test_a_picture_that_broke_off_is_told_so_beside_its_field(alices_page: Client, page: Client) -> None:
+    cut = picture(kind="JPEG")[:-300]
+    for browser, path, body in ((alices_page, "/account/profile/", PROFILE), (Client(), "/account/signup/", PERSON)):
+        html = refused(browser.post(path, {**body, "picture": upload(cut, "me.jpg", "image/jpeg")}), "picture")
+        assert "arrive whole" in html, path
 
 
 def test_a_browser_that_is_signed_out_meanwhile_changes_nothing(
@@ -89,7 +96,7 @@ def test_a_script_gets_the_same_page_with_the_problems(alices_page: Client) -> N
 def test_the_words_of_the_script_are_in_the_page(page: Client) -> None:
     html = sound(page.get("/account/signup/", headers={"accept-language": "de"}))
     assert '<dialog class="crop" aria-labelledby="crop-title">' in html
-    assert 'data-strong="Stark."' in html
+    assert 'data-short="Noch zu kurz."' in html
     assert 'data-least="12"' in html
     assert "data-own-zone" in html
     field = re.search(r'<input type="hidden" name="time_zone"[^>]*>', html)

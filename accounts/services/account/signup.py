@@ -28,7 +28,7 @@ def problems(fields: Mapping[str, str], *, caller: Caller) -> list[FieldError]:
     found = [
         identifiers.username_problem(username) if "username" in fields else None,
         identifiers.email_problem(email) if "email" in fields else None,
-        None if password is None else password_policy.problem(password, username=username, email=email),
+        None if password is None else password_policy.problem(password, username, email, *names.values()),
         *profiles.field_problems({"gender": fields.get("gender", Gender.UNSPECIFIED), **names}),
     ]
     return [problem for problem in found if problem]
@@ -87,7 +87,7 @@ def sign_up(*, caller: Caller, picture: BinaryIO | None = None, **fields: Any) -
     is what the device says of itself; one that is not known is none.
 
     Raises SignUpClosed, RateLimited, InvalidInput (naming every field that is wrong), UsernameTaken,
-    InvalidPicture, PictureTooLarge, Overloaded. A storage that is down costs only the picture."""
+    InvalidPicture, PictureIncomplete, PictureTooLarge, Overloaded. A storage that is down costs only the picture."""
     user = _checked(caller=caller, **fields)
     _write(user, picture, caller, begin=False)
     return user

@@ -19,7 +19,7 @@ def make_staff(*, username: str, email: str, password: str) -> User:
     problems = [
         identifiers.username_problem(username, by_operator=True),
         identifiers.email_problem(email),
-        password_policy.problem(password, username=username, email=email),
+        password_policy.problem(password, username, email),
     ]
     if found := [problem for problem in problems if problem]:
         raise InvalidInput(found)

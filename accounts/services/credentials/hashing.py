@@ -60,18 +60,24 @@ def hashed(password: str) -> str:
 
 
 def matches(user: User | None, password: str) -> bool:
-    """Whether this is the user's password. One hash, for nobody and for an over-long password too."""
+    """Whether this is the user's password. One hash, for nobody and for an over-long password too; one for each of up
+    to three spellings where another service made the hash."""
     typed = password[: settings.PASSWORD_MAX_LENGTH * 4]
     password = normalise(typed)
     if user is None or not user.has_usable_password() or len(password) > settings.PASSWORD_MAX_LENGTH:
         make_password(password[: settings.PASSWORD_MAX_LENGTH])
         return False
-    # Other services hashed what was typed.
-    imported = user.password.startswith(f"{IMPORTED}$")
-    right, outdated = verify_password(typed if imported else password, user.password)
+    spellings = _spellings(typed) if user.password.startswith(f"{IMPORTED}$") else [password]
+    compared = (verify_password(one, user.password) for one in spellings)
+    right, outdated = next((found for found in compared if found[0]), (False, False))
     if right and outdated:
         return _renew(user, password)
     return right
+
+
+def _spellings(typed: str) -> list[str]:
+    """Other services hashed what was typed, on another device perhaps: an accent with its letter, or apart from it."""
+    return list(dict.fromkeys((typed, *(unicodedata.normalize(form, typed) for form in ("NFC", "NFD")))))
 
 
 def _renew(user: User, password: str) -> bool:

@@ -1,36 +1,49 @@
 """What a new password must be."""
 
 from django.conf import settings
-from django.contrib.auth.password_validation import validate_password
-from django.core.exceptions import ValidationError
 
 from accounts.errors import FieldError, InvalidInput
-from accounts.lib import breached_passwords
+from accounts.lib import breached_passwords, guessing
 from accounts.models import User
 from accounts.services.credentials import hashing
 
+# Powers of ten of guesses. A word with a year and signs withstands fewer than ENOUGH; two random words with a blank
+# withstand more. What is all letters has nothing of that kind: there ENOUGH_OF_LETTERS already takes three words.
+ENOUGH, ENOUGH_OF_LETTERS, STRONG = 8.5, 8.0, 11.0
 
-def problem(password: str, *, field: str = "password", username: str = "", email: str = "") -> FieldError | None:
+
+def problem(password: str, *known: str, field: str = "password") -> FieldError | None:
     """What is wrong with a new password, if anything. Length and being known or guessable; no composition rules.
-    Not in a transaction: the last look may wait for another server."""
+    `known` is what others know of its owner. Not in a transaction: the last look may wait for another server."""
     password = hashing.normalise(password)
     if len(password) < settings.PASSWORD_MIN_LENGTH:
         return FieldError(field, "password_too_short", settings.PASSWORD_MIN_LENGTH)
     if len(password) > settings.PASSWORD_MAX_LENGTH:
         return FieldError(field, "password_too_long", settings.PASSWORD_MAX_LENGTH)
-    try:
-        validate_password(password, User(username=username, email=email))
-    except ValidationError as error:
-        similar = error.error_list[0].code == "password_too_similar"
-        return FieldError(field, "password_too_similar" if similar else "password_too_common")
+    enough = ENOUGH_OF_LETTERS if password.isalpha() else ENOUGH
+    if _withstands(password, *known) < enough:
+        return FieldError(field, "password_too_common" if _withstands(password) < enough else "password_too_similar")
     if breached_passwords.is_breached(password):
         return FieldError(field, "password_breached")
     return None
 
 
+def is_strong(password: str, *known: str) -> bool:
+    """Whether it is better than it must be."""
+    return _withstands(hashing.normalise(password), *known) >= STRONG
+
+
+def about(user: User) -> tuple[str, ...]:
+    """What others know of them."""
+    return user.username, user.email, user.first_name, user.last_name
+
+
 def hashed(password: str, user: User) -> str:
     """The hash of this user's new password. Raises InvalidInput, Overloaded. Call it outside a transaction."""
-    found = problem(password, field="new_password", username=user.username, email=user.email)
-    if found:
+    if found := problem(password, *about(user), field="new_password"):
         raise InvalidInput([found])
     return hashing.hashed(password)
+
+
+def _withstands(password: str, *known: str) -> float:
+    return guessing.withstands(password, (settings.SITE_NAME, *known))

@@ -26,6 +26,7 @@ from accounts.errors import (
     InvalidInput,
     InvalidPicture,
     Overloaded,
+    PictureIncomplete,
     PictureTooLarge,
     StorageUnavailable,
     UploadMissing,
@@ -64,7 +65,7 @@ _queue = Queue(
 def problems(given: Mapping[str, Any]) -> list[FieldError]:
     """What is wrong with the type or the size, where they are given."""
     found = []
-    if "content_type" in given and given["content_type"] not in pictures.max_pixels():
+    if "content_type" in given and _folded(given["content_type"]) not in pictures.max_pixels():
         found.append(FieldError("content_type", "unknown_choice"))
     if given.get("size", 1) < 1:
         found.append(FieldError("size", "out_of_range", 1, settings.PICTURE_MAX_BYTES))
@@ -86,14 +87,14 @@ def begin(*, user: User, content_type: str, size: int, caller: Caller) -> tuple[
         upload = PictureUpload.objects.create(
             user=user,
             key=f"incoming/{secrets.token_hex(24)}",
-            content_type=content_type,
+            content_type=_folded(content_type),
             size=size,
             expires_at=at + FORM_LIFETIME,
             remove_at=at + KEPT,
             ip=caller.ip,
             device=caller.label[:200],
         )
-    return upload, bucket.form(upload.key, content_type=content_type, size=size, lifetime=FORM_LIFETIME)
+    return upload, bucket.form(upload.key, content_type=upload.content_type, size=size, lifetime=FORM_LIFETIME)
 
 
 def complete(*, user: User, upload_id: UUID, caller: Caller) -> PictureUpload:
@@ -121,13 +122,30 @@ def find(*, user: User, upload_id: UUID) -> PictureUpload:
     return upload
 
 
-# Why an upload was refused.
-_REASONS: dict[str, type[AccountError]] = {
-    error.code: error for error in (InvalidPicture, PictureTooLarge, UploadMissing, StorageUnavailable)
+# Other names of the types that are taken.
+_ALIASES = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "image/heif": "image/heic",
+    "image/heic-sequence": "image/heic",
+    "image/heif-sequence": "image/heic",
 }
 
 
+def _folded(content_type: str) -> str:
+    kind = content_type.partition(";")[0].strip().lower()
+    return _ALIASES.get(kind, kind)
+
+
+# Why an upload was refused.
+_REFUSALS = (InvalidPicture, PictureIncomplete, PictureTooLarge, UploadMissing)
+_REASONS: dict[str, type[AccountError]] = {error.code: error for error in (*_REFUSALS, StorageUnavailable)}
+
+
 def words(upload: PictureUpload) -> Words | None:
+    if upload.reason == PictureTooLarge.code:
+        return PictureTooLarge(pixels=pictures.max_pixels()[upload.content_type]).message
     return _REASONS[upload.reason].message if upload.reason else None
 
 
@@ -156,7 +174,7 @@ def publish_next() -> bool:
         return False
     try:
         _publish(upload)
-    except (InvalidPicture, PictureTooLarge, UploadMissing) as error:
+    except _REFUSALS as error:
         log.info("an uploaded picture is refused: %s (%s)", error.code, error.reason)
         _refuse(upload, error.code)
     except (StorageUnavailable, Overloaded, *bucket.ERRORS) as error:
@@ -206,7 +224,9 @@ def _fetch(upload: PictureUpload) -> bytes:
     with found.body as body:
         if found.size > upload.size:
             raise PictureTooLarge(f"{found.size} bytes")
-        if found.size != upload.size or found.content_type != upload.content_type:
+        if found.size < upload.size:
+            raise PictureIncomplete(f"{found.size} bytes")
+        if found.content_type != upload.content_type:
             raise InvalidPicture("not what was asked for")
         content: bytes = body.read(upload.size)
     return content

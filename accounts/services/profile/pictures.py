@@ -22,7 +22,14 @@ from django.conf import settings
 from django.db import transaction
 
 from accounts.caller import Caller
-from accounts.errors import InvalidPicture, Overloaded, PictureTooLarge, StorageUnavailable
+from accounts.errors import (
+    AccountError,
+    InvalidPicture,
+    Overloaded,
+    PictureIncomplete,
+    PictureTooLarge,
+    StorageUnavailable,
+)
 from accounts.lib import jobs, sealing
 from accounts.lib.clock import now
 from accounts.lib.images import decoding
@@ -68,7 +75,7 @@ class Encoded:
 
 
 def encode(file: BinaryIO) -> Encoded:
-    """Square, upright, sRGB. Raises InvalidPicture, PictureTooLarge, Overloaded."""
+    """Square, upright, sRGB. Raises InvalidPicture, PictureIncomplete, PictureTooLarge, Overloaded."""
     file.seek(0, io.SEEK_END)
     if file.tell() > settings.PICTURE_MAX_BYTES:
         raise PictureTooLarge(f"{file.tell()} bytes")
@@ -91,7 +98,7 @@ def _read(said: bytes) -> Encoded:
     line, _, files = said.partition(b"\n")
     head = json.loads(line)
     if "code" in head:
-        raise (PictureTooLarge if head["code"] == PictureTooLarge.code else InvalidPicture)(str(head["reason"])[:200])
+        raise _refusal(head["code"], str(head["reason"])[:200], head["most"])
     lengths, placeholder = [head["sizes"][str(size)] for size in SIZES], head["placeholder"]
     if (
         len(head["sizes"]) != len(SIZES)
@@ -102,6 +109,12 @@ def _read(said: bytes) -> Encoded:
         raise ValueError
     rest = io.BytesIO(files)
     return Encoded({size: rest.read(length) for size, length in zip(SIZES, lengths, strict=True)}, placeholder)
+
+
+def _refusal(code: str, reason: str, most: int | None) -> AccountError:
+    if code == PictureTooLarge.code:
+        return PictureTooLarge(reason, pixels=None if most is None else int(most))
+    return PictureIncomplete(reason) if code == PictureIncomplete.code else InvalidPicture(reason)
 
 
 def max_pixels() -> dict[str, int]:
@@ -149,8 +162,8 @@ def replace(*, user: User, file: BinaryIO, caller: Caller, session: Session | No
 
 
 def prepare(user: User, file: BinaryIO) -> Prepared:
-    """Make a picture of the file and put it into the bucket, for `publish`. Raises InvalidPicture, PictureTooLarge,
-    RateLimited, Overloaded, StorageUnavailable."""
+    """Make a picture of the file and put it into the bucket, for `publish`. Raises InvalidPicture, PictureIncomplete,
+    PictureTooLarge, RateLimited, Overloaded, StorageUnavailable."""
     rate_limits.spend_or_refuse("picture_per_account", user.id)
     return store(user, encode(file))
 

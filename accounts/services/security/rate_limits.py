@@ -37,6 +37,7 @@ class Limit:
 DEFAULTS = (
     Limit("login_per_ip", 100, 300),
     Limit("signup_per_ip", 50, 3600),
+    Limit("password_hint_per_ip", 600, 600),
     Limit("code_per_ip", 100, 600),
     Limit("mail_per_ip", 60, 3600),
     Limit("refresh_per_ip", 1200, 60),

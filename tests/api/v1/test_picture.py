@@ -41,6 +41,15 @@ def test_a_picture_comes_out_in_three_sizes_behind_signed_addresses(alices_api: 
     assert alices_api.get("/me").headers["ETag"] != before
 
 
+def test_a_picture_that_broke_off_or_is_too_large_is_told_so(alices_api: Api) -> None:
+    answer = alices_api.upload(picture(kind="JPEG")[:-300], "me.jpg", "image/jpeg")
+    problem(answer, 422, "picture_incomplete", "fix_input")
+    assert answer.json()["detail"] == "That picture didn't arrive whole. Send it again."
+    answer = alices_api.upload(png_header(9000, 9100))
+    problem(answer, 413, "picture_too_large", "fix_input")
+    assert "up to 10 MB and 50 million pixels" in answer.json()["detail"]
+
+
 def test_a_picture_can_be_taken_away_twice(alices_api: Api) -> None:
     alices_api.upload(picture())
     for _ in range(2):
@@ -160,7 +169,7 @@ def test_many_files_and_fields_are_refused(alices_api: Api) -> None:
 
 
 def test_what_is_no_picture_is_refused(alices_api: Api) -> None:
-    for content in (b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", picture((64, 64))[:-200], b"\x00" * 100_000):
+    for content in (b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"GIF89a", b"\x00" * 100_000):
         problem(alices_api.upload(content), 422, "invalid_picture", "fix_input")
     assert alices_api.get("/me").json()["picture"] is None
 
