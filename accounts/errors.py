@@ -196,7 +196,8 @@ class InvalidCode(AccountError):
 
 class InvalidKey(AccountError):
     code = "invalid_key"
-    message = _("That link has expired or was already used. Request a new one.")
+    # No more, because links that undo something can't be requested again.
+    message = _("That link has expired or was already used.")
 
 
 class EmailInUse(AccountError):
@@ -294,9 +295,10 @@ class StorageUnavailable(AccountError):
 
 
 class RateLimited(AccountError):
-    """`retry_after` in seconds."""
+    """`retry_after` in seconds. `instead` says what still works until then."""
 
     code = "rate_limited"
+    instead: Words = ""
 
     def __init__(self, retry_after: int, reason: str = "") -> None:
         super().__init__(reason)
@@ -314,7 +316,7 @@ class RateLimited(AccountError):
             words = ngettext(
                 "Too many tries. Try again in %(n)d minute.", "Too many tries. Try again in %(n)d minutes.", count
             )
-        return words % {"n": count}
+        return f"{words % {'n': count}} {self.instead}".strip()
 
 
 class UsernameChangeLimited(RateLimited):
