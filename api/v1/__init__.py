@@ -7,7 +7,7 @@ from api.v1.responses import VersionedAPI
 
 api = VersionedAPI(
     title="User Service",
-    version="1.2.0",
+    version="1.3.0",
     description="Accounts for mobile apps: sign-up, tokens, profile, picture, recovery. Every error is "
     "application/problem+json with a stable `code` and an `action`.",
     urls_namespace="v1",
