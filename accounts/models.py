@@ -88,6 +88,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     REQUIRED_FIELDS = ["email"]
 
     class Meta:
+        verbose_name, verbose_name_plural = _("user"), _("users")
         constraints = [
             models.UniqueConstraint(Lower("username"), name="username_unique_without_case"),
             models.UniqueConstraint("email", condition=Q(email_verified=True), name="email_unique_once_proved"),
@@ -395,6 +396,9 @@ class MailOwner(models.Model):
 
     mail = models.OneToOneField("post_office.Email", models.CASCADE, primary_key=True, related_name="owner")
     user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="mails")
+
+    class Meta:
+        verbose_name, verbose_name_plural = _("email"), _("emails")
 
     def __str__(self) -> str:
         return f"mail {self.mail_id}"

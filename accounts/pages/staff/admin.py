@@ -197,7 +197,7 @@ class DeletionPlanned(admin.SimpleListFilter):
     parameter_name = "deletion"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("planned", _("planned"))]
+        return [("planned", _("Planned"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
         return queryset.filter(deletes_at__isnull=False) if self.value() == "planned" else queryset
@@ -236,7 +236,6 @@ class MailTab(Tab):
 
     model = MailOwner
     anchor = "mails"
-    verbose_name_plural = _("emails")
     fields = readonly_fields = ("created", "to", "subject", "status", "tries", "delivery")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[MailOwner]:
@@ -307,7 +306,7 @@ class UserAdmin(OfUser):
         deeds = [deed for deed in DEEDS.values() if user and deed.fits(user) and actions.may_act(request.user, user)]
         tabs = {
             **{f"#fieldset-0-{number}-heading": name for number, (name, _options) in enumerate(self.fieldsets)},
-            **{f"#{tab.anchor}-heading": tab.verbose_name_plural for tab in self.inlines},
+            **{f"#{tab.anchor}-heading": tab.model._meta.verbose_name_plural for tab in self.inlines},
         }
         return super().change_view(request, object_id, form_url, {"deeds": deeds, "tabs": tabs})
 
