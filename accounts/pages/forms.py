@@ -13,7 +13,7 @@ from django.utils.text import format_lazy
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
-from accounts.errors import FIELD_ERRORS, AccountError, InvalidPasskey, InvalidTicket
+from accounts.errors import AccountError, InvalidPasskey, InvalidTicket
 from accounts.http import AuthenticatedRequest, caller
 from accounts.lib import time_zones
 from accounts.models import Gender, User
@@ -284,7 +284,7 @@ class ProfileForm(forms.Form):
         label=_("Gender"),
         choices=Gender.choices,
         widget=forms.RadioSelect,
-        error_messages={"required": FIELD_ERRORS["gender_invalid"]},
+        error_messages={"required": _("Choose female, male or unspecified.")},
     )
     language = forms.CharField(
         label=_("Language"), required=False, max_length=100, widget=forms.Select(choices=settings.LANGUAGES)

@@ -78,7 +78,7 @@ def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeE
 
 @router.post("/me/email/cancel", operation_id="cancelEmailChange", response=responses({200: schemas.EmailOut}, 401))
 def cancel_email_change(request: AuthenticatedRequest) -> dict[str, Any]:
-    """Keep the present address: the code and the link for `pending_email` stop working. 200 where none is pending too."""
+    """Keep the present address: the code and the link for `pending_email` stop working. 200 if none is pending too."""
     email_addresses.cancel_change(user=request.user, session=request.user_session, caller=caller(request))
     return schemas.email(request.user, email_addresses.progress(request.user))
 

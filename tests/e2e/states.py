@@ -221,18 +221,16 @@ def admin(cast: "Cast") -> Iterator[State]:
 
     yield page("start", "")
     yield page("users", "accounts/user/")
-    yield page("users, found", "accounts/user/?q=mir")
     yield page("users, nobody found", "accounts/user/?q=nobody")
     yield page("user", f"accounts/user/{cast.ids['mira']}/change/")
     yield page("user, asked once more", f"accounts/user/{cast.ids['mira']}/change/", choose_at_admin("disable"))
     yield page("user, history", f"accounts/user/{cast.ids['mira']}/history/")
     yield page("devices", "accounts/session/")
     yield page("directory", "directory/")
-    yield page("directory, found", "directory/?q=mira")
     yield page("statistics", "statistics/")
     yield page("events", "accounts/event/")
     yield page("mails", "post_office/email/")
-    yield page("Arabic", f"accounts/user/{cast.ids['mira']}/change/", language="ar")
+    yield page("Arabic", f"accounts/user/{cast.ids['nils']}/change/", language="ar")
     yield State("403, not staff", "/admin/", "mira")
 
 

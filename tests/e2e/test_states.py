@@ -45,9 +45,12 @@ class Walked:
     too_wide: dict[str, int] = field(default_factory=dict)
     sticking_out: dict[str, list[str]] = field(default_factory=dict)
     complaints: dict[str, list[str]] = field(default_factory=dict)
+    words: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
 def look(page: Page, state: State, walked: Walked) -> None:
+    if not state.template:
+        walked.words[f"{state.language} {page.inner_text('body')}"].append(state.name)
     for viewport, scheme, rules in LOOKS:
         page.set_viewport_size(viewport)
         page.emulate_media(color_scheme=scheme)
@@ -85,6 +88,11 @@ def listed(found: object) -> str:
 
 def test_axe_finds_nothing_on_a_desk_and_on_a_phone_by_day_and_by_night(walked: Walked) -> None:
     assert not walked.axe, listed(walked.axe)
+
+
+def test_no_two_states_show_the_same_page(walked: Walked) -> None:
+    """Else one of them is not what its name says."""
+    assert [names for names in walked.words.values() if len(names) > 1] == []
 
 
 def test_nothing_scrolls_sideways_on_a_narrow_phone(walked: Walked) -> None:

@@ -113,12 +113,19 @@ def test_an_authenticator_app_and_a_recovery_code(either: Page, name: str, reque
     page.goto("/account/two-step/")
     page.get_by_role("link", name="Turn on").click()
     expect(page.get_by_role("img", name="QR code")).to_be_visible()
-    page.get_by_text("Can't scan it? Enter it by hand").click()
+    copy = page.get_by_role("button", name="Copy the key")
+    expect(copy).to_be_visible(visible=scripts)
+    if scripts:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        copy.click()
+        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied == page.locator("code.secret").inner_text().replace(" ", "")
     app = App(page.locator("code.secret").inner_text().replace(" ", ""))
     page.get_by_label("Code").fill(app.code())
     press(page, "Turn on")
     title(page, "Your recovery codes")
-    codes = page.locator(".codes code").all_inner_texts()
+    codes = page.locator(".recovery code").all_inner_texts()
     assert len(codes) == 10
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()

@@ -306,7 +306,7 @@ class UserAdmin(OfUser):
         deeds = [deed for deed in DEEDS.values() if user and deed.fits(user) and actions.may_act(request.user, user)]
         tabs = {
             **{f"#fieldset-0-{number}-heading": name for number, (name, _options) in enumerate(self.fieldsets)},
-            **{f"#{tab.anchor}-heading": tab.model._meta.verbose_name_plural for tab in self.inlines},
+            **{f"#{tab.anchor}-heading": tab.model._meta.verbose_name_plural for tab in self.inlines},  # noqa: SLF001 - a documented API of Django's
         }
         return super().change_view(request, object_id, form_url, {"deeds": deeds, "tabs": tabs})
 
