@@ -3,7 +3,6 @@ accounts/http.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -33,8 +32,14 @@ FIELD_ERRORS: dict[str, Words] = {
     "password_too_similar": _("That's too similar to your username or email address."),
     "password_too_common": _("That password is too common. Attackers try it first."),
     "password_breached": _("That password has appeared in data stolen from other sites."),
+    # Which code is wrong, where it isn't one that was emailed: InvalidCode.
+    "totp_code_wrong": _(
+        "That code is wrong or was already used. Enter the next one that your authenticator app shows."
+    ),
+    "recovery_code_wrong": _("That recovery code is wrong or was already used. Enter another one."),
     # What only a program gets wrong.
     "unknown_field": _("This field doesn't exist."),
+    "duplicate_field": _("This field was sent twice."),
     "not_a_string": _("This must be a string."),
     "too_short": _("This is too short."),
     "too_long": _("This is too long."),
@@ -67,12 +72,13 @@ class AccountError(Exception):
 
     code: str
     message: Words
-    field: str | None = None  # the form field beside which a page shows it
+    field: str | None = None  # the one that is wrong, in the words of both faces
 
-    def __init__(self, reason: str = "", **details: Any) -> None:
+    def __init__(self, reason: str = "", *, field: str | None = None) -> None:
         super().__init__(self.code)
         self.reason = reason
-        self.details = details
+        self.field = field or self.field
+        self.field_code = self.code
 
 
 class InvalidInput(AccountError):
@@ -119,6 +125,13 @@ class MfaRequired(AccountError):
 class InvalidTicket(AccountError):
     code = "invalid_ticket"
     message = _("That took too long, or was already done. Start again.")
+
+
+class SetupExpired(AccountError):
+    """The ticket of somebody who is signed in and stays so."""
+
+    code = "setup_expired"
+    message = _("That took too long, or was already done. Start the set-up again.")
 
 
 class InvalidPasskey(AccountError):
@@ -190,14 +203,23 @@ class AccountDisabled(AccountError):
 
 class InvalidCode(AccountError):
     code = "invalid_code"
-    message = _("That code is wrong, has expired or was already used. Check the latest email, or request a new one.")
+    message: Words = _(
+        "That code is wrong, has expired or was already used. Check the latest email, or request a new one."
+    )
     field = "code"
+
+    def __init__(self, reason: str = "", *, kind: str = "") -> None:
+        """`kind`, a code of FIELD_ERRORS, has its own words: no email has the codes of an app."""
+        super().__init__(reason)
+        if kind:
+            self.field_code, self.message = kind, FIELD_ERRORS[kind]
 
 
 class InvalidKey(AccountError):
     code = "invalid_key"
     # No more, because links that undo something can't be requested again.
     message = _("That link has expired or was already used.")
+    field = "key"
 
 
 class EmailInUse(AccountError):
@@ -261,6 +283,7 @@ class SearchTooBroad(AccountError):
 class InvalidCursor(AccountError):
     code = "invalid_cursor"
     message = _("That cursor isn't valid. Start from the first page.")
+    field = "cursor"
 
 
 class InvalidPicture(AccountError):
@@ -295,13 +318,15 @@ class StorageUnavailable(AccountError):
 
 
 class RateLimited(AccountError):
-    """`retry_after` in seconds. `instead` says what still works until then."""
+    """`retry_after` in seconds. `limit` is the name of the limit (services/security/rate_limits.py), `instead` what still
+    works until then."""
 
     code = "rate_limited"
     instead: Words = ""
 
-    def __init__(self, retry_after: int, reason: str = "") -> None:
-        super().__init__(reason)
+    def __init__(self, retry_after: int, limit: str = "") -> None:
+        super().__init__(limit)
+        self.limit = limit
         self.retry_after = max(1, retry_after)
 
     @property
@@ -325,8 +350,8 @@ class UsernameChangeLimited(RateLimited):
     code = "username_change_limited"
     field = "username"
 
-    def __init__(self, retry_after: int, reason: str = "", until: str = "…") -> None:
-        super().__init__(retry_after, reason)
+    def __init__(self, retry_after: int, limit: str = "", until: str = "…") -> None:
+        super().__init__(retry_after, limit)
         self.until = until
 
     @property

@@ -47,7 +47,7 @@ STATUSES: dict[type[AccountError], int] = {
         404: (errors.PasskeyNotFound, errors.SessionNotFound, errors.UploadNotFound),
         409: (
             errors.EmailInUse, errors.LastSuperuser, errors.LastWayIn, errors.MfaIsOff, errors.MfaIsOn,
-            errors.OwnAccount, errors.TooManyPasskeys, errors.UploadMissing, errors.UsernameTaken,
+            errors.OwnAccount, errors.SetupExpired, errors.TooManyPasskeys, errors.UploadMissing, errors.UsernameTaken,
         ),
         412: (errors.ProfileChanged,),
         413: (errors.PictureTooLarge,),
@@ -88,6 +88,12 @@ def caller(request: HttpRequest, device: Device | None = None) -> Caller:
         device=device,
         language=get_language() or "",
     )
+
+
+def has_no_length(request: HttpRequest) -> bool:
+    """Whether it has a body in chunks, of which Django reads nothing."""
+    coding = request.META.get("HTTP_TRANSFER_ENCODING", "").lower()
+    return "chunked" in coding and not request.META.get("CONTENT_LENGTH")
 
 
 def log_refusal(request: HttpRequest, error: AccountError) -> None:

@@ -1,7 +1,7 @@
 """What an app should do about each AccountError, and the one error body (RFC 9457)."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
@@ -16,9 +16,10 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
 from accounts import errors
-from accounts.errors import AccountError, FieldError, InvalidInput, MfaRequired
+from accounts.errors import AccountError, FieldError, InvalidInput, MfaRequired, RateLimited
 from accounts.http import STATUSES, ServiceUnavailable, log_refusal
 from accounts.lib import postgres
+from accounts.services.security import rate_limits
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,11 @@ class RequestError(AccountError):
 class MalformedBody(RequestError):
     code = "malformed_body"
     message = _("The body must be one JSON object in UTF-8.")
+
+
+class LengthRequired(RequestError):
+    code = "length_required"
+    message = _("Send the body with a Content-Length, not in chunks.")
 
 
 class UnsupportedMediaType(RequestError):
@@ -77,6 +83,7 @@ class Case:
 
 _REQUEST_STATUSES: dict[type[AccountError], int] = {
     MalformedBody: 400,
+    LengthRequired: 411,
     UnsupportedMediaType: 415,
     BodyTooLarge: 413,
     NotFound: 404,
@@ -114,6 +121,10 @@ def problem(request: HttpRequest, error: AccountError) -> HttpResponse:
     response["Cache-Control"] = "no-store"
     if retry_after:
         response["Retry-After"] = str(retry_after)
+    if isinstance(error, RateLimited) and (limit := rate_limits.limits().get(error.limit)):
+        # draft-ietf-httpapi-ratelimit-headers
+        response["RateLimit-Policy"] = f'"{limit.name}";q={limit.amount};w={limit.seconds}'
+        response["RateLimit"] = f'"{limit.name}";r=0;t={error.retry_after}'
     if status == HTTPStatus.UNAUTHORIZED:
         kind = "invalid_request" if isinstance(error, errors.InvalidCredentials) else "invalid_token"
         response["WWW-Authenticate"] = f'Bearer error="{kind}"'
@@ -131,15 +142,32 @@ def _body(request: HttpRequest, error: AccountError) -> dict[str, Any]:
         "request_id": getattr(request, "id", ""),
         "action": case.action,
     }
-    if isinstance(error, InvalidInput):
-        body["errors"] = [
-            {"field": item.field, "code": item.code, "detail": str(item.message)} for item in error.errors
-        ]
+    if found := list(_wrong_fields(error)):
+        body["errors"] = found
     if retry_after := getattr(error, "retry_after", None):
         body["retry_after"] = retry_after
     if isinstance(error, MfaRequired):
         body["ticket"] = error.ticket
     return body
+
+
+# Of a page: it shows these beside a field, but the field is not what is wrong.
+NO_FIELD = (errors.RecentSignInNeeded, errors.StorageUnavailable)
+# Of the few fields that the API calls otherwise than the pages.
+FIELDS = {"picture": "file"}
+
+
+def _wrong_fields(error: AccountError) -> Iterator[dict[str, str]]:
+    """`errors` of a problem: each field that the person can correct."""
+    if isinstance(error, InvalidInput):
+        for item in error.errors:
+            yield {"field": item.field, "code": item.code, "detail": str(item.message)}
+    elif error.field and not isinstance(error, NO_FIELD):
+        yield {
+            "field": FIELDS.get(error.field, error.field),
+            "code": error.field_code,
+            "detail": str(error.message),
+        }
 
 
 def refuse(request: HttpRequest, error: AccountError) -> HttpResponse:
@@ -188,7 +216,9 @@ def install(api: NinjaAPI) -> None:
         return refuse(request, error)
 
     def validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
-        return refuse(request, InvalidInput(_field_errors(error.errors)))
+        # From the rules, for the fields whose shape is right (api/v1/mistakes.py).
+        also_wrong: list[FieldError] = getattr(request, "also_wrong", [])
+        return refuse(request, InvalidInput([*_field_errors(error.errors), *also_wrong]))
 
     def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
         # From StrictParser, behind ninja's own words.

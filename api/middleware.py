@@ -4,12 +4,14 @@ import re
 from http import HTTPStatus
 
 from django.conf import settings
+from django.core.exceptions import MiddlewareNotUsed
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import translation
+from django.utils.cache import patch_vary_headers
 from django.utils.http import http_date
 from django.utils.translation import get_language_from_request
 
-from accounts.http import PERMISSIONS, GetResponse
+from accounts.http import PERMISSIONS, GetResponse, has_no_length
 from accounts.services.staff import usage
 from api import errors
 
@@ -46,6 +48,41 @@ def _count(request: HttpRequest) -> None:
         usage.count(version[1], app_version)
 
 
+_SHARED = ("/api/", "/.well-known/")
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
+    "Access-Control-Allow-Headers": "Accept, Accept-Language, Authorization, Content-Type, Idempotency-Key, If-Match, "
+    "If-None-Match, X-App-Version, X-Request-Id",
+    "Access-Control-Max-Age": "7200",  # the most that Chromium keeps
+}
+_EXPOSED = "Deprecation, ETag, Link, RateLimit, RateLimit-Policy, Retry-After, Sunset, X-Request-Id"
+
+
+class CorsMiddleware:
+    """Lets the pages of CORS_ALLOWED_ORIGINS call the API, whatever it answers. Without credentials: nothing here reads
+    a cookie."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        if not settings.CORS_ALLOWED_ORIGINS:
+            raise MiddlewareNotUsed
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if not request.path.startswith(_SHARED):
+            return self.get_response(request)
+        origin = request.headers.get("Origin", "")
+        is_allowed = origin in settings.CORS_ALLOWED_ORIGINS
+        if is_allowed and request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            response = HttpResponse(status=HTTPStatus.NO_CONTENT, headers=_PREFLIGHT)
+        else:
+            response = self.get_response(request)
+        if is_allowed:
+            response["Access-Control-Allow-Origin"] = origin
+            response["Access-Control-Expose-Headers"] = _EXPOSED
+        patch_vary_headers(response, ["Origin"])
+        return response
+
+
 class ProblemMiddleware:
     """Gives 404, 405 and unforeseen errors under /api/ the one form, and every answer its safety headers."""
 
@@ -63,9 +100,8 @@ class ProblemMiddleware:
     def _answer(self, request: HttpRequest) -> HttpResponse:
         if request.method == "HEAD":
             request.method = "GET"  # RFC 9110: wherever GET is answered; the server leaves the body out
-        if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "") and not request.META.get("CONTENT_LENGTH"):
-            # Django reads no body without a length; better told than taken for empty.
-            return errors.refuse(request, errors.MalformedBody("no Content-Length"))
+        if has_no_length(request):  # better told than taken for empty
+            return errors.refuse(request, errors.LengthRequired())
         with translation.override(get_language_from_request(request)):
             response = self.get_response(request)
         if response.status_code >= 400 and response.headers.get("Content-Type") != "application/problem+json":

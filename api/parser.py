@@ -1,12 +1,12 @@
 """The one parser: a JSON object in UTF-8, of sane depth, and nothing else."""
 
-import json
-from typing import Any, NoReturn
+from typing import Any
 
 from django.http import HttpRequest
 from ninja.parser import Parser
 
-from accounts.errors import AccountError
+from accounts.errors import AccountError, FieldError, InvalidInput
+from accounts.lib import strict_json
 from api.errors import MalformedBody, UnsupportedMediaType
 
 
@@ -25,13 +25,11 @@ def _parse(request: HttpRequest) -> dict[str, Any]:
     if request.content_type != "application/json":
         raise UnsupportedMediaType(request.content_type or "none")
     try:
-        value = json.loads(request.body.decode("utf-8"), parse_constant=_no_constant)
+        value = strict_json.loads(request.body.decode("utf-8"))
+    except strict_json.DuplicateFields as error:
+        raise InvalidInput([FieldError(name, "duplicate_field") for name in error.names]) from None
     except (ValueError, RecursionError) as error:
         raise MalformedBody(type(error).__name__) from None
     if not isinstance(value, dict):
         raise MalformedBody("not an object")
     return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)  # NaN and Infinity are not JSON

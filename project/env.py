@@ -5,6 +5,7 @@ A blank value counts as not set: Compose passes one for every name that a `.env`
 """
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,6 +85,32 @@ def time_zone(name: str, default: str, about: str) -> str:
 def items(name: str, default: str | None, about: str, *, secret: bool = False) -> list[str]:
     """Words divided by commas."""
     return [item.strip() for item in text(name, default, about, secret=secret).split(",") if item.strip()]
+
+
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://[^/?#@\s]+\Z")
+
+
+def origins(name: str, about: str) -> list[str]:
+    """Origins as browsers send them: a scheme and a host, and a port that is not the scheme's own."""
+    return [_origin(name, item) for item in items(name, "", about)]
+
+
+def _origin(name: str, item: str) -> str:
+    if item == "*":
+        raise ImproperlyConfigured(
+            f"{name} can't be *: any page could try passwords from its visitors' addresses. Name each origin."
+        )
+    found = _ORIGIN.match(item.lower().removesuffix("/"))
+    try:
+        parts = urlsplit(found[0] if found else "")
+        host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+    except ValueError:
+        host, port = "", None
+    if not found or not host:
+        raise ImproperlyConfigured(f"{name}: {item!r} must be a scheme and a host alone, like https://app.example.com.")
+    host = f"[{host}]" if ":" in host else host
+    own = {"http": 80, "https": 443}.get(found[1])
+    return f"{found[1]}://{host}" + (f":{port}" if port not in {None, own} else "")
 
 
 def database(url: str) -> dict[str, Any]:

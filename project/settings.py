@@ -102,6 +102,7 @@ MIDDLEWARE = [
 API_MIDDLEWARE = [
     "accounts.http.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "api.middleware.CorsMiddleware",
     "api.middleware.ProblemMiddleware",
 ]
 
@@ -409,6 +410,11 @@ APPLE_APP_IDS = env.items(
 )
 ANDROID_APPS = env.items(
     "ANDROID_APPS", "", "Android apps that may: com.example.app=AB:CD:… (the SHA-256 of the signing certificate)."
+)
+CORS_ALLOWED_ORIGINS = env.origins(
+    "CORS_ALLOWED_ORIGINS",
+    "Web apps on other hosts whose pages may call the API, divided by commas: https://app.example.com. For uploads the "
+    "bucket has a list of its own (docs/operating.md).",
 )
 API_V1_DEPRECATED_AT = env.moment(
     "API_V1_DEPRECATED_AT", "When version 1 was deprecated, as 2027-01-31: sent as Deprecation (RFC 9745)."

@@ -20,7 +20,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from qrcode.image.svg import SvgPathImage
 
-from accounts.errors import AccountError, InvalidTicket
+from accounts.errors import AccountError, SetupExpired
 from accounts.http import AuthenticatedRequest, caller
 from accounts.pages.forms import AddPasskeyForm, PasskeyNameForm, TurnOnForm
 from accounts.pages.refusals import form_page, press, refused_redirect
@@ -72,7 +72,7 @@ def turn_on(request: AuthenticatedRequest) -> HttpResponse:
             setup = totp.begin(user=user, session=session)
             form.initial["state"] = setup.state
     except AccountError as error:
-        return refused_redirect(request, error, "two_step_turn_on" if isinstance(error, InvalidTicket) else "two_step")
+        return refused_redirect(request, error, "two_step_turn_on" if isinstance(error, SetupExpired) else "two_step")
     shown = {"setup": setup, "secret": " ".join(wrap(setup.secret, 4)), "picture": _qr_code(setup.uri)}
     return form_page(request, "accounts/two_step_turn_on.html", form, save, **shown)
 

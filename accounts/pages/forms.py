@@ -1,7 +1,6 @@
 """The browser's forms. They say what is asked and how it looks; whether an answer is right, the rules decide
 (`RuleFormMixin` in refusals.py puts a refusal beside its field)."""
 
-import json
 from typing import Any
 
 from allauth.account import forms as allauth_forms
@@ -13,9 +12,9 @@ from django.utils.text import format_lazy
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
-from accounts.errors import AccountError, InvalidPasskey, InvalidTicket
+from accounts.errors import AccountError, InvalidPasskey, SetupExpired
 from accounts.http import AuthenticatedRequest, caller
-from accounts.lib import time_zones
+from accounts.lib import strict_json, time_zones
 from accounts.models import Gender, User
 from accounts.services.account import password_resets, passwords, signup
 from accounts.services.credentials.identifiers import EMAIL_MAX_LENGTH
@@ -218,7 +217,7 @@ class State(forms.CharField):
     """What the page was given by a rule."""
 
     def __init__(self) -> None:
-        super().__init__(max_length=4096, widget=forms.HiddenInput, error_messages={"required": InvalidTicket.message})
+        super().__init__(max_length=4096, widget=forms.HiddenInput, error_messages={"required": SetupExpired.message})
 
 
 class TurnOnForm(forms.Form):
@@ -234,7 +233,7 @@ class Credential(forms.CharField):
 
     def clean(self, value: Any) -> Any:
         try:
-            found = json.loads(super().clean(value))
+            found = strict_json.loads(super().clean(value))
         except (forms.ValidationError, ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):

@@ -21,7 +21,7 @@ from django.utils import timezone, translation
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import get_language_from_request
 
-from accounts.http import PERMISSIONS, GetResponse, ServiceUnavailable
+from accounts.http import PERMISSIONS, GetResponse, ServiceUnavailable, has_no_length
 from accounts.lib import postgres, time_zones
 from accounts.models import User
 from accounts.services.profile import pictures
@@ -84,6 +84,8 @@ def _origin(address: str) -> str:
 
 def _refused(request: HttpRequest) -> HttpResponse | None:
     """What no view should see."""
+    if has_no_length(request):  # no browser does this; a webhook may
+        return HttpResponse("Send a Content-Length.\n", status=411, content_type="text/plain")
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not length.isdecimal() or int(length) > settings.PICTURE_MAX_BYTES + _FORM:
         return _page(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)

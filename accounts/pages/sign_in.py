@@ -16,7 +16,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import FormView
 
-from accounts.errors import AccountError, InvalidPasskey, InvalidTicket, MfaRequired
+from accounts.errors import AccountError, InvalidCode, InvalidPasskey, InvalidTicket, MfaRequired
 from accounts.http import AuthenticatedRequest, caller, log_refusal
 from accounts.pages.allauth_adapter import begin
 from accounts.pages.forms import ConfirmCodeForm, MfaForm, PasskeyForm, RecoveryCodeForm, RequestSignInCodeForm
@@ -129,6 +129,12 @@ class MfaView(RuleFormMixin, FormView):  # type: ignore[type-arg]
 class RecoveryCodeView(MfaView):
     form_class = RecoveryCodeForm
     template_name = "account/recovery_code.html"
+
+    def obey(self, form: Any) -> HttpResponse:
+        try:
+            return super().obey(form)
+        except InvalidCode as error:  # whatever was typed: here a recovery code is meant
+            raise InvalidCode(error.reason, kind="recovery_code_wrong") from None
 
 
 class PasskeyView(RuleFormMixin, NextRedirectMixin, FormView):  # type: ignore[type-arg]

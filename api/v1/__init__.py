@@ -3,7 +3,7 @@
 from api import errors
 from api.parser import StrictParser
 from api.v1 import config, data, events, me, mfa, password, picture, sessions, signup, token, users
-from api.v1.responses import VersionedAPI
+from api.v1.responses import Renderer, VersionedAPI
 
 api = VersionedAPI(
     title="User Service",
@@ -12,6 +12,7 @@ api = VersionedAPI(
     "application/problem+json with a stable `code` and an `action`.",
     urls_namespace="v1",
     parser=StrictParser(),
+    renderer=Renderer(),
 )
 errors.install(api)
 for _module in (signup, token, password, me, picture, sessions, events, data, users, config, mfa):

@@ -10,28 +10,34 @@ from accounts.services.account import email_addresses
 from accounts.services.profile import profiles
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import BODY, responses
+from api.v1.responses import BODY, responses, versions
 
 router = Router(tags=["me"], auth=AccessToken())
 
 _TEXT = {"type": "string"}
-_ETAG: dict[str, Any] = {"headers": {"ETag": {"description": "For If-Match of a later PATCH.", "schema": _TEXT}}}
+_ETAG: dict[str, Any] = {
+    "headers": {"ETag": {"description": "For If-Match of a later PATCH, and If-None-Match.", "schema": _TEXT}}
+}
 _IF_MATCH = {
     "in": "header", "name": "If-Match", "required": False, "schema": _TEXT,
     "description": "The ETag that was read: 412 where the profile was changed since.",
 }  # fmt: skip
+_IF_NONE_MATCH = {
+    "in": "header", "name": "If-None-Match", "required": False, "schema": _TEXT,
+    "description": "The ETag that was read: 304 where the answer is still the same.",
+}  # fmt: skip
 
 
 def _with_etag(user: User, response: HttpResponse) -> User:
-    response["ETag"] = f'"{user.version}"'
+    response["ETag"] = user.version  # VersionedAPI.create_response makes a tag of it
     return user
 
 
 @router.get(
     "/me",
     operation_id="getProfile",
-    response=responses({200: schemas.ProfileOut}, 401),
-    openapi_extra={"responses": {200: _ETAG}},
+    response=responses({200: schemas.ProfileOut, 304: None}, 401),
+    openapi_extra={"responses": {200: _ETAG}, "parameters": [_IF_NONE_MATCH]},
 )
 def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> User:
     """The signed-in user."""
@@ -46,11 +52,11 @@ def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> User:
 )
 def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> User:
     """Change username, names, gender, language or time zone."""
-    tags = {tag.strip() for tag in request.META.get("HTTP_IF_MATCH", "*").split(",")}
+    given = request.headers.get("If-Match", "*")
     user = profiles.update(
         user=request.user,
         changes=payload.model_dump(exclude_unset=True),
-        versions=None if "*" in tags else {tag.strip('"') for tag in tags if not tag.startswith("W/")},
+        versions=None if given.strip() == "*" else versions(given),
         caller=caller(request),
         session=request.user_session,
     )

@@ -1,17 +1,23 @@
 """Which statuses an operation declares, and the document that tells them."""
 
 import json
+import re
 from functools import cache
+from hashlib import blake2s
+from http import HTTPStatus
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.openapi.schema import OpenAPISchema
+from ninja.renderers import JSONRenderer
+from ninja.responses import NinjaJSONEncoder
 
+from accounts.lib import timestamps
 from api.v1.schemas import ProblemOut
 
-# A body can be malformed, too large, of another type, or have wrong fields.
-BODY = (400, 413, 415, 422)
+# A body can be malformed, without a length, too large, of another type, or have wrong fields.
+BODY = (400, 411, 413, 415, 422)
 
 
 def responses(success: dict[int, Any], *statuses: int) -> dict[int, Any]:
@@ -19,7 +25,41 @@ def responses(success: dict[int, Any], *statuses: int) -> dict[int, Any]:
     return {**success, **dict.fromkeys(sorted({*statuses, 500, 503}), ProblemOut)}
 
 
+class Encoder(timestamps.Encoder, NinjaJSONEncoder):
+    pass
+
+
+class Renderer(JSONRenderer):
+    encoder_class = Encoder
+
+
+# A tag is "version.digest": what a change of the profile is checked against, and what is in the answer, such as signed
+# addresses. Proxies that compress write W/ before it or their method behind it.
+_TAG = re.compile(r'(?:W/)?"?(([0-9a-f]+)(?:\.[0-9a-f]{16})?)')
+
+
+def _tags(header: str) -> list[re.Match[str]]:
+    return [found for tag in header.split(",") if (found := _TAG.match(tag.strip()))]
+
+
+def versions(header: str) -> set[str]:
+    """The versions that an If-Match names."""
+    return {tag[2] for tag in _tags(header)}
+
+
 class VersionedAPI(NinjaAPI):
+    def create_response(self, request: HttpRequest, data: Any, **options: Any) -> HttpResponse:
+        """An operation names the version in ETag; an app that has this very answer already gets 304."""
+        response = super().create_response(request, data, **options)
+        if "ETag" not in response:
+            return response
+        tag = f"{response['ETag']}.{blake2s(response.content, digest_size=8).hexdigest()}"
+        response["ETag"] = f'"{tag}"'
+        if request.method == "GET" and tag in {known[1] for known in _tags(request.headers.get("If-None-Match", ""))}:
+            response.status_code, response.content = HTTPStatus.NOT_MODIFIED, b""
+            del response["Content-Type"]
+        return response
+
     def create_temporal_response(self, request: HttpRequest) -> HttpResponse:
         """Every answer of an operation carries tokens or personal data unless it says otherwise."""
         response = super().create_temporal_response(request)

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from django.conf import settings
 from ninja import Schema
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_core import PydanticCustomError
 
 from accounts.caller import Device
@@ -17,6 +18,7 @@ from accounts.services.account import email_addresses
 from accounts.services.profile import exports, picture_uploads, pictures
 from accounts.services.security import audit
 from api.errors import Action
+from api.v1 import mistakes
 
 
 def _storable(value: str) -> str:
@@ -32,6 +34,20 @@ Short = Annotated[str, Field(max_length=100), AfterValidator(_storable)]
 
 class In(Schema):
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _tell_all(cls, values: Any, handler: ModelWrapValidatorHandler[Any], info: ValidationInfo) -> Any:
+        """One field of a wrong shape hides no mistake in the others (api/errors.py reads what is left here)."""
+        try:
+            return handler(values)
+        except ValidationError as error:
+            if isinstance(values, dict) and info.context:
+                right = cls.model_fields.keys() - {item["loc"][0] for item in error.errors() if item["loc"]}
+                given = {name: values[name] for name in right & values.keys()}
+                request = info.context["request"]
+                request.also_wrong = mistakes.also_wrong(cls.__name__, given, request)
+            raise
 
 
 # --- In -----------------------------------------------------------------------------------------------------
@@ -184,6 +200,13 @@ class PageIn(In):
     cursor: Annotated[str, Field(max_length=200)] = Field("", description="`next` of the page before.")
 
 
+class SessionPageIn(In):
+    page_size: int | None = Field(None, ge=1, le=100, description="Devices of one page. Left out: all of them.")
+    cursor: Annotated[str, Field(max_length=200)] = Field(
+        "", description="`next` of the page before, with the same `page_size`."
+    )
+
+
 class IdPageIn(PageIn):
     limit: int = Field(50, ge=1, le=1000)
 
@@ -318,6 +341,8 @@ class SessionOut(Schema):
     id: UUID
     kind: Literal["browser", "app"]
     name: str
+    platform: str = Field(description="As the app said at its sign-in; empty: it didn't, or it is a browser.")
+    app_version: str = Field(description="The same.")
     ip: str | None
     created_at: datetime
     last_used_at: datetime

@@ -1,7 +1,6 @@
-from typing import Any
 from uuid import UUID
 
-from ninja import Router, Status
+from ninja import Query, Router, Status
 
 from accounts.http import AuthenticatedRequest, caller
 from accounts.services.sessions import sessions
@@ -12,10 +11,12 @@ from api.v1.responses import responses
 router = Router(tags=["devices"], auth=AccessToken())
 
 
-@router.get("/me/sessions", operation_id="listSessions", response=responses({200: schemas.SessionsOut}, 401))
-def list_sessions(request: AuthenticatedRequest) -> dict[str, Any]:
-    """Browsers and apps that are signed in, the one used last first."""
-    return {"sessions": sessions.list_for(request.user), "next": None}
+@router.get("/me/sessions", operation_id="listSessions", response=responses({200: schemas.SessionsOut}, 400, 401, 422))
+def list_sessions(request: AuthenticatedRequest, page: Query[schemas.SessionPageIn]) -> sessions.Page:
+    """Browsers and apps that are signed in, the one used last first. All of them, unless `page_size` asks for fewer."""
+    # Apps of 1.0 to 1.2 send a `next` of null back as this word, and are answered.
+    cursor = "" if page.cursor == "None" else page.cursor
+    return sessions.list_page(request.user, size=page.page_size, cursor=cursor)
 
 
 @router.delete("/me/sessions/{session_id}", operation_id="endSession", response=responses({204: None}, 401, 404, 422))

@@ -53,7 +53,8 @@ class Stack:
         # The slowest first: all of them start at the same time.
         self.servers: list[Server] = []
         if not _given(SeaweedFS.variable):
-            origins = self.environment["PUBLIC_URL"]
+            web_apps = self.environment.get("CORS_ALLOWED_ORIGINS", "")
+            origins = ",".join(filter(None, [self.environment["PUBLIC_URL"], web_apps]))
             port = 8333 if keep else None
             self.servers.append(SeaweedFS(folder / "seaweedfs", keep=keep, port=port, origins=origins))
         if not _given(Mail.variable):

@@ -21,6 +21,11 @@ from tests.conftest import PASSWORD, Api, random_ip
 ACTIONS = {"retry", "refresh", "sign_in", "reauthenticate", "fix_input", "update_app", "none"}
 # Every operation declares 503. These don't ask Postgres, or not before a passkey has signed (finishPasskeySignIn).
 NEVER_ASK_POSTGRES = {"getConfig", "beginPasskeySignIn", "finishPasskeySignIn"}
+# The refusals that name fields; which: test_fields.py.
+OF_FIELDS = {
+    "invalid_input", "username_taken", "username_change_limited", "wrong_password", "invalid_code", "invalid_key",
+    "invalid_cursor", "invalid_picture", "picture_too_large",
+}  # fmt: skip
 ALWAYS = {"type", "title", "status", "code", "detail", "request_id", "action"}
 
 
@@ -111,9 +116,16 @@ class CheckedApi(Api):
             assert body["title"]
             assert body["detail"]
             assert body["type"].endswith(f"/api/errors#{body['code']}")
-            assert ("errors" in body) == (body["code"] == "invalid_input")
+            assert ("errors" in body) == (body["code"] in OF_FIELDS)
             assert ("retry_after" in body) == (answer.status_code in {429, 503})
             assert answer.headers.get("Retry-After") == (str(body["retry_after"]) if "retry_after" in body else None)
+            limit = re.fullmatch(r'"([a-z_]+)";r=0;t=(\d+)', answer.headers.get("RateLimit", ""))
+            assert (limit is not None) == (answer.status_code == 429)
+            if limit:
+                assert limit[2] == answer.headers["Retry-After"]
+                known = rate_limits.limits()[limit[1]]
+                policy = f'"{known.name}";q={known.amount};w={known.seconds}'
+                assert answer.headers["RateLimit-Policy"] == policy
             assert ("WWW-Authenticate" in answer.headers) == (answer.status_code == 401)
 
     def _check_operation(self, operation: dict[str, Any], answer: Any) -> None:

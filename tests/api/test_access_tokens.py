@@ -90,7 +90,8 @@ def test_a_token_carries_nothing_personal_and_what_rfc_9068_asks(tokens: Tokens,
     claims = jwt.decode(tokens.access_token, options={"verify_signature": False})
     assert (head["typ"], head["alg"]) == ("at+jwt", "ES256")
     assert set(head) == {"typ", "alg", "kid"}
-    assert set(claims) == {"iss", "sub", "aud", "iat", "exp", "jti", "sid", "auth_time", "amr"}
+    assert claims["client_id"] == "app"
+    assert set(claims) == {"iss", "sub", "aud", "client_id", "iat", "exp", "jti", "sid", "auth_time", "amr"}
     assert claims["sub"] == str(alice.id)
     assert claims["sid"] == str(tokens.session_id)
     assert claims["amr"] == ["pwd"]

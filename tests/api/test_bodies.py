@@ -9,7 +9,7 @@ import pytest
 from accounts.models import Challenge, Event, User
 from accounts.services.security import rate_limits
 from tests.api.conftest import contract, problem, sign_up_body, wrong_fields
-from tests.conftest import Api
+from tests.conftest import PASSWORD, Api
 
 # Every operation that takes JSON, with a body whose shape is right.
 BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -27,9 +27,13 @@ BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "refreshTokens": ("POST", "/token/refresh", {"refresh_token": "abc"}),
     "signOut": ("POST", "/token/revoke", {"refresh_token": "abc"}),
     "requestPasswordReset": ("POST", "/password/forgot", {"login": "ada"}),
-    "resetPassword": ("POST", "/password/reset", {"login": "ada", "code": "12345678", "new_password": "x", "key": ""}),
+    "resetPassword": (
+        "POST",
+        "/password/reset",
+        {"login": "ada", "code": "12345678", "new_password": PASSWORD, "key": ""},
+    ),
     "updateProfile": ("PATCH", "/me", {"username": "ada", "first_name": "A", "last_name": "B", "gender": "male"}),
-    "changePassword": ("POST", "/me/password", {"current_password": "x", "new_password": "y"}),
+    "changePassword": ("POST", "/me/password", {"current_password": "x", "new_password": PASSWORD}),
     "requestEmailChange": ("POST", "/me/email", {"email": "new@example.com", "password": "x"}),
     "beginPictureUpload": ("POST", "/me/picture/uploads", {"content_type": "image/png", "size": 9}),
     "requestDeletion": ("POST", "/me/deletion", {"password": "x"}),
@@ -315,9 +319,105 @@ def test_a_surrogate_in_the_name_of_a_field_is_no_error_of_ours(api: Api) -> Non
     assert wrong_fields(answer)
 
 
-def test_a_field_that_is_named_twice_counts_once(api: Api) -> None:
-    answer = send(api, "signOut", '{"refresh_token": 1, "refresh_token": "x"}')
-    assert answer.status_code == 204
+def test_a_field_that_is_named_twice_is_refused_by_name(alices_api: Api) -> None:
+    """Another reader, such as a firewall, may take the first where we take the last."""
+    twice = {
+        '{"login": "nobody", "login": "alice", "password": "plum tractor lagoon"}': {"login"},
+        '{"login": "a", "login": "a", "password": "x", "password": "y", "x": 1}': {"login", "password"},
+        '{"login": "a", "password": "x", "device": {"name": "a", "name": "b"}}': {"name"},
+        '{"login": "a", "\\u006cogin": "b"}': {"login"},
+    }
+    answers = [(body, fields(send(alices_api, "signIn", body))) for body in twice]
+    # One parser reads them all: whether an operation has it, one body shows.
+    answers += [(name, fields(send(alices_api, name, '{"x": 1, "x": 2}'))) for name in BODIES]
+    expected = {body: dict.fromkeys(names, "duplicate_field") for body, names in twice.items()}
+    assert [(body, found) for body, found in answers if found != expected.get(body, {"x": "duplicate_field"})] == []
+
+
+# By operation: a body, and all that is wrong with it.
+WRONG_TOGETHER: list[tuple[str, dict[str, Any], dict[str, str]]] = [
+    (
+        "signUp",
+        {"username": "a", "email": "nobody", "password": "short", "colour": "red"},
+        {
+            "colour": "unknown_field",
+            "username": "username_length",
+            "email": "email_invalid",
+            "password": "password_too_short",
+        },
+    ),
+    (
+        "signUp",
+        {"email": "nobody", "first_name": "<", "is_staff": 1, "device": {}},
+        {
+            "username": "required",
+            "password": "required",
+            "is_staff": "unknown_field",
+            "device.name": "required",
+            "email": "email_invalid",
+            "first_name": "name_characters",
+        },
+    ),
+    (
+        "updateProfile",
+        {"first_name": 1, "last_name": "<", "language": "xx", "time_zone": "Mars", "username": "a"},
+        {
+            "first_name": "not_a_string",
+            "last_name": "name_characters",
+            "language": "language_unknown",
+            "time_zone": "time_zone_unknown",
+            "username": "username_length",
+        },
+    ),
+    (
+        "changePassword",
+        {"new_password": "short"},
+        {"current_password": "required", "new_password": "password_too_short"},
+    ),
+    ("resetPassword", {"new_password": "short", "x": 1}, {"x": "unknown_field", "new_password": "password_too_short"}),
+    ("requestEmailChange", {"email": "nobody"}, {"password": "required", "email": "email_invalid"}),
+    (
+        "addPasskey",
+        {"name": "a" * 61},
+        {"state": "required", "credential": "required", "name": "passkey_name_too_long"},
+    ),
+    ("renamePasskey", {"name": "a" * 61, "x": 1}, {"x": "unknown_field", "name": "passkey_name_too_long"}),
+    (
+        "beginPictureUpload",
+        {"content_type": "image/gif", "size": 0, "x": 1},
+        {"x": "unknown_field", "content_type": "unknown_choice", "size": "out_of_range"},
+    ),
+    (
+        "beginPictureUpload",
+        {"content_type": "image/gif", "size": 0},
+        {"content_type": "unknown_choice", "size": "out_of_range"},
+    ),
+]
+
+
+def test_one_mistake_hides_no_other(alices_api: Api) -> None:
+    """All that an answer of the rule alone would name, after what is wrong with the shape."""
+    answers = [(name, expected, fields(send(alices_api, name, body))) for name, body, expected in WRONG_TOGETHER]
+    assert [(name, found) for name, expected, found in answers if found != expected] == []
+
+
+def test_telling_all_mistakes_is_limited_as_the_rule_is(api: Api, limits: Any, settings: Any) -> None:
+    """A look at a password may ask another server. With no tries left, the answer tells of the shape alone."""
+    limits("signup_per_ip=1/60", "code_per_ip=1/60")
+    for name, wrong in (("signUp", "password"), ("resetPassword", "new_password")):
+        body = {**good(name), wrong: "short", "x": 1}
+        assert fields(send(api, name, body)) == {"x": "unknown_field", wrong: "password_too_short"}
+        assert fields(send(api, name, body)) == {"x": "unknown_field"}
+
+
+def test_a_body_in_chunks_without_a_length_is_told_so(alices_api: Api) -> None:
+    """Django reads nothing of it, and would say that every field is missing."""
+    chunked = {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}
+    answers = {name: refusal(send(alices_api, name, good(name), **chunked)) for name in BODIES}
+    answers["putPicture"] = refusal(alices_api.upload(b"x", **chunked))
+    gzipped = {**chunked, "HTTP_TRANSFER_ENCODING": "gzip, Chunked"}
+    answers["in another coding too"] = refusal(send(alices_api, "signIn", good("signIn"), **gzipped))
+    assert {name: found for name, found in answers.items() if found != (411, "length_required", "none")} == {}
 
 
 WRONG_DEVICES = [

@@ -31,6 +31,7 @@ class Door(NamedTuple):
         return requests.get(self.url + path, headers=HTTPS, allow_redirects=False, timeout=10)
 
 
+OWN_CORS = {"/api/": "*", "/acco": None}  # of what nginx refuses by itself
 HTTPS = {"X-Forwarded-Proto": "https", "Host": "accounts.example.com"}
 
 
@@ -80,6 +81,7 @@ def test_each_answer_carries_each_header_of_safety_once(door: Door, path: str, s
         assert len(answer.raw.headers.getlist(name)) == 1, (name, answer.headers)
     assert answer.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains; preload"
     assert len(answer.raw.headers.getlist("Cache-Control")) <= 1
+    assert "Access-Control-Allow-Origin" not in answer.headers
 
 
 def test_a_file_is_compressed_and_a_page_is_not(door: Door) -> None:
@@ -93,6 +95,7 @@ def test_a_body_that_is_too_large_is_refused_in_the_form_of_its_face(door: Door)
         answer = requests.post(door.url + path, data=body, headers=HTTPS, timeout=10)
         assert answer.status_code == 413
         assert answer.headers["Content-Type"] == kind
+        assert answer.headers.get("Access-Control-Allow-Origin") == OWN_CORS[path[:5]]
         assert answer.headers["Cache-Control"] == "no-store"
         assert set(answer.headers) >= SAFETY
 
@@ -147,6 +150,7 @@ def test_while_the_service_is_down_each_face_says_so(door: Door) -> None:
             answer = door.get(path)
             assert answer.status_code == 503
             assert answer.headers["Content-Type"] == kind
+            assert answer.headers.get("Access-Control-Allow-Origin") == OWN_CORS[path[:5]]
             assert (answer.headers["Retry-After"], answer.headers["Cache-Control"]) == ("5", "no-store")
             assert set(answer.headers) >= SAFETY
     finally:

@@ -102,6 +102,9 @@ def test_every_operation_is_in_the_newest_release() -> None:
         ({"a": ["x", "y"]}, {"a": ["y"]}, [".a: 'x' is gone"]),
         ({"a": ["{uuid}"]}, {"a": ["x"]}, [".a[0]: 'x' instead of '{uuid}'"]),
         ({"a": {}}, {"a": "x"}, [".a: 'x' is no object"]),
+        ({"errors": [{"a": 1}]}, {"errors": [{"a": 1}, {"a": 2}]}, []),
+        ({"errors": [{"a": 1}]}, {"errors": [{"a": 2}, {"a": 1}]}, [".errors[0].a: 2 instead of 1"]),
+        ({"errors": [{"a": 1}]}, {"errors": []}, [".errors: [] instead of 1 items"]),
         (None, {"a": 1}, [": {'a': 1} instead of None"]),
     ],
 )

@@ -99,7 +99,7 @@ def test_a_deletion_is_planned_for_the_end_of_the_grace(
 ) -> None:
     before = bob.version
     found = deletion.request(user=bob, session=bobs_phone, password=PASSWORD, caller=caller)
-    assert abs(found - now() - timedelta(days=14)) < timedelta(seconds=10)
+    assert abs(found - now() - timedelta(days=14)) < timedelta(hours=1)
     assert deletes_at(bob) == bob.deletes_at == found
     assert bob.version != before  # a profile that is cached shows the plan
     assert Event.objects.filter(user=bob, kind="user.deletion_planned", ip=caller.ip).count() == 1
@@ -112,7 +112,7 @@ def test_a_deletion_is_planned_for_the_end_of_the_grace(
 def test_the_grace_is_the_operators(bob: User, bobs_phone: Session, caller: Caller, settings: Settings) -> None:
     settings.DELETION_GRACE = timedelta(days=3)
     found = deletion.request(user=bob, session=bobs_phone, password=PASSWORD, caller=caller)
-    assert abs(found - now() - timedelta(days=3)) < timedelta(seconds=10)
+    assert abs(found - now() - timedelta(days=3)) < timedelta(hours=1)
 
 
 def test_a_wrong_password_plans_nothing(bob: User, bobs_phone: Session, caller: Caller) -> None:
@@ -333,7 +333,7 @@ def test_what_a_squatter_planned_and_copied_is_not_the_owners(carol: User, calle
 
 
 def test_nothing_is_erased_before_its_day(planned: User) -> None:
-    User.objects.filter(id=planned.id).update(deletes_at=now() + timedelta(seconds=5))
+    User.objects.filter(id=planned.id).update(deletes_at=now() + timedelta(minutes=5))
     assert deletion.erase_due() == 0
     assert User.objects.filter(id=planned.id).exists()
 
@@ -622,7 +622,7 @@ def test_nobody_passes_for_whoever_was_erased(due: User, alice: User, caller: Ca
 def test_after_ninety_days_the_name_is_free(due: User, caller: Caller) -> None:
     deletion.erase_due()
     rest = ReservedUsername.objects.get()
-    assert abs(rest.until - now() - timedelta(days=90)) < timedelta(seconds=10)
+    assert abs(rest.until - now() - timedelta(days=90)) < timedelta(hours=1)
     assert bytes(rest.mac) == sealing.mac("resting username", identifiers.skeleton("bob").encode())
     assert reserved_usernames.prune() == 0
     ReservedUsername.objects.update(until=now())

@@ -183,6 +183,7 @@ def test_a_line_is_checked_like_a_sign_up_and_each_wrong_field_is_named(
     [
         (b"[]", "not_an_object"),
         (b"dora@example.com", "not_an_object"),
+        (b'{"email": "dora@example.com", "email": "eve@example.com"}', "not_an_object"),
         (b'{"email": "d\xff@example.com"}', "not_an_object"),
         (b"[" * 50_000, "not_an_object"),
         (b'{"email": "' + b"x" * 70_000 + b'"}', "line_too_long"),

@@ -2,7 +2,7 @@
 
 import io
 from datetime import timedelta
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import jwt
 import pytest
@@ -22,6 +22,7 @@ from accounts.errors import (
     MfaRequired,
     RateLimited,
     RecentSignInNeeded,
+    SetupExpired,
 )
 from accounts.models import Budget, Event, Passkey, Session, SpentTicket, TotpAuthenticator, User
 from accounts.services.account import (
@@ -466,6 +467,25 @@ def test_each_set_up_has_a_secret_of_its_own(alice: User, phone: Session) -> Non
     assert "alice" in first.uri
 
 
+def test_an_authenticator_reads_the_name_of_the_site(alice: User, phone: Session, settings: Settings) -> None:
+    """The label is "issuer:account", the issuer is given again, and a plus sign is one."""
+    issuers = {
+        "Acme Accounts": "Acme Accounts",
+        "Acme: Accounts": "Acme Accounts",
+        "Acme:Accounts": "Acme Accounts",
+        "A/B & C?#%+": "A/B & C?#%+",
+        "Bücher ☕": "Bücher ☕",
+        " Crew ": "Crew",
+    }
+    for name, issuer in issuers.items():
+        settings.SITE_NAME = name
+        uri = urlsplit(totp.begin(user=alice, session=phone).uri)
+        assert "+" not in uri.path + uri.query
+        assert uri.path == f"/{quote(issuer, safe='')}:alice"
+        assert uri.fragment == ""
+        assert dict(item.split("=") for item in uri.query.split("&"))["issuer"] == quote(issuer, safe="")
+
+
 def test_the_secret_is_in_no_readable_form_in_the_ticket_or_the_database(
     alice: User, phone: Session, caller: Caller
 ) -> None:
@@ -491,9 +511,9 @@ def test_bob_cannot_finish_what_alice_began(alice: User, phone: Session, bob: Us
     code = App(setup.secret).code()
     bobs = sessions.begin(user=bob, kind=Session.Kind.APP, caller=caller)
     for user, session in ((bob, bobs), (bob, phone), (alice, bobs)):
-        with pytest.raises(InvalidTicket):
+        with pytest.raises(SetupExpired):
             totp.turn_on(user=user, session=session, state=setup.state, code=code, caller=caller)
-        with pytest.raises(InvalidTicket):
+        with pytest.raises(SetupExpired):
             totp.begun(user=user, session=session, state=setup.state)
 
 

@@ -19,6 +19,7 @@ from accounts.errors import (
     LastWayIn,
     PasskeyNotFound,
     RecentSignInNeeded,
+    SetupExpired,
     TooManyPasskeys,
 )
 from accounts.models import Event, Passkey, Session, User
@@ -240,7 +241,7 @@ def test_bob_cannot_finish_what_alice_began(alice: User, phone: Session, bob: Us
     bobs = sessions.begin(user=bob, kind=Session.Kind.APP, caller=caller)
     credential = Device().create(begun.options)
     for user, session in ((bob, bobs), (bob, phone), (alice, bobs)):
-        with pytest.raises(InvalidTicket):
+        with pytest.raises(SetupExpired):
             passkeys.add(user=user, session=session, state=begun.state, credential=credential, caller=caller)
     assert not Passkey.objects.exists()
 

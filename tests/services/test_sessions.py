@@ -145,6 +145,28 @@ def test_reuse_ends_the_session_tells_the_owner_and_spares_the_others(
     assert len(mailbox.all("alice@example.com")) == 1
 
 
+def test_nobody_is_signed_out_when_postgres_goes_back(tokens: Tokens, caller: Caller, clock: Clock) -> None:
+    """A backup is restored from before these refreshes."""
+    before = Session.objects.filter(id=tokens.session_id).values().get()
+    stolen = refresh(tokens, caller)
+    newest = refresh(stolen, caller)
+    Session.objects.filter(id=tokens.session_id).update(**before)
+    again = refresh(newest, caller)
+    assert refresh(newest, caller).refresh_token == again.refresh_token
+    claims = access_tokens.verify(again.access_token)
+    assert sessions.authenticate(claims)[1].generation == claims.generation == 3
+    clock.forward(minutes=2)
+    with pytest.raises(RefreshReused):
+        refresh(stolen, caller)
+
+
+def test_a_session_that_ended_before_postgres_went_back_stays_ended(tokens: Tokens, caller: Caller) -> None:
+    newest = refresh(tokens, caller)
+    Session.objects.filter(id=tokens.session_id).update(generation=0, ended_at=now())
+    with pytest.raises(SessionRevoked):
+        refresh(newest, caller)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_fifty_refreshes_at_once_give_one_successor(tokens: Tokens, caller: Caller) -> None:
     for _ in range(5):

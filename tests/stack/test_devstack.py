@@ -158,6 +158,8 @@ def test_nothing_outlives_a_stack_that_is_ended(tmp_path: Path, number: signal.S
     # The command ignores polite requests, as a hung worker would.
     script = "import os, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
     script += f"print(os.environ['{MARK}'], flush=True); time.sleep(600)"
+    # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     starter = subprocess.Popen(
         [sys.executable, "-m", "project.devstack", "fresh", sys.executable, "-c", script],
         env=alone() | {"TMPDIR": str(tmp_path)},

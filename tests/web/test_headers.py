@@ -158,7 +158,15 @@ def test_a_body_of_unknown_length_has_them(api: Api) -> None:
     answer = api.client.generic(
         "POST", "/api/v1/token", b"", secure=True, HTTP_TRANSFER_ENCODING="chunked", CONTENT_LENGTH=""
     )
-    assert answer.status_code == HTTPStatus.BAD_REQUEST
+    assert answer.status_code == HTTPStatus.LENGTH_REQUIRED
+    assert unsafe(answer) == []
+
+
+@pytest.mark.parametrize("path", ["/account/login/", "/hooks/mail/", "/account/profile/"])
+def test_a_page_says_so_too(page: Client, path: str) -> None:
+    """A mail service may send its webhook in chunks."""
+    answer = page.generic("POST", path, b"", secure=True, HTTP_TRANSFER_ENCODING="Chunked", CONTENT_LENGTH="")
+    assert answer.status_code == HTTPStatus.LENGTH_REQUIRED
     assert unsafe(answer) == []
 
 

@@ -14,7 +14,7 @@ from django.utils.timezone import now
 from accounts.caller import Caller
 from accounts.models import Passkey, Session, TotpAuthenticator, User
 from accounts.services.account import email_requests
-from tests.conftest import PASSWORD, Mailbox
+from tests.conftest import PASSWORD, Mailbox, random_ip
 from tests.factors import App, Device, passkey_on, two_step_on
 from tests.web.conftest import refused, signed_in, sound, words
 
@@ -65,6 +65,29 @@ def test_a_recovery_code_does_as_well(page: Client, app: App) -> None:
     refused(page.post("/account/login/second-step/recovery/", {"code": "aaaa-bbbb-cccc"}), "code")
     page.post("/account/login/second-step/recovery/", {"code": app.recovery_codes[0]})
     assert signed_in(page)
+
+
+def test_a_wrong_code_is_looked_for_in_no_email(page: Client, alices_page: Client, app: App) -> None:
+    """Each page names the code that it asks for."""
+    browser = Client(SERVER_NAME="localhost", REMOTE_ADDR=random_ip())
+    password(browser)
+    step, recovery = "/account/login/second-step/", "/account/login/second-step/recovery/"
+    shows, other = "Enter the next one that your authenticator app shows.", "That recovery code is wrong"
+    for path, code, said in (
+        (step, "000000", shows),
+        (step, "x", shows),
+        (recovery, "aaaa-bbbb-cccc", other),
+        (recovery, "x", other),
+        (recovery, "000000", other),
+    ):
+        html = refused(browser.post(path, {"code": code}), "code")
+        assert said in html
+        assert "latest email" not in html
+    TotpAuthenticator.objects.all().delete()
+    state = field(sound(alices_page.get("/account/two-step/on/")), "state")
+    html = refused(alices_page.post("/account/two-step/on/", {"state": state, "code": "000000"}), "code")
+    assert shows in html
+    assert "latest email" not in html
 
 
 def test_a_code_by_mail_is_followed_by_it_too(page: Client, app: App, alice: User, mailbox: Mailbox) -> None:
@@ -166,8 +189,12 @@ def test_secrets_are_in_no_cache(alices_page: Client) -> None:
 
 
 def test_a_stale_set_up_begins_anew(alices_page: Client) -> None:
-    answer = alices_page.post("/account/two-step/on/", {"state": "x", "code": "123456"})
-    assert answer.headers["Location"] == "/account/two-step/on/"
+    for path in ("/account/two-step/on/", "/account/two-step/passkeys/add/"):
+        html = words(
+            alices_page.post(path, {"state": "x", "code": "123456", "credential": "{}", "name": ""}, follow=True)
+        )
+        assert "Start the set-up again." in html
+        assert "Sign out" in html
 
 
 def test_what_is_on_is_not_set_up_again(alices_page: Client, app: App) -> None:

@@ -99,10 +99,20 @@ def _forms(key: str) -> Iterator[Finding]:
 
 
 def _pages() -> Iterator[Finding]:
-    asked = {"Origin": settings.PUBLIC_URL, "Access-Control-Request-Method": "POST"}
+    yield _expect("pages of PUBLIC_URL may upload (CORS)", _may_upload(settings.PUBLIC_URL), _allow("PUBLIC_URL"))
+    if origins := settings.CORS_ALLOWED_ORIGINS:
+        allowed = all(_may_upload(origin) for origin in origins)
+        yield _expect("pages of CORS_ALLOWED_ORIGINS too", allowed, _allow("each of CORS_ALLOWED_ORIGINS"))
+
+
+def _may_upload(origin: str) -> bool:
+    asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
     _, headers = _ask(settings.S3_PUBLIC_BUCKET_URL, "OPTIONS", headers=asked)
-    allowed = headers.get("Access-Control-Allow-Origin") in {settings.PUBLIC_URL, "*"}
-    yield _expect("pages of PUBLIC_URL may upload (CORS)", allowed, "Allow POST from PUBLIC_URL: docs/operating.md.")
+    return headers.get("Access-Control-Allow-Origin") in {origin, "*"}
+
+
+def _allow(origins: str) -> str:
+    return f"Allow POST from {origins}: docs/operating.md."
 
 
 def _expect(what: str, is_so: bool, hint: str) -> Finding:

@@ -13,14 +13,13 @@ from celery import shared_task
 from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import storages
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 from django.db.models import Q
 from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
 from accounts.caller import NOBODY, Caller
-from accounts.lib import jobs
+from accounts.lib import jobs, timestamps
 from accounts.lib.clock import now
 from accounts.lib.leases import Queue
 from accounts.lib.storage import bucket
@@ -152,7 +151,7 @@ def write(file: IO[bytes], user: User) -> None:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, indent=2)
+    return json.dumps(value, cls=timestamps.Encoder, ensure_ascii=False, indent=2)
 
 
 def _write_list(archive: zipfile.ZipFile, name: str, items: Iterable[Mapping[str, Any]]) -> None:

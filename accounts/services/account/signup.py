@@ -1,11 +1,12 @@
 """A new account. Its address is a claim until it is verified."""
 
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from django.conf import settings
 
 from accounts.caller import Caller
-from accounts.errors import InvalidInput, SignUpClosed, UsernameTaken
+from accounts.errors import FieldError, InvalidInput, SignUpClosed, UsernameTaken
 from accounts.lib import time_zones
 from accounts.models import Challenge, Gender, Session, User
 from accounts.services.credentials import challenges, hashing, identifiers, password_policy
@@ -13,6 +14,24 @@ from accounts.services.profile import pictures, profiles
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import sessions
 from accounts.services.sessions.sessions import SignedIn
+
+
+def problems(fields: Mapping[str, str], *, caller: Caller) -> list[FieldError]:
+    """What is wrong with those that are given. Raises SignUpClosed, RateLimited."""
+    if not settings.SIGNUP_OPEN:
+        raise SignUpClosed
+    rate_limits.count_address("signup_per_ip", caller=caller)
+    username = identifiers.fold_username(fields.get("username", ""))
+    email = identifiers.fold_email(fields.get("email", ""))
+    password = fields.get("password")
+    names = {name: profiles.clean_name(fields.get(name, "")) for name in ("first_name", "last_name")}
+    found = [
+        identifiers.username_problem(username) if "username" in fields else None,
+        identifiers.email_problem(email) if "email" in fields else None,
+        None if password is None else password_policy.problem(password, username=username, email=email),
+        *profiles.field_problems({"gender": fields.get("gender", Gender.UNSPECIFIED), **names}),
+    ]
+    return [problem for problem in found if problem]
 
 
 def _checked(
@@ -27,23 +46,10 @@ def _checked(
     time_zone: str = "",
 ) -> User:
     """A new account that is not written yet."""
-    if not settings.SIGNUP_OPEN:
-        raise SignUpClosed
-    rate_limits.count_address("signup_per_ip", caller=caller)
-    username, email = identifiers.fold_username(username), identifiers.fold_email(email)
-    names = {
-        "first_name": profiles.clean_name(first_name),
-        "last_name": profiles.clean_name(last_name),
-        "gender": gender,
-    }
-    problems = [
-        identifiers.username_problem(username),
-        identifiers.email_problem(email),
-        password_policy.problem(password, username=username, email=email),
-        *profiles.field_problems(names),
-    ]
-    if found := [problem for problem in problems if problem]:
+    names = {"first_name": first_name, "last_name": last_name, "gender": gender}
+    if found := problems({"username": username, "email": email, "password": password, **names}, caller=caller):
         raise InvalidInput(found)
+    username, email = identifiers.fold_username(username), identifiers.fold_email(email)
     skeleton = identifiers.skeleton(username)
     if User.objects.filter(username_skeleton=skeleton).exists():
         raise UsernameTaken  # before the costly hash; the constraint decides between several at once
@@ -54,7 +60,9 @@ def _checked(
         password=hashing.hashed(password),
         language=caller.language if caller.language in dict(settings.LANGUAGES) else "",
         time_zone=time_zones.known_or_none(time_zone),
-        **names,
+        first_name=profiles.clean_name(first_name),
+        last_name=profiles.clean_name(last_name),
+        gender=gender,
     )
 
 

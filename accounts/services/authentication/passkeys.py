@@ -37,7 +37,6 @@ from accounts.errors import (
     FieldError,
     InvalidInput,
     InvalidPasskey,
-    InvalidTicket,
     LastWayIn,
     PasskeyNotFound,
     TooManyPasskeys,
@@ -77,10 +76,8 @@ class _SignIn(tickets.Ticket):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Adding(tickets.Ticket):
+class _Adding(tickets.SetupTicket):
     PURPOSE = "passkey"
-    user: str
-    session: str
     challenge: str
 
 
@@ -129,11 +126,9 @@ def begin_adding(*, user: User, session: Session) -> Ceremony:
 
 
 def add(*, user: User, session: Session, state: str, credential: Credential, name: str = "", caller: Caller) -> Passkey:
-    """Raises InvalidTicket, InvalidPasskey, TooManyPasskeys, InvalidInput."""
-    name = _name(name)
-    found = tickets.read(_Adding, state)
-    if (found.user, found.session) != (user.id.hex, session.id.hex):
-        raise InvalidTicket("of another device")
+    """Raises SetupExpired, InvalidPasskey, TooManyPasskeys, InvalidInput."""
+    name = clean_name(name)
+    found = tickets.read_own(_Adding, state, user, session)
     answer = _checked(lambda: _server().register_complete(_fido_state(found), credential))
     with transaction.atomic():
         totp.require_verified(locks.lock_signed_in(user, session))
@@ -167,7 +162,7 @@ def _create(user: User, name: str, answer: AuthenticatorData, caller: Caller) ->
         raise InvalidPasskey("already known") from None
 
 
-def _name(name: str) -> str:
+def clean_name(name: str) -> str:
     name = " ".join(name.split())
     if len(name) > NAME_MAX_LENGTH:
         raise InvalidInput([FieldError("name", "passkey_name_too_long", NAME_MAX_LENGTH)])
@@ -287,7 +282,7 @@ def sign_in_app(*, state: str, credential: Credential, caller: Caller) -> Signed
 
 def rename(*, user: User, passkey_id: UUID, name: str, caller: Caller) -> Passkey:
     """Raises PasskeyNotFound, InvalidInput."""
-    name = _name(name)
+    name = clean_name(name)
     if not name:
         raise InvalidInput([FieldError("name", "required")])
     with transaction.atomic():

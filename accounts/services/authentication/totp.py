@@ -18,7 +18,7 @@ from django.db.models.functions import Replace
 from django.utils.timezone import now
 
 from accounts.caller import Caller
-from accounts.errors import EmailNotVerified, InvalidCode, InvalidTicket, MfaIsOff, MfaIsOn
+from accounts.errors import EmailNotVerified, InvalidCode, MfaIsOff, MfaIsOn
 from accounts.models import Passkey, Session, TotpAuthenticator, User
 from accounts.services import mail
 from accounts.services.authentication import reauthentication
@@ -28,11 +28,9 @@ from accounts.services.sessions import locks, mfa, sessions
 
 
 @dataclass(frozen=True, kw_only=True)
-class _SettingUp(tickets.Ticket):
+class _SettingUp(tickets.SetupTicket):
     PURPOSE = "two-step"
     LIFETIME = timedelta(minutes=30)  # an app has to be found and installed first
-    user: str
-    session: str
     secret: str
 
 
@@ -57,31 +55,26 @@ def begin(*, user: User, session: Session) -> Setup:
 
 
 def begun(*, user: User, session: Session, state: str) -> Setup:
-    """The set-up that a state belongs to, to show it again. Raises InvalidTicket."""
-    return _setup(user, _read(user, session, state).secret, state)
-
-
-def _read(user: User, session: Session, state: str) -> _SettingUp:
-    found = tickets.read(_SettingUp, state)
-    if (found.user, found.session) != (user.id.hex, session.id.hex):
-        raise InvalidTicket("of another device")
-    return found
+    """The set-up that a state belongs to, to show it again. Raises SetupExpired."""
+    return _setup(user, tickets.read_own(_SettingUp, state, user, session).secret, state)
 
 
 def _setup(user: User, secret: str, state: str) -> Setup:
-    label = quote(f"{settings.SITE_NAME}:{user.username}")
-    return Setup(secret, f"otpauth://totp/{label}?{urlencode({'secret': secret, 'issuer': settings.SITE_NAME})}", state)
+    # The label is "issuer:account", so an issuer has no colon. Apps read "+" as a plus sign, not as a blank.
+    issuer = " ".join(settings.SITE_NAME.replace(":", " ").split())
+    query = urlencode({"secret": secret, "issuer": issuer}, quote_via=quote, safe="")
+    return Setup(secret, f"otpauth://totp/{quote(issuer, safe='')}:{quote(user.username, safe='')}?{query}", state)
 
 
 def turn_on(*, user: User, session: Session, state: str, code: str, caller: Caller) -> Sequence[str]:
     """Turn MFA on: the right code shows that the app has the secret. Returns the recovery codes, which are never shown
-    again. Raises InvalidTicket, InvalidCode (the state stays valid), MfaIsOn, RateLimited."""
-    found = _read(user, session, state)
+    again. Raises SetupExpired, InvalidCode (the state stays valid), MfaIsOn, RateLimited."""
+    found = tickets.read_own(_SettingUp, state, user, session)
     rate_limits.spend_or_refuse("wrong_second_step_per_account", user.id)
     seed = base64.b32decode(found.secret)
     step = mfa.matching_step(seed, challenges.normalise_code(code))
     if step is None:
-        raise InvalidCode("not what the app shows")
+        raise InvalidCode("not what the app shows", kind="totp_code_wrong")
     rate_limits.refund("wrong_second_step_per_account", user.id)
     recovery = secrets.token_bytes(32)
     with transaction.atomic():

@@ -8,7 +8,7 @@ import io
 import logging
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -61,15 +61,23 @@ _queue = Queue(
 # --- Asking -------------------------------------------------------------------------------------------------
 
 
+def problems(given: Mapping[str, Any]) -> list[FieldError]:
+    """What is wrong with the type or the size, where they are given."""
+    found = []
+    if "content_type" in given and given["content_type"] not in pictures.max_pixels():
+        found.append(FieldError("content_type", "unknown_choice"))
+    if given.get("size", 1) < 1:
+        found.append(FieldError("size", "out_of_range"))
+    return found
+
+
 def begin(*, user: User, content_type: str, size: int, caller: Caller) -> tuple[PictureUpload, bucket.Form]:
     """A form with which one file of this type and size can be posted to the bucket. Raises InvalidInput,
     PictureTooLarge, RateLimited, SessionRevoked."""
-    if content_type not in pictures.max_pixels():
-        raise InvalidInput([FieldError("content_type", "unknown_choice")])
-    if size < 1:
-        raise InvalidInput([FieldError("size", "out_of_range")])
+    if found := problems({"content_type": content_type, "size": size}):
+        raise InvalidInput(found)
     if size > settings.PICTURE_MAX_BYTES:
-        raise PictureTooLarge(f"{size} bytes")
+        raise PictureTooLarge(f"{size} bytes", field="size")
     rate_limits.spend_or_refuse("picture_per_account", user.id)
     rate_limits.spend_or_refuse("open_upload_per_account", user.id)
     at = now()

@@ -89,16 +89,25 @@ def update(
 
 
 def _cleaned(user: User, changes: dict[str, str], caller: Caller) -> dict[str, str]:
-    cleaners = {"first_name": clean_name, "last_name": clean_name, "username": identifiers.fold_username}
-    changes = {field: cleaners.get(field, str)(value) for field, value in changes.items()}
-    problems: list[FieldError | None] = [*field_problems(changes)]
-    username = changes.get("username", user.username)
-    if username != user.username:
+    changes = _folded(changes)
+    if changes.get("username", user.username) != user.username:
         rate_limits.count_address("signup_per_ip", caller=caller)  # the answer reveals which names are taken
-        problems.append(identifiers.username_problem(username))
-    if found := [problem for problem in problems if problem]:
+    if found := problems(user, changes):
         raise InvalidInput(found)
     return changes
+
+
+def _folded(changes: dict[str, str]) -> dict[str, str]:
+    cleaners = {"first_name": clean_name, "last_name": clean_name, "username": identifiers.fold_username}
+    return {field: cleaners.get(field, str)(value) for field, value in changes.items()}
+
+
+def problems(user: User, changes: dict[str, str]) -> list[FieldError]:
+    """What is wrong with these changes of this user's."""
+    changes = _folded(changes)
+    username = changes.get("username", user.username)
+    wrong = identifiers.username_problem(username) if username != user.username else None
+    return [*field_problems(changes), *([wrong] if wrong else [])]
 
 
 def _apply(user: User, changes: dict[str, str], versions: Collection[str] | None, caller: Caller) -> User:

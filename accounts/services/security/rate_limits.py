@@ -138,7 +138,7 @@ def count_address(name: str, *, caller: Caller) -> None:
     window, passed = divmod(int(time.time()), limit.seconds)
     who = sealing.mac("rate limit", _network(caller.ip).encode()).hex()[:24]
     if _counters().add(f"limit:{name}:{who}:{window}", limit.seconds) > limit.amount:
-        raise RateLimited(limit.seconds - passed, reason=name)
+        raise RateLimited(limit.seconds - passed, name)
 
 
 # --- Per account or typed name, in Postgres -----------------------------------------------------------------
@@ -235,7 +235,7 @@ def spend_or_refuse(name: str, subject: object, *others: Wanted) -> list[bool]:
     had none."""
     first, *found = spend_each((name, subject), *others)
     if not first:
-        raise RateLimited(_wait(name, subject), reason=name)
+        raise RateLimited(_wait(name, subject), name)
     return found
 
 

@@ -10,9 +10,9 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.utils.timezone import now
 
-from accounts.errors import InvalidTicket
+from accounts.errors import AccountError, InvalidTicket, SetupExpired
 from accounts.lib import sealing
-from accounts.models import SpentTicket, uuid7
+from accounts.models import Session, SpentTicket, User, uuid7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +22,22 @@ class Ticket:
 
     PURPOSE: ClassVar[str]
     LIFETIME: ClassVar[timedelta] = timedelta(minutes=5)
+    REFUSAL: ClassVar[type[AccountError]] = InvalidTicket
     id: str = field(default_factory=lambda: uuid7().hex)
     until: float = 0  # set by `issue`
 
 
+@dataclass(frozen=True, kw_only=True)
+class SetupTicket(Ticket):
+    """Of a signed-in device that sets something up. If it is refused, the device stays signed in."""
+
+    REFUSAL = SetupExpired
+    user: str
+    session: str
+
+
 Kind = TypeVar("Kind", bound=Ticket)
+Setup = TypeVar("Setup", bound=SetupTicket)
 
 
 def issue(ticket: Ticket) -> str:
@@ -35,26 +46,34 @@ def issue(ticket: Ticket) -> str:
 
 
 def read(kind: type[Kind], text: str) -> Kind:
-    """The ticket that was issued. It can be read as often as its time allows; `spend` ends it. Raises InvalidTicket."""
+    """The ticket that was issued. It can be read as often as its time allows; `spend` ends it. Raises its REFUSAL."""
     opened = sealing.unseal(f"ticket {kind.PURPOSE}", text.encode())
     if opened is None:
-        raise InvalidTicket("not one of ours, or for something else")
+        raise kind.REFUSAL("not one of ours, or for something else")
     ticket = kind(**json.loads(opened))
     if ticket.until <= now().timestamp():
-        raise InvalidTicket("expired")
+        raise kind.REFUSAL("expired")
     if SpentTicket.objects.filter(id=UUID(hex=ticket.id)).exists():
-        raise InvalidTicket("used")
+        raise kind.REFUSAL("used")
+    return ticket
+
+
+def read_own(kind: type[Setup], text: str, user: User, session: Session) -> Setup:
+    """The same, if it was issued to this device. Raises SetupExpired."""
+    ticket = read(kind, text)
+    if (ticket.user, ticket.session) != (user.id.hex, session.id.hex):
+        raise SetupExpired("of another device")
     return ticket
 
 
 def spend(ticket: Ticket) -> None:
     """Use up what `read` returned: of several at once, one gets through. In the transaction of what it is for.
-    Raises InvalidTicket."""
+    Raises its REFUSAL."""
     try:
         with transaction.atomic():
             SpentTicket.objects.create(id=UUID(hex=ticket.id), until=datetime.fromtimestamp(ticket.until, tz=UTC))
     except IntegrityError:
-        raise InvalidTicket("used at this moment") from None
+        raise ticket.REFUSAL("used at this moment") from None
 
 
 def prune() -> int:

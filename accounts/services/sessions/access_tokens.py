@@ -19,6 +19,9 @@ from accounts.services.sessions import signing_keys
 
 REQUIRED = ["iss", "sub", "aud", "iat", "exp", "jti", "sid", "auth_time", "amr"]
 LEEWAY = 10  # seconds of difference between clocks
+CLIENT = "app"  # RFC 9068 needs a client_id; all apps are one client, because none registers here
+_TIMES = ("exp", "iat", "nbf", "auth_time")
+_LATEST = 1 << 40  # far above any second that we write
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def issue(session: Session, *, generation: int) -> Issued:
             "iss": settings.PUBLIC_URL,
             "sub": str(session.user_id),
             "aud": settings.ACCESS_TOKEN_AUDIENCE,
+            "client_id": CLIENT,
             "iat": issued_at,
             "exp": issued_at + lifetime,
             "jti": f"{generation}.{secrets.token_urlsafe(9)}",
@@ -93,12 +97,15 @@ def _verify(token: str) -> Claims:
             leeway=LEEWAY,
             options={"require": REQUIRED},
         )
+        # PyJWT reads "1767225600", True and 1e9 as times too; ours are whole seconds.
+        if any(type(payload[name]) is not int or not 0 < payload[name] < _LATEST for name in _TIMES if name in payload):
+            raise InvalidToken("a time that is no number")
         return Claims(
             kid=kid,
             user_id=UUID(payload["sub"]),
             session_id=UUID(payload["sid"]),
             generation=int(payload["jti"].split(".")[0]),
-            expires_at=int(payload["exp"]),
+            expires_at=payload["exp"],
         )
     except jwt.ExpiredSignatureError:
         raise TokenExpired from None

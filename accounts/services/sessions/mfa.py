@@ -91,7 +91,8 @@ def check(*, ticket: str, code: str, caller: Caller) -> Passed:
     user = User.objects.filter(id=found.user).first()
     if user is None or not sealing.is_mac("ticket password", _password_of(user), bytes.fromhex(found.password)):
         raise InvalidTicket("changed in the meantime")
-    is_recovery = len(_normal(code)) == RECOVERY_LENGTH
+    given = _normal(code)
+    is_recovery = len(given) == RECOVERY_LENGTH
     limits = LIMITS[is_recovery]
     for limit in limits:
         try:
@@ -107,7 +108,9 @@ def check(*, ticket: str, code: str, caller: Caller) -> Passed:
             tickets.spend(found)
     if not right:
         _note_failure(user, caller)
-        raise InvalidCode("wrong code of the second step")
+        # Recovery codes have 12 characters, one or two more or less where they were mistyped.
+        kind = "recovery_code_wrong" if len(given) > RECOVERY_LENGTH - 3 else "totp_code_wrong"
+        raise InvalidCode("wrong code of the second step", kind=kind)
     rate_limits.refund_each(*((limit, user.id) for limit in limits))
     return Passed(user, tuple(dict.fromkeys([*found.methods, "otp", MFA])))
 

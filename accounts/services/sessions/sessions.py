@@ -7,9 +7,12 @@ generation is the newest. Presenting generation g asks for g + 1:
 - g is older: its one successor is issued again until that successor has been used (as a refresh token, or by its
   access token here), and for GRACE after. So a lost answer can be repeated at any time, and any number of refreshes at
   once get the same successor.
-- g is older than that: somebody has a copy. The session ends and the user is notified."""
+- g is older than that: somebody has a copy. The session ends and the user is notified.
+- g is newer: Postgres went back to an earlier state (a restored backup, a failover that lost the last commits). The
+  HMAC proves that g was issued, so the row catches up. To refuse would sign out every phone in use."""
 
 import base64
+import logging
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +28,7 @@ from django.utils.timezone import now
 from accounts.caller import Caller
 from accounts.errors import (
     InvalidCredentials,
+    InvalidCursor,
     InvalidToken,
     RefreshExpired,
     RefreshReused,
@@ -35,9 +39,11 @@ from accounts.lib import postgres, rows, sealing
 from accounts.models import Challenge, Event, Session, User
 from accounts.services import mail
 from accounts.services.credentials import challenges
-from accounts.services.security import audit, rate_limits
+from accounts.services.security import audit, cursors, rate_limits
 from accounts.services.sessions import access_tokens, mfa
 from accounts.services.sessions.access_tokens import Claims
+
+log = logging.getLogger(__name__)
 
 GRACE = timedelta(seconds=60)
 LAST_USE_PRECISION = timedelta(minutes=1)
@@ -200,10 +206,13 @@ def refresh(*, refresh_token: str, caller: Caller) -> Tokens:
     while True:
         session = _living(session_id)
         at = now()
-        if session is None or generation > session.generation:
-            raise SessionRevoked("no such session, ended or disabled" if session is None else "from the future")
+        if session is None:
+            raise SessionRevoked("no such session, ended or disabled")
         if session.expires_at <= at:
             raise RefreshExpired
+        if generation > session.generation:
+            _catch_up(session, generation)
+            continue
         if generation == session.generation:
             if not _advance(session, at, caller):
                 continue  # another refresh with this token came first; the row is read again and answers the same
@@ -247,6 +256,13 @@ def _advance(session: Session, at: datetime, caller: Caller) -> bool:
         cursor.execute(_ADVANCE, values)
         moved: int = cursor.rowcount
     return moved == 1
+
+
+def _catch_up(session: Session, generation: int) -> None:
+    """Postgres went back behind this generation. One that is newer still stays."""
+    behind = Session.objects.open().filter(id=session.id, generation__lt=generation)
+    if behind.update(generation=generation, generation_used_at=None, earlier_used_at=[]):
+        log.warning("session %s caught up from generation %d to %d", session.id, session.generation, generation)
 
 
 def _array(moments: Sequence[datetime]) -> str:
@@ -337,6 +353,30 @@ def browser(session_id: UUID, user_id: UUID) -> Session | None:
 def list_for(user: User) -> Sequence[Session]:
     """The open sessions of a user, most recently used first."""
     return list(user.sessions.open().order_by("-last_used_at"))
+
+
+@dataclass(frozen=True)
+class Page:
+    sessions: Sequence[Session]
+    next: str | None
+
+
+def list_page(user: User, *, size: int | None, cursor: str = "") -> Page:
+    """The same in pages. An account has few (MAX_OPEN), so all are read, and with them that of the cursor, which may
+    have ended since. Raises InvalidCursor."""
+    if not cursor:
+        return _first(list_for(user), size)
+    last = cursors.read("sessions", cursor)
+    found = list((user.sessions.open() | user.sessions.filter(id=last)).order_by("-last_used_at"))
+    place = next((place for place, session in enumerate(found) if session.id == last), None)
+    if place is None:
+        raise InvalidCursor("of somebody else, or long gone")
+    return _first(found[place + 1 :], size)
+
+
+def _first(found: Sequence[Session], size: int | None) -> Page:
+    page = found[:size]
+    return Page(page, cursors.write("sessions", page[-1].id) if len(page) < len(found) else None)
 
 
 def end(*, user: User, session_id: UUID, caller: Caller) -> None:

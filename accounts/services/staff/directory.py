@@ -22,7 +22,7 @@ from psycopg2.errors import QueryCanceled
 
 from accounts.caller import Caller
 from accounts.errors import DirectoryClosed, SearchTooBroad
-from accounts.lib import replica
+from accounts.lib import replica, timestamps
 from accounts.models import User
 from accounts.services.credentials import identifiers
 from accounts.services.security import audit, cursors
@@ -249,7 +249,7 @@ def _cell(value: object) -> str:
     that splits at another character than the comma makes a cell of what follows there."""
     if isinstance(value, bool):
         return str(int(value))
-    text = _INNER_FORMULA.sub("'", value.isoformat() if isinstance(value, datetime) else str(value))
+    text = _INNER_FORMULA.sub("'", timestamps.text(value) if isinstance(value, datetime) else str(value))
     return f"'{text}" if text.lstrip().startswith(_FORMULA) or text.startswith(("\t", "\r", "\n")) else text
 
 

@@ -4,7 +4,6 @@ operator vouches for addresses and brings password hashes.
 Each batch is a transaction of its own. A line without an id gets one that is made of the line itself, so that a second
 run, for example after an abort, finds the users who are already there."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.caller import Caller
 from accounts.errors import FieldError, InvalidInput, UsernameTaken, Words
-from accounts.lib import sealing
+from accounts.lib import sealing, strict_json
 from accounts.models import Gender, User
 from accounts.services.account import email_addresses
 from accounts.services.credentials import challenges, identifiers, imported_hashes
@@ -124,7 +123,7 @@ def _object(line: bytes) -> dict[str, Any]:
     if len(line) > LINE_MAX_BYTES:
         raise InvalidInput([LineError("", "line_too_long")])
     try:
-        found = json.loads(line.decode())
+        found = strict_json.loads(line.decode())
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):

@@ -1,10 +1,11 @@
 """The profile: reading it, changing what was sent and nothing else, and not over somebody's newer change."""
 
+import re
 from typing import Any
 
 import pytest
 
-from accounts.models import User
+from accounts.models import Event, Session, User
 from tests.api.conftest import problem, wrong_fields
 from tests.conftest import Api
 
@@ -112,6 +113,62 @@ def test_a_change_of_what_was_changed_since_is_refused(alices_api: Api) -> None:
     assert alices_api.get("/me").json()["first_name"] == "Ada"
     fresh = alices_api.get("/me").headers["ETag"]
     assert patch(alices_api, {"first_name": "Eve"}, HTTP_IF_MATCH=fresh).status_code == 200
+
+
+def test_a_tag_that_a_proxy_changed_on_the_way_still_matches(alices_api: Api) -> None:
+    """One that compresses makes it weak, or writes its method behind it."""
+    for sent in ('W/"{}"', '"{}"', 'W/"{}-gzip"', '"{};br"', '"x", W/"{}"', 'W/"{}" , "x"'):
+        tag = alices_api.get("/me").headers["ETag"].strip('"')
+        assert patch(alices_api, {"first_name": sent}, HTTP_IF_MATCH=sent.format(tag)).status_code == 200, sent
+        stale = patch(alices_api, {"first_name": "Eve"}, HTTP_IF_MATCH=sent.format(tag))
+        problem(stale, 412, "profile_changed", "retry")
+
+
+def test_a_tag_of_before_still_matches(alices_api: Api, alice: User) -> None:
+    """Until 1.3 it was the version alone."""
+    assert patch(alices_api, {"first_name": "Ada"}, HTTP_IF_MATCH=f'"{alice.version}"').status_code == 200
+
+
+def test_what_an_app_has_already_is_not_sent_again(alices_api: Api) -> None:
+    tag = alices_api.get("/me").headers["ETag"]
+    for sent in (tag, f"W/{tag}", f'"x", {tag}', f'{tag[:-1]}-gzip"'):
+        for method in ("GET", "HEAD"):
+            answer = alices_api(method, "/me", HTTP_IF_NONE_MATCH=sent)
+            assert (answer.status_code, answer.content) == (304, b"")
+            assert answer.headers["ETag"] == tag
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert "Content-Type" not in answer.headers
+    for stale in ('"x"', "", tag.replace(".", ""), tag.partition(".")[0]):
+        assert alices_api.get("/me", HTTP_IF_NONE_MATCH=stale).status_code == 200
+
+
+def test_whatever_the_answer_says_otherwise_is_sent(alices_api: Api, settings: Any) -> None:
+    """Addresses of a picture run out without a change of the profile."""
+    User.objects.update(picture="pictures/x/y")
+    for change in (
+        lambda: setattr(settings, "PICTURE_CDN_URL", "https://cdn.example.com"),
+        lambda: User.objects.update(picture_placeholder="LEHV6nWB2yk8pyo0adR*.7kCMdnj"),
+        lambda: patch(alices_api, {"first_name": "Ada"}),
+        lambda: User.objects.update(deletes_at="2041-01-01T00:00:00Z"),
+    ):
+        tag = alices_api.get("/me").headers["ETag"]
+        change()
+        assert alices_api.get("/me", HTTP_IF_NONE_MATCH=tag).status_code == 200
+
+
+def test_every_time_has_one_form(alices_api: Api) -> None:
+    """Of an imported account the parts of a second are zero."""
+    for at in ("2021-03-01T12:00:00Z", "2021-03-01T12:00:00.700Z", "2021-03-01T12:00:00.000400Z"):
+        for model in (User, Session, Event):
+            model.objects.update(created_at=at)
+        User.objects.update(updated_at=at, deletes_at=at.replace("2021", "2041"))
+        Session.objects.update(last_used_at=at)
+        paths = ("/me", "/me/sessions", "/me/events", "/me/deletion")
+        times = re.findall(
+            r'"(\d{4}-\d\d-\d\dT[^"]*)"', " ".join(alices_api.get(path).content.decode() for path in paths)
+        )
+        assert len(times) >= 7
+        assert [time for time in times if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", time)] == []
 
 
 def test_a_star_matches_anything(alices_api: Api) -> None:

@@ -11,6 +11,7 @@ from django.utils.timezone import now
 from accounts.caller import Caller
 from accounts.models import Passkey, Session, TotpAuthenticator, User
 from accounts.services.account import email_requests, users
+from accounts.services.security import tickets
 from accounts.services.sessions import sessions
 from tests.api.conftest import Crowd, problem, wrong_fields
 from tests.conftest import PASSWORD, Api, Mailbox, random_ip
@@ -49,6 +50,8 @@ def ask_for_ticket(api: Api) -> str:
 def test_an_app_signs_in_in_two_steps(api: Api, app: App) -> None:
     ticket = ask_for_ticket(api)
     problem(api.post("/token/mfa", {"ticket": ticket, "code": "x"}), 400, "invalid_code", "fix_input")
+    assert wrong_code(api.post("/token/mfa", {"ticket": ticket, "code": "000000"})) == "totp_code_wrong"
+    assert wrong_code(api.post("/token/mfa", {"ticket": ticket, "code": "abcd-efgh-ijkl"})) == "recovery_code_wrong"
     answer = api.post("/token/mfa", {"ticket": ticket, "code": app.code(), "device": {"name": "Bob's phone"}})
     assert answer.status_code == 200
     assert answer.json()["user"]["username"] == "bob"
@@ -90,6 +93,28 @@ def test_a_disabled_account_is_told_so(api: Api, app: App, bob: User, where: Cal
     problem(api.post("/token/mfa", {"ticket": ticket, "code": app.code()}), 403, "account_disabled")
 
 
+def wrong_code(answer: Any) -> str:
+    """Of which kind the wrong code is. The old code of the refusal stays, the words are its own."""
+    body = problem(answer, 400, "invalid_code", "fix_input")
+    assert "email" not in body["detail"].lower()
+    (error,) = body["errors"]
+    assert (error["field"], error["detail"]) == ("code", body["detail"])
+    return str(error["code"])
+
+
+def test_each_kind_of_code_has_words_of_its_own(api: Api, app: App, bobs_api: Api, alices_api: Api) -> None:
+    """At every door that takes one. Only an emailed code is looked for in an email."""
+    setup = alices_api.post("/me/mfa/totp").json()
+    confirm = {"state": setup["state"], "code": "000000"}
+    assert wrong_code(alices_api.post("/me/mfa/totp/confirm", confirm)) == "totp_code_wrong"
+    Session.objects.filter(user__username="bob").update(authenticated_by="pwd")
+    for code, kind in (("0000", "totp_code_wrong"), ("abcdefghijk", "recovery_code_wrong")):
+        assert wrong_code(bobs_api.post("/me/reauthenticate", {"password": PASSWORD, "code": code})) == kind
+    emailed = problem(bobs_api.post("/me/email/confirm", {"code": "00000000"}), 400, "invalid_code")
+    assert "email" in emailed["detail"]
+    assert emailed["errors"] == [{"field": "code", "code": "invalid_code", "detail": emailed["detail"]}]
+
+
 def passkey_sign_in(api: Api, device: Device) -> Any:
     begun = api.post("/token/passkey/begin", token="")
     assert begun.status_code == 200
@@ -121,7 +146,7 @@ def test_two_step_verification_is_turned_on_and_off(bobs_api: Api) -> None:
     assert bobs_api.get("/me/mfa").json() == {"two_step_since": None, "recovery_codes_left": 0, "passkeys": []}
     setup = bobs_api.post("/me/mfa/totp").json()
     app = App(setup["secret"])
-    problem(bobs_api.post("/me/mfa/totp/confirm", {"state": "x", "code": app.code()}), 401, "invalid_ticket")
+    problem(bobs_api.post("/me/mfa/totp/confirm", {"state": "x", "code": app.code()}), 409, "setup_expired", "none")
     body = {"state": setup["state"], "code": "x"}
     problem(bobs_api.post("/me/mfa/totp/confirm", body), 400, "invalid_code", "fix_input")
     other = bobs_api.post("/me/mfa/totp").json()
@@ -138,6 +163,27 @@ def test_two_step_verification_is_turned_on_and_off(bobs_api: Api) -> None:
     problem(bobs_api.post("/me/mfa/recovery-codes"), 409, "two_step_is_off")
 
 
+def test_a_set_up_that_took_too_long_signs_nobody_out(
+    bobs_api: Api, alices_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run out, of another device, or used: it begins again, and the device stays signed in."""
+    setup, begun = bobs_api.post("/me/mfa/totp").json(), bobs_api.post("/me/mfa/passkeys/begin").json()
+    confirm = {"state": setup["state"], "code": App(setup["secret"]).code()}
+    add = {"state": begun["state"], "credential": Device().create(begun["options"])}
+    asked = {"/me/mfa/totp/confirm": confirm, "/me/mfa/passkeys": add}
+    answers = [alices_api.post(path, body) for path, body in asked.items()]
+    with monkeypatch.context() as later:
+        later.setattr(tickets, "now", lambda: now() + timedelta(minutes=31))
+        answers += [bobs_api.post(path, body) for path, body in asked.items()]
+    for path, body in asked.items():
+        assert bobs_api.post(path, body).status_code in {200, 201}
+        answers.append(bobs_api.post(path, body))
+    for answer in answers:
+        found = problem(answer, 409, "setup_expired", "none")
+        assert found["detail"] == "That took too long, or was already done. Start the set-up again."
+    assert bobs_api.get("/me").status_code == 200
+
+
 def test_guessing_at_the_first_code_is_limited(bobs_api: Api) -> None:
     setup = bobs_api.post("/me/mfa/totp").json()
     for _ in range(10):
@@ -149,7 +195,7 @@ def test_guessing_at_the_first_code_is_limited(bobs_api: Api) -> None:
 def test_passkeys_are_added_named_and_removed(bobs_api: Api, bob: User) -> None:
     begun = bobs_api.post("/me/mfa/passkeys/begin").json()
     credential = Device().create(begun["options"])
-    problem(bobs_api.post("/me/mfa/passkeys", {"state": "x", "credential": credential}), 401, "invalid_ticket")
+    problem(bobs_api.post("/me/mfa/passkeys", {"state": "x", "credential": credential}), 409, "setup_expired", "none")
     body = {"state": begun["state"], "credential": credential, "name": "x" * 61}
     assert wrong_fields(bobs_api.post("/me/mfa/passkeys", body)) == {"name": "passkey_name_too_long"}
     made = bobs_api.post("/me/mfa/passkeys", {**body, "name": "Bob's phone"})
