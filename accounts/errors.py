@@ -318,8 +318,8 @@ class StorageUnavailable(AccountError):
 
 
 class RateLimited(AccountError):
-    """`retry_after` in seconds. `limit` is the name of the limit (services/security/rate_limits.py), `instead` what still
-    works until then."""
+    """`retry_after` in seconds. `limit` is the name of the limit (services/security/rate_limits.py), `instead` what
+    still works until then."""
 
     code = "rate_limited"
     instead: Words = ""
