@@ -34,6 +34,20 @@ LOOKS: Sequence[tuple[ViewportSize, Literal["light", "dark"], Rules]] = (
 STICKING_OUT = (
     "[...document.querySelectorAll('.menu a')].filter(a => a.scrollWidth > a.clientWidth).map(a => a.innerText)"
 )
+# The header and the page end at one edge. On a phone what can be done stands below the text of a list. No button is the
+# browser's own, which speaks the browser's language.
+CROOKED = """() => {
+    const at = (element) => element.getBoundingClientRect();
+    const end = (element) => (document.dir === "rtl" ? at(element).left : at(element).right);
+    const [bar, main] = [".bar-end", ".frame > main"].map((name) => document.querySelector(name));
+    const all = (name) => [...document.querySelectorAll(name)];
+    return [
+        ...(bar && Math.abs(end(bar) - end(main)) > 1 ? ["header"] : []),
+        ...all(".list > li > :is(.button, form)").filter((one) => innerWidth < 480 &&
+            at(one).top < at(one.parentElement.querySelector(".what")).bottom).map((one) => one.innerText),
+        ...all("[type=file]").filter((one) => getComputedStyle(one).opacity !== "0").map((one) => one.name),
+    ];
+}"""
 
 
 @dataclass
@@ -45,6 +59,7 @@ class Walked:
     too_wide: dict[str, int] = field(default_factory=dict)
     sticking_out: dict[str, list[str]] = field(default_factory=dict)
     complaints: dict[str, list[str]] = field(default_factory=dict)
+    crooked: dict[str, list[str]] = field(default_factory=dict)
     words: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
@@ -56,6 +71,8 @@ def look(page: Page, state: State, walked: Walked) -> None:
         page.emulate_media(color_scheme=scheme)
         if wrong := axe(page, rules or (WCAG if state.by_others else ALL)):
             walked.axe[state.name][f"{viewport['width']} {scheme}"] = wrong
+        if found := page.evaluate(CROOKED):
+            walked.crooked[f"{state.name}, {viewport['width']}"] = found
     page.set_viewport_size({"width": 320, "height": 640})
     width = page.evaluate("document.documentElement.scrollWidth")
     if width > 320 and not state.by_others:
@@ -101,6 +118,10 @@ def test_nothing_scrolls_sideways_on_a_narrow_phone(walked: Walked) -> None:
 
 def test_no_entry_sticks_out_of_the_menu(walked: Walked) -> None:
     assert not walked.sticking_out, listed(walked.sticking_out)
+
+
+def test_everything_has_its_place(walked: Walked) -> None:
+    assert not walked.crooked, listed(walked.crooked)
 
 
 def test_no_page_breaks_its_content_security_policy_or_fails_in_a_script(walked: Walked) -> None:
