@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize
 
 from project.devstack.servers import BASE
-from tests.e2e.chromium import WCAG, Rules, axe, browser
+from tests.e2e.chromium import AXE, WCAG, Rules, axe, browser
 from tests.e2e.conftest import Service
 from tests.e2e.states import DESK, PHONE, Cast, State, table
 
@@ -66,6 +66,7 @@ class Walked:
 def look(page: Page, state: State, walked: Walked) -> None:
     if not state.template:
         walked.words[f"{state.language} {page.inner_text('body')}"].append(state.name)
+    page.add_script_tag(url="/static/axe.js")
     for viewport, scheme, rules in LOOKS:
         page.set_viewport_size(viewport)
         page.emulate_media(color_scheme=scheme)
@@ -86,6 +87,8 @@ def look(page: Page, state: State, walked: Walked) -> None:
 def walked(chromium: Browser, service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
     cast = Cast(service, chromium).gather()
     found = Walked(tmp_path_factory.mktemp("html"))
+    # As a file of the service: the browser keeps it, where the same text from here takes twice the time on each page.
+    shutil.copy(AXE, Path(os.environ["STATIC_ROOT"]) / "axe.js")
     for number, state in enumerate(table(cast)):
         if os.environ.get("STATES", "") not in state.name:
             continue
