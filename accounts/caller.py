@@ -7,6 +7,8 @@ from urllib.parse import unquote
 
 from ua_parser import BasicResolver, Domain, load_lazy_builtins
 
+from accounts.lib import typed
+
 
 @dataclass(frozen=True)
 class Device:
@@ -23,8 +25,7 @@ class Device:
 
 def seen(text: str) -> str:
     """The visible text on one line: no control characters, none that hide or reverse others."""
-    kept = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(kept.split())
+    return typed.line("".join(" " if typed.is_control(character) else character for character in text))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from django.db.models.functions import Lower
 from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
+from accounts.lib import addresses
+
 
 def uuid7() -> UUID:
     """RFC 9562 version 7: 48 bits of milliseconds, 12 bits of their fraction (its method 3), then random bits. New rows
@@ -53,11 +55,14 @@ class UserQuerySet(QuerySet["User"]):
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    """A person. Username and address are stored in lower case. An address is a claim until it is verified; an account
-    whose claim lapsed has none ("")."""
+    """A person. Username and address are stored folded, and shown as people know them. An address is a claim until it
+    is verified; an account whose claim lapsed has none ("")."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     username = models.CharField(_("username"), max_length=30, unique=True)
+    username_typed = models.CharField(
+        max_length=30, blank=True, default="", db_default="", editable=False, help_text="empty: shown folded"
+    )
     # Equal for names that look alike, so that nobody can imitate "ada" with foreign letters.
     username_skeleton = models.CharField(max_length=120, unique=True, editable=False)
     email = models.EmailField(_("email address"), max_length=254, blank=True, db_index=True)
@@ -109,7 +114,17 @@ class User(AbstractBaseUser, PermissionsMixin):
         permissions = [("export_user", "Can export users")]
 
     def __str__(self) -> str:
-        return self.username
+        return self.username_display
+
+    @property
+    def username_display(self) -> str:
+        """As its owner typed it: "Ιωάννης". Compared and looked up is `username`."""
+        return self.username_typed or self.username
+
+    @property
+    def email_display(self) -> str:
+        """As people know it: `x@bücher.example`. Looked up and mailed to is `email`."""
+        return addresses.shown(self.email)
 
     @property
     def version(self) -> str:
@@ -117,10 +132,10 @@ class User(AbstractBaseUser, PermissionsMixin):
         return format(int(self.updated_at.timestamp() * 1_000_000), "x")
 
     def get_full_name(self) -> str:
-        return f"{self.first_name} {self.last_name}".strip() or self.username
+        return f"{self.first_name} {self.last_name}".strip() or self.username_display
 
     def get_short_name(self) -> str:
-        return self.first_name or self.username
+        return self.first_name or self.username_display
 
     def get_session_auth_hash(self) -> str:
         """Django signs a browser out if this changes. Ours is signed out when its Session row ends. Django's own value

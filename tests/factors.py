@@ -34,6 +34,11 @@ class App:
         """What it shows now, or that many half minutes later."""
         return mfa.code_at(self.seed, int(time.time()) // mfa.STEP + steps)
 
+    def wrong(self) -> str:
+        """Six digits that it does not show these minutes."""
+        shown = {self.code(steps) for steps in range(-2, 5)}
+        return next(code for code in ("000000", *(digit * 6 for digit in "123456789")) if code not in shown)
+
 
 def two_step_on(user: User, session: Session, caller: Caller) -> App:
     """Turn two-step verification on; the code of the present half minute can be used once more."""

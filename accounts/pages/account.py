@@ -24,7 +24,7 @@ from django.views.i18n import set_language
 
 from accounts.errors import AccountError
 from accounts.http import AuthenticatedRequest, caller, log_refusal
-from accounts.lib import brand, time_zones
+from accounts.lib import addresses, brand, time_zones
 from accounts.models import PictureUpload, Session, User
 from accounts.pages.forms import ChangeEmailForm, ConfirmCodeForm, DeleteAccountForm, ProfileForm, ResetCodeForm
 from accounts.pages.refusals import form_page, press, refused_json, refused_page
@@ -152,8 +152,8 @@ def email_confirm(request: HttpRequest) -> HttpResponse:
         return redirect(request.session.pop("after_confirming", None) or ("overview" if user else "account_login"))
 
     form = ConfirmCodeForm(request.POST or None)
-    delivery = progress.delivery if progress and progress.email == identifiers.fold_email(pending) else None
-    context = {"email": pending, "delivery": delivery, "minutes_late": mail.minutes_late()}
+    delivery = progress.delivery if progress and progress.email == pending else None
+    context = {"email": addresses.shown(pending), "delivery": delivery, "minutes_late": mail.minutes_late()}
     return form_page(request, "accounts/email_confirm.html", form, save, **context)
 
 
@@ -165,12 +165,12 @@ def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
         if request.method == "POST":
             found = email_addresses.confirm_by_key(key=key, caller=caller(request))
             # Not "yours": somebody else may be signed in here.
-            messages.success(request, _("%(email)s is confirmed.") % {"email": found.email})
+            messages.success(request, _("%(email)s is confirmed.") % {"email": found.email_display})
             return redirect("overview" if request.user.is_authenticated else "account_login")
         challenge = email_addresses.match_key(key)
     except AccountError as error:
         return refused_page(request, template, error)
-    return render(request, template, {"email": challenge.email, "claimant": challenge.user})
+    return render(request, template, {"email": addresses.shown(challenge.email), "claimant": challenge.user})
 
 
 @require_POST
@@ -200,7 +200,7 @@ def email_undo(request: HttpRequest, key: str) -> HttpResponse:
             return redirect("account_reset_password_from_key", uidb36=uid, key=secret)
     except AccountError as error:
         return refused_page(request, template, error)
-    return render(request, template, {"email": offer.email, "claimant": offer.user})
+    return render(request, template, {"email": addresses.shown(offer.email), "claimant": offer.user})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -312,7 +312,7 @@ def picture_upload_state(request: AuthenticatedRequest, upload_id: UUID) -> Http
 def email(request: AuthenticatedRequest) -> HttpResponse:
     def save(data: dict[str, Any]) -> HttpResponse:
         email_addresses.request_change(user=request.user, session=request.user_session, caller=caller(request), **data)
-        request.session["confirming"] = data["email"].strip()
+        request.session["confirming"] = identifiers.fold_email(data["email"])
         return redirect("email_confirm")
 
     form, progress = ChangeEmailForm(request.POST or None), email_addresses.progress(request.user)

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.errors import AccountError, InvalidPasskey, SetupExpired
 from accounts.http import AuthenticatedRequest, caller
-from accounts.lib import strict_json, time_zones
+from accounts.lib import addresses, strict_json, time_zones
 from accounts.models import Gender, User
 from accounts.services.account import password_resets, passwords, signup
 from accounts.services.credentials.identifiers import EMAIL_MAX_LENGTH
@@ -59,6 +59,10 @@ class Email(Field):
     def __init__(self, *, label: Any = None) -> None:
         widget = forms.EmailInput(attrs={"autocomplete": "email", "spellcheck": "false"})
         super().__init__(label=label or _("Email"), max_length=EMAIL_MAX_LENGTH * 4, widget=widget)
+
+    def prepare_value(self, value: Any) -> Any:
+        """Browsers send the domain in ASCII, whatever was typed."""
+        return addresses.shown(value) if isinstance(value, str) else value
 
 
 class Password(Field):
@@ -292,8 +296,9 @@ class ProfileForm(forms.Form):
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for field in ("first_name", "last_name", "username", "gender", "time_zone"):
+        for field in ("first_name", "last_name", "gender", "time_zone"):
             self.initial[field] = getattr(user, field)
+        self.initial["username"] = user.username_display
         self.initial["language"] = user.language or get_language()
         limit = rate_limits.limits()["username_change_per_account"]
         words = (

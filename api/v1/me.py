@@ -53,9 +53,12 @@ def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> User:
 def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> User:
     """Change username, names, gender, language or time zone."""
     given = request.headers.get("If-Match", "*")
+    changes = payload.model_dump(exclude_unset=True)
+    if changes.get("username") == request.user.username:
+        del changes["username"]  # an app that sends all it has read does not mean "without capitals"
     user = profiles.update(
         user=request.user,
-        changes=payload.model_dump(exclude_unset=True),
+        changes=changes,
         versions=None if given.strip() == "*" else versions(given),
         caller=caller(request),
         session=request.user_session,

@@ -224,8 +224,11 @@ class PictureOut(Schema):
 
 class ProfileOut(Schema):
     id: UUID
-    username: str
-    email: str | None = Field(description="null if the address was removed because someone else confirmed it.")
+    username: str = Field(description="In lower case, as it is compared.", examples=["ada"])
+    email: str | None = Field(
+        description="In lower case, its domain in ASCII (`xn--…`), as it is compared. null if the address was removed "
+        "because someone else confirmed it."
+    )
     email_verified: bool
     first_name: str
     last_name: str
@@ -242,10 +245,18 @@ class ProfileOut(Schema):
         validation_alias="deletes_at",
         description="When the account will be erased, if that is planned: say so, and offer `cancelDeletion`.",
     )
+    username_display: str = Field(description="The username as its owner typed it: show this one.", examples=["Ada"])
+    email_display: str | None = Field(
+        description="The address as people know it: show this one.", examples=["ada@bücher.example"]
+    )
 
     @staticmethod
     def resolve_email(user: User) -> str | None:
         return user.email or None
+
+    @staticmethod
+    def resolve_email_display(user: User) -> str | None:
+        return user.email_display or None
 
     @staticmethod
     def resolve_language(user: User) -> str:
@@ -325,13 +336,18 @@ class EmailOut(Schema):
         "check the address. null: no email is on its way; request one."
     )
     since: datetime | None = Field(description="When that email was requested.")
+    email_display: str | None = Field(description="As in the profile.")
+    pending_email_display: str | None = Field(description="The requested address as people know it.")
 
 
 def email(user: User, progress: email_addresses.Progress | None) -> dict[str, Any]:
+    pending = progress if progress and progress.email != user.email else None
     return {
         "email": user.email or None,
+        "email_display": user.email_display or None,
         "email_verified": user.email_verified,
-        "pending_email": progress.email if progress and progress.email != user.email else None,
+        "pending_email": pending.email if pending else None,
+        "pending_email_display": pending.email_display if pending else None,
         "delivery": progress.delivery if progress else None,
         "since": progress.since if progress else None,
     }

@@ -62,6 +62,7 @@ document.addEventListener("submit", (event) => {
     return;
   }
   form.dataset.sent = "1";
+  if (form.closest(".footer")) keep();
   const button = event.submitter ?? form.querySelector("button:not([type='button'])");
   if (button) button.ariaDisabled = "true";
 });
@@ -74,14 +75,29 @@ function release(form) {
 // Back from the next page, or after a download.
 addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach(release));
 
-// A code is sent with its last digit, typed or pasted ("4829 1375").
+// A code is sent with its last digit, typed or pasted ("4829 1375", "٤٨٢٩١٣٧٥"), as accounts/lib/typed.py reads it.
 document.addEventListener("input", ({ target }) => {
   const { digits, tried } = target.dataset;
-  const code = target.value.replace(/[\s-]/g, "");
-  if (!digits || code === tried || !new RegExp(`^\\d{${digits}}$`).test(code)) return;
+  const code = target.value.normalize("NFKC").replace(/[^\p{Lu}\p{Ll}\p{Lo}\p{Nd}]/gu, "");
+  if (!digits || code === tried || !new RegExp(`^\\p{Nd}{${digits}}$`, "u").test(code)) return;
   target.dataset.tried = code;
   target.form.requestSubmit();
 });
+
+// The page in another language keeps what was typed, but no password and no code.
+const NOT_KEPT = "[type=hidden], [type=file], [autocomplete$=password], [autocomplete$=code], [autocomplete=off]";
+const typed = () => [...document.querySelectorAll(`main :is(input:not(${NOT_KEPT}), select:not([name=language]))`)];
+
+function keep() {
+  const values = typed().map(({ value, checked }) => ({ value, checked }));
+  sessionStorage.typed = JSON.stringify([location.pathname, values]);
+}
+
+function restore() {
+  const [path, values] = JSON.parse(sessionStorage.typed ?? "[]");
+  sessionStorage.removeItem("typed");
+  if (path === location.pathname) typed().forEach((field, at) => Object.assign(field, values[at]));
+}
 
 function arrive() {
   for (const field of document.querySelectorAll("[data-own-zone]")) {
@@ -159,3 +175,4 @@ customElements.define("passkey-form", PasskeyForm);
 customElements.define("password-field", PasswordField);
 document.addEventListener("arrive", arrive);
 arrive();
+restore(); // last, because a browser may refuse the storage

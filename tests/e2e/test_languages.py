@@ -92,3 +92,30 @@ def test_a_press_in_the_footer_changes_the_language_and_keeps_the_page(
     expect(page.get_by_role("heading", level=1)).to_have_text("الأجهزة")
     assert service.sql("SELECT language FROM accounts_user WHERE username = 'polyglot'") == [("ar",)]
     page.context.close()
+
+
+def test_another_language_keeps_what_was_typed_and_its_digits_are_a_code(chromium: Browser, service: Service) -> None:
+    page = phone(chromium, service, "en")
+    page.goto("/account/signup/")
+    page.locator("[name=username]").fill("Layla")
+    page.locator("[name=email]").fill("layla@bücher.example")
+    page.locator("[name=first_name]").fill("علی\u200cرضا")
+    page.locator("[name=gender][value=female]").check()
+    page.locator("[name=password]").fill(PASSWORD)
+    page.get_by_role("button", name="Show password").click()  # which makes it a field like any other
+    page.get_by_role("contentinfo").get_by_role("button", name="العربية").click()
+    expect(page.locator("html")).to_have_attribute("dir", "rtl")
+    expect(page.locator("[name=username]")).to_have_value("Layla")
+    expect(page.locator("[name=email]")).to_have_value("layla@xn--bcher-kva.example")  # shown with its ü
+    expect(page.locator("[name=first_name]")).to_have_value("علی\u200cرضا")
+    expect(page.locator("[name=gender][value=female]")).to_be_checked()
+    expect(page.locator("[name=password]")).to_have_value("")
+    assert page.evaluate("sessionStorage.length") == 0
+    page.locator("[name=password]").fill(PASSWORD)
+    page.locator("main button.primary.wide").click()
+    page.wait_for_url("**/confirm-email/")
+    code = service.code("layla@xn--bcher-kva.example", "")
+    page.locator("[name=code]").fill("\u200e" + code.translate(str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")))
+    page.wait_for_url("**/account/")  # and no button: the last digit sends it
+    assert service.sql("SELECT email_verified FROM accounts_user WHERE username = 'layla'") == [(True,)]
+    page.context.close()

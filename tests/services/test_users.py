@@ -125,9 +125,8 @@ def test_refuses_a_bad_password(db: None, caller: Caller, password: str, code: s
         ("a>b", "name_characters"),
         ("a\x00b", "name_characters"),
         ("a\x1bb", "name_characters"),
-        ("a\u202eb", "name_characters"),
         ("a\ud800b", "name_characters"),
-        ("a\u200bb", "name_characters"),
+        ("a\ue000b", "name_characters"),
     ],
 )
 def test_refuses_a_name(alice: User, caller: Caller, name: str, value: str, code: str) -> None:

@@ -141,7 +141,7 @@ def test_who_is_not_staff_is_sent_away(bobs_page: Client, page: Client, alice: U
 
 def listed(client: Client, term: str, where: str = LIST) -> list[str]:
     html = sound(client.get(where, {"q": term}))
-    return re.findall(r'<th class="field-username"><a[^>]*>([^<]*)', html)
+    return re.findall(r'<th class="field-shown_username"><a[^>]*>([^<]*)', html)
 
 
 def test_a_user_is_found_by_id_and_by_the_beginning_of_name_or_address(alices_page: Client, bob: User) -> None:

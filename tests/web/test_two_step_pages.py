@@ -121,7 +121,7 @@ def test_a_step_that_took_too_long_begins_anew(page: Client, app: App) -> None:
 def test_too_many_codes_say_when_to_come_back(page: Client, app: App) -> None:
     password(page)
     for _ in range(10):
-        page.post("/account/login/second-step/", {"code": "x"})
+        page.post("/account/login/second-step/", {"code": app.wrong()})
     answer = page.post("/account/login/second-step/", {"code": app.code()})
     refused(answer, status=429)
     assert int(answer.headers["Retry-After"]) > 60

@@ -28,6 +28,7 @@ from post_office.models import Attachment, Email, EmailTemplate, Log
 from accounts.caller import Caller
 from accounts.errors import AccountError
 from accounts.http import caller, log_refusal
+from accounts.lib import addresses, typed
 from accounts.models import ApiUse, Event, MailOwner, Session, Tombstone, User
 from accounts.services.credentials import identifiers
 from accounts.services.profile import pictures
@@ -87,12 +88,17 @@ def found_users(term: str) -> list[UUID]:
     """Ids of the users with this id, or whose username or address starts with the term. Two look-ups and no OR: for an
     OR Postgres may read the whole table in the order of the list."""
     try:
-        return [UUID(term.strip())]
+        return [UUID(typed.trimmed(term))]
     except ValueError:
         folded = identifiers.fold_login(term)
     named = User.objects.filter(username__startswith=folded) if "@" not in folded else User.objects.none()
     addressed = User.objects.filter(email__startswith=identifiers.fold_email(term))
     return [user_id for users in (named, addressed) for user_id in users.values_list("id", flat=True)[:MOST]]
+
+
+def _both(shown: str, stored: str) -> str:
+    """What people know, and what is stored and searched where that is more than lower case."""
+    return shown if shown.lower() == stored else f"{shown} ({stored})"
 
 
 class OfUser(List):
@@ -248,7 +254,7 @@ class MailTab(Tab):
 
     @admin.display(description=_("to"))
     def to(self, row: MailOwner) -> str:
-        return ", ".join(row.mail.to)
+        return ", ".join(_both(addresses.shown(address), address) for address in row.mail.to)
 
     @admin.display(description=_("subject"))
     def subject(self, row: MailOwner) -> str:
@@ -272,19 +278,30 @@ class MailTab(Tab):
 @admin.register(User)
 class UserAdmin(OfUser):
     user_field = "id"
-    list_display = ("username", "email", "email_verified", "is_active", "is_staff", "created_at")
+    list_display = ("shown_username", "shown_email", "email_verified", "is_active", "is_staff", "created_at")
     list_filter = ("is_active", "is_staff", "email_verified", "gender", DeletionPlanned)
     ordering = ("-id",)
     inlines = (DeviceTab, EventTab, MailTab)
     change_form_template = "admin/accounts/user/change_form.html"
     fieldsets = (
-        (_("Account"), {"fields": ("id", "username", "email", "email_verified", "is_active", "deletes_at")}),
+        (
+            _("Account"),
+            {"fields": ("id", "shown_username", "shown_email", "email_verified", "is_active", "deletes_at")},
+        ),
         (_("Profile"), {"fields": ("first_name", "last_name", "gender", "language")}),
         (_("Picture"), {"fields": ("shown_picture",)}),
         (_("Rights"), {"fields": ("is_staff", "is_superuser")}),
         (_("Times"), {"fields": ("created_at", "updated_at", "last_login")}),
     )
-    readonly_fields = ("shown_picture",)
+    readonly_fields = ("shown_username", "shown_email", "shown_picture")
+
+    @admin.display(description=_("username"))
+    def shown_username(self, user: User) -> str:
+        return _both(user.username_display, user.username)
+
+    @admin.display(description=_("email address"))
+    def shown_email(self, user: User) -> str:
+        return _both(user.email_display, user.email)
 
     @admin.display(description=_("picture"))
     def shown_picture(self, user: User) -> str:

@@ -11,6 +11,7 @@ from django.db import transaction
 
 from accounts.caller import Caller
 from accounts.errors import FieldError, InvalidCode, InvalidInput, InvalidKey
+from accounts.lib import addresses
 from accounts.models import Challenge, Session, User
 from accounts.services import mail
 from accounts.services.authentication import reauthentication, sign_in
@@ -34,7 +35,7 @@ def send_confirmation(user: User, email: str, *, caller: Caller) -> None:
     # Recorded for nobody too, so that it takes as long.
     audit.record(audit.Kind.EMAIL_CLAIMED_ELSEWHERE, user=owner, caller=caller)
     if owner is not None:
-        reader, message, words = owner, mail.Message.ADDRESS_TAKEN, {"other": user.username}
+        reader, message, words = owner, mail.Message.ADDRESS_TAKEN, {"other": user.username_display}
     else:
         link = f"{settings.PUBLIC_URL}/account/confirm-email/{secrets.key}/"
         reader, message, words = user, mail.Message.CONFIRM_EMAIL, {"code": secrets.code, "link": link}
@@ -49,6 +50,10 @@ class Progress:
     email: str
     delivery: mail.Delivery | None
     since: datetime
+
+    @property
+    def email_display(self) -> str:
+        return addresses.shown(self.email)
 
 
 def progress(user: User) -> Progress | None:
@@ -134,7 +139,8 @@ def confirm_by_key_and_sign_in(*, key: str, caller: Caller) -> SignedIn:
 
 def _match(code: str, caller: Caller, *, user_id: UUID | None = None, email: str | None = None) -> Challenge:
     rate_limits.count_address("code_per_ip", caller=caller)
-    return challenges.match_code(Challenge.Kind.CONFIRM_EMAIL, code, caller=caller, user_id=user_id, email=email)
+    given = challenges.read_code(code)
+    return challenges.match_code(Challenge.Kind.CONFIRM_EMAIL, given, caller=caller, user_id=user_id, email=email)
 
 
 def match_key(key: str) -> Challenge:
@@ -244,5 +250,5 @@ def _offer_undo(user: User, before: str, caller: Caller) -> None:
     """Email the earlier address a link that undoes the change: a thief changes the address first."""
     secrets = challenges.issue(Challenge.Kind.UNDO_EMAIL, user=user, email=before, caller=caller)
     link, days = f"{settings.PUBLIC_URL}/account/email/undo/{secrets.key}/", settings.UNDO_LIFETIME.days
-    words, until = {"email": user.email, "link": link, "days": days}, secrets.challenge.link_expires_at
+    words, until = {"email": user.email_display, "link": link, "days": days}, secrets.challenge.link_expires_at
     mail.send(mail.Message.EMAIL_CHANGED, user=user, to=before, caller=caller, context=words, expires_at=until)

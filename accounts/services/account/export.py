@@ -139,7 +139,7 @@ def write(file: IO[bytes], user: User) -> None:
         translation.override(mail.language_of(user, NOBODY)),
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
-        words = {"site": settings.SITE_NAME, "url": settings.PUBLIC_URL, "username": user.username}
+        words = {"site": settings.SITE_NAME, "url": settings.PUBLIC_URL, "username": user.username_display}
         archive.writestr("README.txt", README.format(**words, day=f"{now():%Y-%m-%d}") + "\n")
         for name, found in lifecycle.export(user):
             if isinstance(found, bytes):

@@ -89,8 +89,8 @@ def _clear_profile(user: User, caller: Caller) -> None:
 
 
 PROFILE = (
-    "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "language", "time_zone",
-    "is_staff", "created_at", "updated_at", "last_login", "deletes_at",
+    "id", "username", "username_typed", "email", "email_display", "email_verified", "first_name", "last_name",
+    "gender", "language", "time_zone", "is_staff", "created_at", "updated_at", "last_login", "deletes_at",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from django.conf import settings
 
 from accounts.caller import Caller
 from accounts.errors import FieldError, InvalidInput, SignUpClosed, UsernameTaken
-from accounts.lib import time_zones
+from accounts.lib import time_zones, typed
 from accounts.models import Challenge, Gender, Session, User
 from accounts.services.credentials import challenges, hashing, identifiers, password_policy
 from accounts.services.profile import pictures, profiles
@@ -24,7 +24,7 @@ def problems(fields: Mapping[str, str], *, caller: Caller) -> list[FieldError]:
     username = identifiers.fold_username(fields.get("username", ""))
     email = identifiers.fold_email(fields.get("email", ""))
     password = fields.get("password")
-    names = {name: profiles.clean_name(fields.get(name, "")) for name in ("first_name", "last_name")}
+    names = {name: typed.line(fields.get(name, "")) for name in ("first_name", "last_name")}
     found = [
         identifiers.username_problem(username) if "username" in fields else None,
         identifiers.email_problem(email) if "email" in fields else None,
@@ -49,19 +49,21 @@ def _checked(
     names = {"first_name": first_name, "last_name": last_name, "gender": gender}
     if found := problems({"username": username, "email": email, "password": password, **names}, caller=caller):
         raise InvalidInput(found)
+    spelling = identifiers.as_typed(username)
     username, email = identifiers.fold_username(username), identifiers.fold_email(email)
     skeleton = identifiers.skeleton(username)
     if User.objects.filter(username_skeleton=skeleton).exists():
         raise UsernameTaken  # before the costly hash; the constraint decides between several at once
     return User(
         username=username,
+        username_typed=spelling,
         username_skeleton=skeleton,
         email=email,
         password=hashing.hashed(password),
         language=caller.language if caller.language in dict(settings.LANGUAGES) else "",
         time_zone=time_zones.known_or_none(time_zone),
-        first_name=profiles.clean_name(first_name),
-        last_name=profiles.clean_name(last_name),
+        first_name=typed.line(first_name),
+        last_name=typed.line(last_name),
         gender=gender,
     )
 

@@ -14,6 +14,7 @@ from accounts.services.security import audit
 
 def make_staff(*, username: str, email: str, password: str) -> User:
     """An account with every right, made by an operator at a terminal, who vouches for the address."""
+    spelling = identifiers.as_typed(username)
     username, email = identifiers.fold_username(username), identifiers.fold_email(email)
     problems = [
         identifiers.username_problem(username, by_operator=True),
@@ -26,6 +27,7 @@ def make_staff(*, username: str, email: str, password: str) -> User:
         with transaction.atomic():
             return User.objects.create(
                 username=username,
+                username_typed=spelling,
                 username_skeleton=identifiers.skeleton(username),
                 email=email,
                 email_verified=True,

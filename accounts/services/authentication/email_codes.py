@@ -14,6 +14,7 @@ def match_code(kind: Challenge.Kind, *, login: str, code: str, caller: Caller) -
     """The open challenge of the user that this name means and the code belongs to. A try is spent; twenty wrong ones a
     day lock the account's codes. Raises InvalidCode, RateLimited."""
     rate_limits.count_address("code_per_ip", caller=caller)
+    given = challenges.read_code(code)
     folded = identifiers.fold_login(login)
     user = identifiers.find(folded)
     subject = user.id if user else folded
@@ -21,6 +22,6 @@ def match_code(kind: Challenge.Kind, *, login: str, code: str, caller: Caller) -
         raise InvalidCode("the account's codes are locked for today")
     # For nobody the same statements run, with an id that nobody has: one for each name, as for somebody.
     user_id = user.id if user else UUID(bytes=sealing.mac("nobody", folded.encode())[:16])
-    challenge = challenges.match_code(kind, code, caller=caller, user_id=user_id)
+    challenge = challenges.match_code(kind, given, caller=caller, user_id=user_id)
     rate_limits.refund("wrong_code_per_account", subject)
     return challenge

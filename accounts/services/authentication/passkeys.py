@@ -41,6 +41,7 @@ from accounts.errors import (
     PasskeyNotFound,
     TooManyPasskeys,
 )
+from accounts.lib import typed
 from accounts.models import Passkey, Session, User
 from accounts.services import mail
 from accounts.services.authentication import reauthentication, sign_in, totp
@@ -115,7 +116,7 @@ def begin_adding(*, user: User, session: Session) -> Ceremony:
         raise TooManyPasskeys
     challenge = secrets.token_bytes(32)
     options, _state = _server().register_begin(
-        PublicKeyCredentialUserEntity(id=user.id.bytes, name=user.username, display_name=user.get_full_name()),
+        PublicKeyCredentialUserEntity(id=user.id.bytes, name=user.username_display, display_name=user.get_full_name()),
         known,
         resident_key_requirement=ResidentKeyRequirement.REQUIRED,
         user_verification=UserVerificationRequirement.REQUIRED,
@@ -163,10 +164,10 @@ def _create(user: User, name: str, answer: AuthenticatorData, caller: Caller) ->
 
 
 def clean_name(name: str) -> str:
-    name = " ".join(name.split())
+    name = typed.line(name)
     if len(name) > NAME_MAX_LENGTH:
         raise InvalidInput([FieldError("name", "passkey_name_too_long", NAME_MAX_LENGTH)])
-    if any(not character.isprintable() for character in name):
+    if any(map(typed.is_control, name)):
         raise InvalidInput([FieldError("name", "invalid_characters")])
     return name
 

@@ -18,11 +18,10 @@ from django.db.models.functions import Replace
 from django.utils.timezone import now
 
 from accounts.caller import Caller
-from accounts.errors import EmailNotVerified, InvalidCode, MfaIsOff, MfaIsOn
+from accounts.errors import EmailNotVerified, MfaIsOff, MfaIsOn
 from accounts.models import Passkey, Session, TotpAuthenticator, User
 from accounts.services import mail
 from accounts.services.authentication import reauthentication
-from accounts.services.credentials import challenges
 from accounts.services.security import audit, rate_limits, tickets
 from accounts.services.sessions import locks, mfa, sessions
 
@@ -63,18 +62,21 @@ def _setup(user: User, secret: str, state: str) -> Setup:
     # The label is "issuer:account", so an issuer has no colon. Apps read "+" as a plus sign, not as a blank.
     issuer = " ".join(settings.SITE_NAME.replace(":", " ").split())
     query = urlencode({"secret": secret, "issuer": issuer}, quote_via=quote, safe="")
-    return Setup(secret, f"otpauth://totp/{quote(issuer, safe='')}:{quote(user.username, safe='')}?{query}", state)
+    return Setup(
+        secret, f"otpauth://totp/{quote(issuer, safe='')}:{quote(user.username_display, safe='')}?{query}", state
+    )
 
 
 def turn_on(*, user: User, session: Session, state: str, code: str, caller: Caller) -> Sequence[str]:
     """Turn MFA on: the right code shows that the app has the secret. Returns the recovery codes, which are never shown
     again. Raises SetupExpired, InvalidCode (the state stays valid), MfaIsOn, RateLimited."""
     found = tickets.read_own(_SettingUp, state, user, session)
+    given = mfa.read_code(code, mfa.TOTP_CODE)
     rate_limits.spend_or_refuse("wrong_second_step_per_account", user.id)
     seed = base64.b32decode(found.secret)
-    step = mfa.matching_step(seed, challenges.normalise_code(code))
+    step = mfa.matching_step(seed, given)
     if step is None:
-        raise InvalidCode("not what the app shows", kind="totp_code_wrong")
+        raise mfa.wrong_code(given, "not what the app shows")
     rate_limits.refund("wrong_second_step_per_account", user.id)
     recovery = secrets.token_bytes(32)
     with transaction.atomic():

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NewType
 from uuid import UUID
 
 from django.conf import settings
@@ -17,7 +18,7 @@ from django.db.models import F, Q
 
 from accounts.caller import Caller
 from accounts.errors import InvalidCode, InvalidKey
-from accounts.lib import jobs, sealing
+from accounts.lib import jobs, sealing, typed
 from accounts.lib.clock import now
 from accounts.lib.leases import Queue
 from accounts.models import Challenge, User
@@ -81,6 +82,8 @@ def caller_of(challenge: Challenge) -> Caller:
 
 # --- Codes and links ----------------------------------------------------------------------------------------
 
+DIGITS = 8
+
 
 def issue(kind: Challenge.Kind, *, user: User, email: str, caller: Caller) -> Secrets:
     """A new pair for this user; earlier ones of the kind are closed. In the caller's transaction, with the email."""
@@ -88,7 +91,7 @@ def issue(kind: Challenge.Kind, *, user: User, email: str, caller: Caller) -> Se
     list(User.objects.lock().filter(id=user.id).values_list("id"))
     if kind != Challenge.Kind.UNDO_EMAIL:  # each change has its own, and an older one goes further back
         Challenge.objects.open().filter(kind=kind, user=user).close()
-    code, key = f"{secrets.randbelow(10**8):08}", secrets.token_urlsafe(32)
+    code, key = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}", secrets.token_urlsafe(32)
     at = now()
     challenge = Challenge(kind=kind, user=user, email=email, created_at=at, answered_at=at)
     challenge.ip, challenge.device = caller.ip, caller.label[:200]
@@ -102,9 +105,17 @@ def _code_mac(challenge_id: UUID, code: str) -> bytes:
     return sealing.mac("challenge code", challenge_id.bytes + code.encode())
 
 
-def normalise_code(code: str) -> str:
-    """However it was typed: "4829 1375" and "4829-1375" are the same code."""
-    return "".join(character for character in code if character not in " -\u00a0\u2009\u202f")
+Code = NewType("Code", str)
+
+
+def read_code(given: str) -> Code:
+    """An emailed code, however it was typed. What can't be one guesses nothing and spends no try.
+
+    Raises InvalidCode."""
+    code = typed.code(given)
+    if len(code) != DIGITS or not code.isdecimal():
+        raise InvalidCode("no eight digits")
+    return Code(code)
 
 
 _SPEND = """
@@ -115,7 +126,7 @@ _SPEND = """
 
 
 def match_code(
-    kind: Challenge.Kind, code: str, *, caller: Caller, user_id: UUID | None = None, email: str | None = None
+    kind: Challenge.Kind, code: Code, *, caller: Caller, user_id: UUID | None = None, email: str | None = None
 ) -> Challenge:
     """The open challenge that the code belongs to: of this user, or of anybody who claims this address. `close` then
     uses it up. Raises InvalidCode."""
@@ -135,12 +146,11 @@ def match_code(
         tried = [row[0] for row in cursor.fetchall()]
     if not tried:  # the same work as for somebody
         rate_limits.spend("wrong_code_per_account", f"nobody {user_id or email}")
-    given = normalise_code(code).encode()
     # For nobody the same look-up runs, with an id that nobody has: the time tells nothing.
     found = list(Challenge.objects.filter(id__in=tried or [UUID(int=0)]).select_related("user"))
     for challenge in found:
         assert challenge.code_mac is not None
-        if sealing.is_mac("challenge code", challenge.id.bytes + given, bytes(challenge.code_mac)):
+        if sealing.is_mac("challenge code", challenge.id.bytes + code.encode(), bytes(challenge.code_mac)):
             for other in tried:  # a right code is not a wrong guess at others who claim the address
                 if other != challenge.id:
                     refund(other)

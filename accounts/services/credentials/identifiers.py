@@ -5,17 +5,17 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
-from confusable_homoglyphs import categories, confusables
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import connection
 
 from accounts.errors import FieldError
-from accounts.lib import rows
+from accounts.lib import addresses, lookalikes, rows, typed
 from accounts.models import User
 
 MIN_LENGTH = 3
 MAX_LENGTH = 30
+_SYLLABLES = {"HAN", "HANGUL", "HIRAGANA", "KATAKANA"}  # two of these are a name
 _PUNCTUATION = frozenset("._-")
 # Names of the service itself. Somebody who is called "support" could ask people for their codes.
 RESERVED = frozenset(
@@ -25,29 +25,47 @@ RESERVED = frozenset(
     """.split()  # noqa: SIM905 - a list of words reads best as words
 )
 
+skeleton = lookalikes.skeleton
+
 
 def fold_username(username: str) -> str:
-    """The one spelling that is kept and looked up: NFKC, lower case, no spaces around."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _storable(username)).casefold()).strip()
+    """The one spelling that is looked up: NFKC, lower case, no blanks around."""
+    return typed.trimmed(unicodedata.normalize("NFKC", _composed(username).casefold()))
+
+
+def _composed(username: str) -> str:
+    return typed.trimmed(unicodedata.normalize("NFKC", _storable(username)))
 
 
 def _storable(text: str) -> str:
     """Drop what Postgres can't store (NUL, lone surrogates). No account has such a name."""
-    return _UNSTORABLE.sub("\ufffd", text.strip())
+    return _UNSTORABLE.sub("\ufffd", typed.trimmed(text))
 
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
+def as_typed(username: str) -> str:
+    """The spelling to show, "Ιωάννης" and not "ιωάννησ". Empty where it is the folded one: also where capitals would
+    make it look like another name, as in "PaypaI" with a capital I, or "HAPPY" in Greek letters."""
+    spelling, folded = _composed(username), fold_username(username)
+    if spelling == folded or len(spelling) > MAX_LENGTH:
+        return ""
+    looks = skeleton(skeleton(spelling.replace("I", "l")).casefold())
+    return "" if looks.isascii() and looks != skeleton(folded) else spelling
+
+
 def username_problem(username: str, *, by_operator: bool = False) -> FieldError | None:
     """What is wrong with a folded username. Whether it is taken, only Postgres knows."""
-    if not MIN_LENGTH <= len(username) <= MAX_LENGTH:
+    scripts = lookalikes.scripts(username)
+    is_short = len(username) == 2 and username.isalpha() and scripts and scripts <= _SYLLABLES
+    if not (is_short or MIN_LENGTH <= len(username) <= MAX_LENGTH):
         return FieldError("username", "username_length")
     if not all(_is_letter_or_digit(character) or character in _PUNCTUATION for character in username):
         return FieldError("username", "username_characters")
     if username[0] in _PUNCTUATION or username[-1] in _PUNCTUATION:
         return FieldError("username", "username_ends")
-    if len(_scripts(username)) > 1:
+    if not lookalikes.may_mix(scripts):
         return FieldError("username", "username_script")
     if not by_operator and _reserved_skeleton(username) in _reserved_skeletons():
         return FieldError("username", "username_reserved")
@@ -62,54 +80,26 @@ def _is_letter_or_digit(character: str) -> bool:
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 
 
-# Writing systems that mix by nature (UTS 39, highly restrictive).
-_TOGETHER = ({"HAN", "HIRAGANA", "KATAKANA"}, {"HAN", "HANGUL"}, {"HAN", "BOPOMOFO"})
-
-
-def _scripts(username: str) -> set[str]:
-    found = {categories.alias(character) for character in username} - {"COMMON", "INHERITED"}
-    if any(found <= together for together in _TOGETHER):
-        return {"TOGETHER"}
-    return found
-
-
-def skeleton(username: str) -> str:
-    """Equal for names that a person can't tell apart (after UTS 39): every character is replaced by the first of
-    its look-alikes. "paypa1" and "paypal" have one skeleton, and so has the latter with a Cyrillic a."""
-    decomposed = unicodedata.normalize("NFD", username)
-    prototypes = unicodedata.normalize("NFD", "".join(_prototype(character) for character in decomposed))
-    # A dot above a letter that has one is not seen.
-    return re.sub("(?<=[ij])\u0307+", "", prototypes).replace("rn", "m").replace("vv", "w")[:120]
-
-
-@lru_cache(maxsize=4096)
-def _prototype(character: str) -> str:
-    """The plain character for this one: the Latin letter that it looks like, if there is one."""
-    if character in _BY_HAND:
-        return _BY_HAND[character]
-    if character.isascii():
-        return character
-    found = confusables.is_confusable(character, greedy=True, preferred_aliases=[])
-    alike = {str(entry["c"]).casefold() for entry in (found[0]["homoglyphs"] if found else ())}
-    plain = sorted(other for other in alike if other.isascii() and other.isalnum())
-    if plain:
-        return "".join(_BY_HAND.get(letter, letter) for letter in plain[0])
-    # Neither looks like a Latin letter, as with Greek phi and Cyrillic ef: the first represents both.
-    return min({character, *(other for other in alike if len(other) == 1 and other.isalpha())})
-
-
-# In lower case these are one in many typefaces; dots and strokes between letters are easily overlooked.
-_BY_HAND = {"0": "o", "1": "l", "\N{LATIN SMALL LETTER DOTLESS I}": "i", ".": "_", "-": "_"}
-
-
 @lru_cache(maxsize=1)
 def _reserved_skeletons() -> frozenset[str]:
     return frozenset(_reserved_skeleton(name) for name in RESERVED)
 
 
 def _reserved_skeleton(username: str) -> str:
-    """Stricter than between people, where Kai and Kal are two: "adm1n" and "admln" are both "admin"."""
-    return skeleton(username).replace("l", "i")
+    """Stricter than between people, where Kai and Kal are two, and so are Jose and José: "adm1n", "admln" and "admiń"
+    are all "admin"."""
+    decomposed = unicodedata.normalize("NFD", username)
+    plain = "".join(_base(letter) for letter in decomposed if not unicodedata.category(letter).startswith("M"))
+    return skeleton(plain).replace("l", "i")
+
+
+def _base(letter: str) -> str:
+    """A letter without its stroke or hook, which no decomposition knows."""
+    found = _WITH.match(unicodedata.name(letter, ""))
+    return found[1].lower() if found else letter
+
+
+_WITH = re.compile("LATIN SMALL LETTER ([A-Z]) WITH ")
 
 
 # --- Addresses ----------------------------------------------------------------------------------------------
@@ -121,7 +111,7 @@ _DOMAIN = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+\Z")
 
 
 def fold_email(email: str) -> str:
-    return _storable(email).lower()
+    return addresses.fold(_storable(email))
 
 
 def email_problem(email: str) -> FieldError | None:

@@ -13,7 +13,7 @@ from django.utils import timezone, translation
 from post_office.models import PRIORITY, Email
 
 from accounts.caller import Caller
-from accounts.lib import brand, time_zones
+from accounts.lib import addresses, brand, time_zones
 from accounts.lib.clock import now
 from accounts.models import MailOwner, User
 from accounts.services.mail import queue
@@ -80,9 +80,9 @@ def render(message: Message, *, user: User, caller: Caller, to: str, context: di
     words = {
         **frame(),
         "domain": urlsplit(settings.PUBLIC_URL).hostname,
-        "username": _unlinked(user.username),
+        "username": _unlinked(user.username_display),
         "name": _greeted(user),
-        "to": to,
+        "to": addresses.shown(to),
         "device": _plain(caller.label),
         "ip": caller.ip,
         "at": now(),
@@ -126,7 +126,7 @@ def _greeted(user: User) -> str:
     name = _plain(user.first_name)
     if 0 < len(name) <= 40 and not any(character.isdigit() for character in name):
         return name
-    return _unlinked(user.username)
+    return _unlinked(user.username_display)
 
 
 def _plain(label: str) -> str:
@@ -137,5 +137,6 @@ def _plain(label: str) -> str:
 
 
 def _is_harmless(letter: str) -> bool:
-    # With marks, such as the vowels of Hindi names.
-    return letter.isalnum() or letter in " '\u2019()-_" or unicodedata.category(letter).startswith("M")
+    # With marks and joiners, such as in Hindi and Persian names, and with emoji.
+    kind = unicodedata.category(letter)
+    return letter.isalnum() or letter in " '\u2019()-_\u200c\u200d" or kind[0] == "M" or kind in {"So", "Sk"}

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from post_office.models import STATUS, Email, Log, RecipientDeliveryStatus
 
+from accounts.lib import addresses
 from accounts.lib.clock import now
 
 log = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ def came_back(*, message_id: str, to: str, reason: str, complaint: bool = False)
     """A mail service says later that it could not deliver an email, or that the reader calls it spam. False for an
     email that is pruned or not ours."""
     email = _sent_as(message_id)
-    if email is None or to.lower() not in {address.lower() for address in email.to}:
+    if email is None or addresses.fold(to) not in map(addresses.fold, email.to):
         log.warning("a mail service reports an email that is not known")
         return False
     what = RecipientDeliveryStatus.SPAM_COMPLAINT if complaint else RecipientDeliveryStatus.HARD_BOUNCED

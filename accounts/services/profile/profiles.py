@@ -12,7 +12,7 @@ from django.utils.timezone import now
 
 from accounts.caller import Caller
 from accounts.errors import FieldError, InvalidInput, ProfileChanged, UsernameChangeLimited, UsernameTaken
-from accounts.lib import time_zones
+from accounts.lib import time_zones, typed
 from accounts.models import Gender, Session, User
 from accounts.services.authentication import reauthentication
 from accounts.services.credentials import identifiers, reserved_usernames
@@ -41,17 +41,13 @@ def one_of_each_username() -> Iterator[None]:
         raise
 
 
-def clean_name(name: str) -> str:
-    return " ".join(name.split())
-
-
 def field_problems(values: dict[str, str]) -> list[FieldError]:
     found = []
     for field in ("first_name", "last_name"):
         name = values.get(field, "")
         if len(name) > NAME_MAX_LENGTH:
             found.append(FieldError(field, "name_too_long"))
-        elif any(character in "<>" or not character.isprintable() for character in name):
+        elif any(character in "<>" or typed.is_control(character) for character in name):
             found.append(FieldError(field, "name_characters"))
     if "gender" in values and values["gender"] not in Gender.values:
         found.append(FieldError("gender", "gender_invalid"))
@@ -89,6 +85,8 @@ def update(
 
 
 def _cleaned(user: User, changes: dict[str, str], caller: Caller) -> dict[str, str]:
+    if "username" in changes:
+        changes = {**changes, "username_typed": identifiers.as_typed(changes["username"])}
     changes = _folded(changes)
     if changes.get("username", user.username) != user.username:
         rate_limits.count_address("signup_per_ip", caller=caller)  # the answer reveals which names are taken
@@ -98,7 +96,7 @@ def _cleaned(user: User, changes: dict[str, str], caller: Caller) -> dict[str, s
 
 
 def _folded(changes: dict[str, str]) -> dict[str, str]:
-    cleaners = {"first_name": clean_name, "last_name": clean_name, "username": identifiers.fold_username}
+    cleaners = {"first_name": typed.line, "last_name": typed.line, "username": identifiers.fold_username}
     return {field: cleaners.get(field, str)(value) for field, value in changes.items()}
 
 
@@ -113,13 +111,14 @@ def problems(user: User, changes: dict[str, str]) -> list[FieldError]:
 def _apply(user: User, changes: dict[str, str], versions: Collection[str] | None, caller: Caller) -> User:
     if versions is not None and user.version not in versions:
         raise ProfileChanged
-    changed = [field for field, value in changes.items() if getattr(user, field) != value]
+    changed = {field for field, value in changes.items() if getattr(user, field) != value}
     if not changed:
         return user
     if "username" in changed:
-        _rename(user, changes["username"])
+        _rename(user, changes["username"], changes["username_typed"])
         audit.record(audit.Kind.USERNAME_CHANGED, user=user, caller=caller)
-    if others := sorted(set(changed) - {"username"}):
+        changed -= {"username", "username_typed"}
+    if others := sorted(changed):  # among them another spelling of the same username, which is no change of it
         for field in others:
             setattr(user, field, changes[field])
         user.save_profile(*others)
@@ -127,12 +126,13 @@ def _apply(user: User, changes: dict[str, str], versions: Collection[str] | None
     return user
 
 
-def _rename(user: User, username: str) -> None:
+def _rename(user: User, username: str, spelling: str) -> None:
     """Reserve the earlier name, so that nobody else can use it at once."""
     _spend_change(user)
     old = user.username_skeleton
     user.username, user.username_skeleton = username, identifiers.skeleton(username)
-    user.save_profile("username", "username_skeleton")
+    user.username_typed = spelling
+    user.save_profile("username", "username_skeleton", "username_typed")
     if user.username_skeleton != old:
         refuse_reserved(user)
         reserved_usernames.release(user.username_skeleton)

@@ -6,6 +6,7 @@ recovery code, which works once.
 
 import base64
 import hmac
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,15 +21,15 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.caller import Caller
 from accounts.errors import InvalidCode, InvalidTicket, MfaRequired, RateLimited
-from accounts.lib import sealing
+from accounts.lib import sealing, typed
 from accounts.models import TotpAuthenticator, User
 from accounts.services import mail
-from accounts.services.credentials import challenges
 from accounts.services.security import audit, rate_limits, tickets
 
 MFA = "mfa"  # RFC 8176: more than one factor
 STEP = 30  # seconds
 DRIFT = 1  # steps that a clock may be early or late
+DIGITS = 6
 RECOVERY_CODES = 10
 RECOVERY_LENGTH = 12  # characters of Base32: 60 bits
 
@@ -91,7 +92,7 @@ def check(*, ticket: str, code: str, caller: Caller) -> Passed:
     user = User.objects.filter(id=found.user).first()
     if user is None or not sealing.is_mac("ticket password", _password_of(user), bytes.fromhex(found.password)):
         raise InvalidTicket("changed in the meantime")
-    given = _normal(code)
+    given = read_code(code)
     is_recovery = len(given) == RECOVERY_LENGTH
     limits = LIMITS[is_recovery]
     for limit in limits:
@@ -103,14 +104,12 @@ def check(*, ticket: str, code: str, caller: Caller) -> Passed:
     with transaction.atomic():
         # First, as everywhere (models.UserQuerySet.lock): the account may be erased at this moment.
         held = User.objects.lock().filter(id=user.id).first()
-        right = held is not None and use_code(held, code, caller=caller)
+        right = held is not None and _use(held, given, caller)
         if right:
             tickets.spend(found)
     if not right:
         _note_failure(user, caller)
-        # Recovery codes have 12 characters, one or two more or less where they were mistyped.
-        kind = "recovery_code_wrong" if len(given) > RECOVERY_LENGTH - 3 else "totp_code_wrong"
-        raise InvalidCode("wrong code of the second step", kind=kind)
+        raise wrong_code(given, "wrong code of the second step")
     rate_limits.refund_each(*((limit, user.id) for limit in limits))
     return Passed(user, tuple(dict.fromkeys([*found.methods, "otp", MFA])))
 
@@ -153,12 +152,11 @@ def step_up(*, user: User, code: str, caller: Caller) -> tuple[str, ...]:
 # --- Codes --------------------------------------------------------------------------------------------------
 
 
-def use_code(user: User, code: str, *, caller: Caller) -> bool:
+def _use(user: User, given: str, caller: Caller) -> bool:
     """Whether this is an unused TOTP or recovery code. It is used up."""
     row = TotpAuthenticator.objects.filter(user=user).select_related("user").first()
     if row is None:
         return False
-    given = _normal(code)
     if len(given) == RECOVERY_LENGTH:
         # Base32 has no digits 0, 1 and 8: they are letters that were misread.
         return _use_recovery_code(row, given.translate(str.maketrans("018", "olb")), caller)
@@ -168,8 +166,22 @@ def use_code(user: User, code: str, *, caller: Caller) -> bool:
     return bool(newer.update(last_step=step, last_used_at=now()))
 
 
-def _normal(code: str) -> str:
-    return challenges.normalise_code(code).lower()
+TOTP_CODE = re.compile(f"[0-9]{{{DIGITS}}}")
+ANY_CODE = re.compile(f"[0-9]{{{DIGITS}}}|[a-z0-9]{{{RECOVERY_LENGTH}}}")
+
+
+def read_code(code: str, kind: re.Pattern[str] = ANY_CODE) -> str:
+    """A code, however it was typed. What can't be one guesses nothing and spends no try. Raises InvalidCode."""
+    given = typed.code(code.lower())
+    if not kind.fullmatch(given):
+        raise wrong_code(given, "no code of this kind")
+    return given
+
+
+def wrong_code(given: str, reason: str) -> InvalidCode:
+    # Recovery codes have 12 characters, one or two more or less where they were mistyped.
+    kind = "recovery_code_wrong" if len(given) > RECOVERY_LENGTH - 3 else "totp_code_wrong"
+    return InvalidCode(reason, kind=kind)
 
 
 def seal(secret: bytes) -> bytes:
@@ -191,7 +203,7 @@ def is_sealed_anew(sealed: bytes) -> bool:
 
 def code_at(seed: bytes, step: int) -> str:
     """The six digits of one time step."""
-    return HOTP(seed, 6, SHA1()).generate(step).decode()  # noqa: S303 - the one that every app knows
+    return HOTP(seed, DIGITS, SHA1()).generate(step).decode()  # noqa: S303 - the one that every app knows
 
 
 def matching_step(seed: bytes, given: str) -> int | None:

@@ -294,8 +294,8 @@ def _end_for_reuse(session: Session, generation: int, caller: Caller) -> None:
 # --- Each request -------------------------------------------------------------------------------------------
 
 _USER_FIELDS: Sequence[str] = (
-    "id", "username", "email", "email_verified", "first_name", "last_name", "gender", "language", "time_zone",
-    "picture", "picture_placeholder", "is_active", "is_staff", "created_at", "updated_at", "deletes_at",
+    "id", "username", "username_typed", "email", "email_verified", "first_name", "last_name", "gender", "language",
+    "time_zone", "picture", "picture_placeholder", "is_active", "is_staff", "created_at", "updated_at", "deletes_at",
 )  # fmt: skip
 _SESSION_FIELDS: Sequence[str] = ("id", "user_id", "kind", "last_used_at", "generation", "generation_used_at")
 _BY_TOKEN = (

@@ -22,7 +22,7 @@ from psycopg2.errors import QueryCanceled
 
 from accounts.caller import Caller
 from accounts.errors import DirectoryClosed, SearchTooBroad
-from accounts.lib import replica, timestamps
+from accounts.lib import addresses, replica, timestamps
 from accounts.models import User
 from accounts.services.credentials import identifiers
 from accounts.services.security import audit, cursors
@@ -81,6 +81,15 @@ class Person:
     is_active: bool
     is_staff: bool
     created_at: datetime
+    username_typed: str
+
+    @property
+    def username_display(self) -> str:
+        return self.username_typed or self.username
+
+    @property
+    def email_display(self) -> str:
+        return addresses.shown(self.email)
 
 
 _COLUMNS = tuple(column.name for column in fields(Person))

@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.caller import Caller
 from accounts.errors import FieldError, InvalidInput, UsernameTaken, Words
-from accounts.lib import sealing, strict_json
+from accounts.lib import sealing, strict_json, typed
 from accounts.models import Gender, User
 from accounts.services.account import email_addresses
 from accounts.services.credentials import challenges, identifiers, imported_hashes
@@ -106,8 +106,9 @@ def read(line: bytes) -> User:
 
 def _set_profile(user: User, given: dict[str, Any]) -> list[FieldError | None]:
     user.username = identifiers.fold_username(given.get("username", ""))
+    user.username_typed = identifiers.as_typed(given.get("username", ""))
     user.email = identifiers.fold_email(given.get("email", ""))
-    names = {name: profiles.clean_name(given.get(name, "")) for name in ("first_name", "last_name")}
+    names = {name: typed.line(given.get(name, "")) for name in ("first_name", "last_name")}
     names["gender"] = given.get("gender", Gender.UNSPECIFIED)
     for name, value in names.items():
         setattr(user, name, value)

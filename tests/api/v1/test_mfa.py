@@ -83,7 +83,7 @@ def test_confirming_an_address_by_code_is_followed_by_it_too(
 def test_too_many_wrong_codes_pause_it(api: Api, app: App) -> None:
     ticket = ask_for_ticket(api)
     for _ in range(10):
-        problem(api.post("/token/mfa", {"ticket": ticket, "code": "x"}), 400, "invalid_code")
+        problem(api.post("/token/mfa", {"ticket": ticket, "code": app.wrong()}), 400, "invalid_code")
     problem(api.post("/token/mfa", {"ticket": ticket, "code": app.code()}), 429, "rate_limited", "retry")
 
 
@@ -186,9 +186,10 @@ def test_a_set_up_that_took_too_long_signs_nobody_out(
 
 def test_guessing_at_the_first_code_is_limited(bobs_api: Api) -> None:
     setup = bobs_api.post("/me/mfa/totp").json()
+    app = App(setup["secret"])
     for _ in range(10):
-        bobs_api.post("/me/mfa/totp/confirm", {"state": setup["state"], "code": "x"})
-    body = {"state": setup["state"], "code": App(setup["secret"]).code()}
+        bobs_api.post("/me/mfa/totp/confirm", {"state": setup["state"], "code": app.wrong()})
+    body = {"state": setup["state"], "code": app.code()}
     problem(bobs_api.post("/me/mfa/totp/confirm", body), 429, "rate_limited")
 
 

@@ -197,6 +197,8 @@ def test_the_shapes_are_those_that_were_promised(served: Contract) -> None:
         "created_at",
         "updated_at",
         "deletion_planned_for",
+        "username_display",
+        "email_display",
     ]
     assert set(shapes["ProfileOut"]["required"]) == set(shapes["ProfileOut"]["properties"])
     assert list(shapes["TokensOut"]["properties"]) == [

@@ -35,6 +35,8 @@ def test_a_new_account_is_signed_in_at_once(api: Api) -> None:
         "time_zone": "Asia/Tokyo",
         "picture": None,
         "deletion_planned_for": None,
+        "username_display": "Ada",
+        "email_display": "ada@example.com",
         "created_at": "",
         "updated_at": "",
     }
@@ -78,7 +80,7 @@ def _without_chance(answer: dict[str, Any], username: str, local_part: str) -> d
     user, tokens = answer["user"], answer["tokens"]
     assert user["username"] == username
     assert user["email"] == f"{local_part}@example.com"
-    for name in ("id", "username", "email", "created_at", "updated_at"):
+    for name in ("id", "username", "email", "username_display", "email_display", "created_at", "updated_at"):
         user[name] = "x" * len(user[name]) if name == "id" else ""
     for name in ("access_token", "refresh_token", "session_id"):
         tokens[name] = "x" * len(tokens[name])
@@ -102,7 +104,7 @@ def test_a_taken_username_is_told(api: Api, alice: User, username: str) -> None:
         ("a da", "username_characters"),
         ("_ada", "username_ends"),
         ("ada.", "username_ends"),
-        ("ada\u200b", "username_characters"),
+        ("a\u200bda", "username_characters"),
         ("\u0430da", "username_script"),
         ("admin", "username_reserved"),
         ("supp0rt", "username_reserved"),
@@ -137,7 +139,7 @@ def test_an_address_at_its_limits(api: Api) -> None:
         "a@b@c.org",
         "ада@example.com",
         "ada@example.com\r\nBcc: eve@example.com",
-        "ada@exa\u0131mple.com",
+        "ada@exa\u200bmple.com",
         "ada@example",
     ):
         answer = api.post("/signup", sign_up_body(email=email))
@@ -179,7 +181,7 @@ def test_names_at_their_limits(api: Api) -> None:
             ("a" * 81, "name_too_long"),
             ("<b>", "name_characters"),
             ("a\x07b", "name_characters"),
-            ("\u202e", "name_characters"),
+            ("\ue000", "name_characters"),
         ):
             assert wrong_fields(api.post("/signup", sign_up_body("other", **{name: value}))) == {name: code}
 

@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0021_fewer_indexes"),
+        ("accounts", "0022_usernames_as_typed"),
     ]
 
     operations = [
