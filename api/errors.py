@@ -193,8 +193,7 @@ KINDS: dict[str, str] = {
     "characters": "invalid_characters",
     "uuid_parsing": "not_a_uuid",
     "int_parsing": "not_a_number",
-    "greater_than_equal": "out_of_range",
-    "less_than_equal": "out_of_range",
+    "out_of_range": "out_of_range",
     "enum": "unknown_choice",
     "literal_error": "unknown_choice",
 }
@@ -205,7 +204,9 @@ def _field_errors(found: Sequence[dict[str, Any]]) -> list[FieldError]:
     out = []
     for item in found:
         names = [str(part) for part in item["loc"] if str(part) not in _PLACES]
-        out.append(FieldError(".".join(names) or "body", KINDS.get(item["type"], "invalid")))
+        bounds = item.get("ctx", {})
+        n = bounds.get("n", bounds.get("min_length", bounds.get("max_length")))
+        out.append(FieldError(".".join(names) or "body", KINDS.get(item["type"], "invalid"), n, bounds.get("most")))
     return out
 
 

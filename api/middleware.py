@@ -14,18 +14,20 @@ from django.utils.translation import get_language_from_request
 from accounts.http import PERMISSIONS, GetResponse, has_no_length
 from accounts.services.staff import usage
 from api import errors
+from api.paths import is_under_api
 
 _VERSION = re.compile(r"/api/(v\d{1,3})/")
 _WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
     "Permissions-Policy": PERMISSIONS,
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-    ),
+    "Content-Security-Policy": POLICY,
 }
 
 
@@ -119,7 +121,7 @@ class ProblemMiddleware:
         )
 
     def _in_form(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        if not request.path.startswith("/api/"):
+        if not is_under_api(request.path):
             return response
         if response.status_code == 405:
             answer = errors.refuse(request, errors.MethodNotAllowed())

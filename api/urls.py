@@ -4,9 +4,11 @@ from django.urls import path, re_path
 
 from api import errors
 from api.catalogue import catalogue
+from api.reference import reference
 from api.v1 import api as v1
 
 urlpatterns = [
+    path("v1/reference", reference),
     path("v1/", v1.urls),
     path("errors", catalogue),  # the `type` of every problem
     re_path(r"^.*$", errors.no_such_path),

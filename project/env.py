@@ -8,12 +8,14 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 from zoneinfo import available_timezones
 
 import dj_database_url
+import idna
 from django.core.exceptions import ImproperlyConfigured
 
 
@@ -87,30 +89,70 @@ def items(name: str, default: str | None, about: str, *, secret: bool = False) -
     return [item.strip() for item in text(name, default, about, secret=secret).split(",") if item.strip()]
 
 
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://[^/?#@\s]+\Z")
+def ascii_host(host: str) -> str:
+    """A host name as browsers send it: xn--bcher-kva.example for bücher.example."""
+    if host.isascii():
+        return host.lower()
+    return "." * host.startswith(".") + idna.encode(host.removeprefix("."), uts46=True).decode()
+
+
+def public_url(name: str, about: str) -> str:
+    """As browsers send the address of this service in Origin and Host. Under any other, every form would be refused."""
+    url = text(name, None, about).strip()
+    try:
+        parts, origin = urlsplit(url), _origin(url)
+    except ValueError:
+        parts, origin = urlsplit(""), ""
+    if parts.scheme not in _USUAL_PORTS:
+        raise ImproperlyConfigured(f"{name} must be like https://accounts.example.com or http://[::1]:8000.")
+    if _goes_on(parts):
+        raise ImproperlyConfigured(
+            f"{name} must end after the host and its port, because this service answers at / only. Give it a host of "
+            "its own, such as https://accounts.example.com."
+        )
+    return origin
 
 
 def origins(name: str, about: str) -> list[str]:
-    """Origins as browsers send them: a scheme and a host, and a port that is not the scheme's own."""
-    return [_origin(name, item) for item in items(name, "", about)]
+    return [_foreign_origin(name, item) for item in items(name, "", about)]
 
 
-def _origin(name: str, item: str) -> str:
+def _foreign_origin(name: str, item: str) -> str:
     if item == "*":
         raise ImproperlyConfigured(
             f"{name} can't be *: any page could try passwords from its visitors' addresses. Name each origin."
         )
-    found = _ORIGIN.match(item.lower().removesuffix("/"))
     try:
-        parts = urlsplit(found[0] if found else "")
-        host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+        origin = "" if _goes_on(urlsplit(item)) else _origin(item)
     except ValueError:
-        host, port = "", None
-    if not found or not host:
+        origin = ""
+    if not origin:
         raise ImproperlyConfigured(f"{name}: {item!r} must be a scheme and a host alone, like https://app.example.com.")
-    host = f"[{host}]" if ":" in host else host
-    own = {"http": 80, "https": 443}.get(found[1])
-    return f"{found[1]}://{host}" + (f":{port}" if port not in {None, own} else "")
+    return origin
+
+
+def _goes_on(parts: SplitResult) -> bool:
+    """Whether more is said than scheme, host and port."""
+    return "@" in parts.netloc or bool(parts.path.strip("/") or parts.query or parts.fragment)
+
+
+_USUAL_PORTS = {"http": 80, "https": 443}
+_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
+
+
+def _origin(url: str) -> str:
+    """As browsers send it: lower case, ASCII, and without the port that is the scheme's own. Raises ValueError for what
+    no browser would send, or Django would not answer."""
+    parts = urlsplit(url)
+    host = ascii_host(parts.hostname or "").rstrip(".")
+    if "[" in parts.netloc:
+        host = f"[{IPv6Address(host.partition('%')[0])}]"
+    elif host.rpartition(".")[2].isdecimal():
+        host = str(IPv4Address(host))
+    elif not parts.scheme or not _NAME.fullmatch(host):
+        raise ValueError("no host name")
+    port = "" if parts.port in {None, _USUAL_PORTS.get(parts.scheme)} else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
 
 
 def database(url: str) -> dict[str, Any]:

@@ -30,19 +30,21 @@ SECRET_KEY_FALLBACKS = env.items(
     "Other values of SECRET_KEY that are understood: earlier ones, newest first, and the next one before a change.",
     secret=True,
 )
-PUBLIC_URL = env.text(
+PUBLIC_URL = env.public_url(
     "PUBLIC_URL",
-    None,
-    "The address that people type, without a slash at the end: https://accounts.example.com. Links in mails "
-    "and the issuer of tokens are built from it and never from the Host header.",
-).rstrip("/")
-_public = urlsplit(PUBLIC_URL)
-if _public.scheme not in {"http", "https"} or not _public.hostname:
-    raise ImproperlyConfigured("PUBLIC_URL must begin with http:// or https:// and name a host.")
-HTTPS = _public.scheme == "https"
-ALLOWED_HOSTS = env.items(
-    "ALLOWED_HOSTS", _public.hostname, "Host names that are answered, divided by commas. Default: that of PUBLIC_URL."
+    "The address that people type, without a path: https://accounts.example.com. Links in mails and the issuer of "
+    "tokens are built from it and never from the Host header.",
 )
+_public = urlsplit(PUBLIC_URL)
+HTTPS = _public.scheme == "https"
+_public_host = _public.netloc.removesuffix(f":{_public.port}")  # with the brackets of version 6
+_is_number = _public_host.endswith("]") or _public_host.replace(".", "").isdecimal()
+ALLOWED_HOSTS = [
+    env.ascii_host(host)
+    for host in env.items(
+        "ALLOWED_HOSTS", _public_host, "Host names that are answered, divided by commas. Default: that of PUBLIC_URL."
+    )
+]
 TRUSTED_PROXY_COUNT = env.number(
     "TRUSTED_PROXY_COUNT", 0, "Proxies of yours in front that add to X-Forwarded-For. 0: that header is not read."
 )
@@ -218,7 +220,7 @@ EMAIL_USE_TLS = _mail_options.get("tls", ["0"])[0] in {"1", "true"}
 EMAIL_TIMEOUT = env.number("EMAIL_TIMEOUT", 15, "Seconds before an SMTP server that does not answer is given up on.")
 DEFAULT_FROM_EMAIL = env.text(
     "EMAIL_FROM",
-    formataddr((SITE_NAME, f"no-reply@{_public.hostname}")),
+    formataddr((SITE_NAME, f"no-reply@{'localhost' if _is_number else _public_host}")),
     "The sender of every mail. Default: no-reply at PUBLIC_URL.",
 )
 SERVER_EMAIL = DEFAULT_FROM_EMAIL

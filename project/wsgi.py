@@ -14,7 +14,10 @@ from django.conf import settings
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIHandler
 
+from api.paths import is_under_api
+
 API_PREFIXES = ("/api/", "/.well-known/", "/livez", "/readyz")
+MOST_BODY = 12 * 1024 * 1024  # as in docker/nginx.conf
 
 
 class ApiMiddleware(BaseHandler):
@@ -39,5 +42,17 @@ _api = ApiHandler()
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    handler = _api if environ.get("PATH_INFO", "").startswith(API_PREFIXES) else _pages
-    return handler(environ, start_response)
+    path = environ.get("PATH_INFO", "")
+    handler = _api if path.startswith(API_PREFIXES) or is_under_api(path) else _pages
+    answer: Iterable[bytes] = handler(environ, start_response)
+    if "CONTENT_LENGTH" in environ and environ.get("wsgi.input_terminated"):
+        _drain(environ)
+    return answer
+
+
+def _drain(environ: dict[str, Any]) -> None:
+    """Read what a refusal left of the body. Else the connection is cut while the proxy is still sending, which then
+    answers 503 itself, and an app would send the same picture again instead of fetching a new token."""
+    if int(environ["CONTENT_LENGTH"] or 0) <= MOST_BODY:
+        while environ["wsgi.input"].read(64 * 1024):
+            pass

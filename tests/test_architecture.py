@@ -83,19 +83,50 @@ def test_nothing_names_a_registry_or_this_machine() -> None:
         assert not hosts.search((BASE / name).read_text()), name
 
 
+def _heading(line: str) -> str:
+    """As GitHub makes an anchor of it."""
+    return re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
+
+
 def test_every_page_that_the_code_or_a_page_names_exists() -> None:
+    kinds = {".py", ".conf", ".ini", ".html", ".txt", ".js", ".css", ".yml", ".toml", ".example", ""}
+    files = [
+        *(BASE / name for name in ("docker-compose.yml", "Dockerfile", "Makefile", "pyproject.toml", ".env.example")),
+        *(path for folder in HOUSE for path in (BASE / folder).rglob("*") if path.is_file() and path.suffix in kinds),
+    ]
     named = {
         (path.relative_to(BASE).as_posix(), name)
-        for folder in ("accounts", "api", "project", "tests", "docker")
-        for path in (BASE / folder).rglob("*")
-        if path.suffix in {".py", ".conf", ".ini"}
-        for name in re.findall(r"\bdocs/[\w/]+\.md\b", path.read_text())
+        for path in files
+        for name in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text())
     }
+    assert len(named) > 20
     assert {pair for pair in named if not (BASE / pair[1]).exists()} == set()
+
+
+HOUSE = ("accounts", "api", "project", "tests", "docker", "templates", "static")
+
+
+def test_every_link_of_a_page_leads_to_a_file_and_its_heading() -> None:
     links = {
-        (page.relative_to(BASE).as_posix(), link)
+        (page, *link)
         for page in (*BASE.glob("*.md"), *(BASE / "docs").rglob("*.md"))
-        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+        for link in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text())
     }
     assert len(links) > 40
-    assert {(page, link) for page, link in links if not (BASE / page).parent.joinpath(link).exists()} == set()
+    missing = set()
+    for page, name, anchor in links:
+        target = page.parent / name if name else page
+        if not target.exists():
+            missing.add((page.name, name))
+        elif anchor and target.suffix == ".md":
+            headings = {_heading(line) for line in target.read_text().splitlines() if line.startswith("#")}
+            if anchor not in headings and f'id="{anchor}"' not in target.read_text():
+                missing.add((page.name, f"{name}#{anchor}"))
+    assert missing == set()
+
+
+def test_no_private_name_of_allauth_is_used() -> None:
+    """They move between versions; tests/smoke/test_newest_versions.py imports everything with the newest."""
+    used = re.findall(r"^(?:from|import) (allauth\S*)(?: import (.+))?$", RULES, re.MULTILINE)
+    assert len(used) > 5
+    assert [pair for pair in used if re.search(r"internal|(?:^|[ .])_", " ".join(pair), re.IGNORECASE)] == []

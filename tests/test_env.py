@@ -1,11 +1,22 @@
 """Settings from the environment: what counts as set, and which of NAME and NAME_FILE goes first."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.test import Client
+from pytest_django import Settings
 
+from accounts.models import User
 from project import env
+from project.devstack.servers import BASE
+from tests.conftest import PASSWORD
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +65,86 @@ def test_a_blank_file_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, tmp_pat
         env.text("PLUM", None, "", secret=True)
     monkeypatch.setenv("PLUM_FILE", "")
     assert env.text("PLUM", "tractor", "", secret=True) == "tractor"
+
+
+# --- The service's own address ----------------------------------------------------------------------------------
+
+
+def public_url(monkeypatch: pytest.MonkeyPatch, given: str) -> str:
+    monkeypatch.setenv("PUBLIC_URL", given)
+    return env.public_url("PUBLIC_URL", "")
+
+
+SENT = {
+    "https://Accounts.Example.com": "https://accounts.example.com",
+    "https://accounts.example.com:443": "https://accounts.example.com",
+    "  https://accounts.example.com/\n": "https://accounts.example.com",
+    "HTTPS://accounts.example.com.//": "https://accounts.example.com",
+    "https://accounts.example.com:": "https://accounts.example.com",
+    "http://Accounts.Example.com:80": "http://accounts.example.com",
+    "https://accounts.example.com:80": "https://accounts.example.com:80",
+    "http://localhost:8000": "http://localhost:8000",
+    "http://127.0.0.1:8000": "http://127.0.0.1:8000",
+    "http://[::1]:8000": "http://[::1]:8000",
+    "https://[2001:DB8:0:0::1]": "https://[2001:db8::1]",
+    "https://b\u00fccher.example": "https://xn--bcher-kva.example",
+    "https://B\u00dcCHER.example:8443/": "https://xn--bcher-kva.example:8443",
+    "https://stra\u00dfe.example": "https://xn--strae-oqa.example",
+    "https://\uff25xample.com": "https://example.com",
+    "https://\u4f8b\u3048\u3002jp": "https://xn--r8jz45g.jp",
+}
+BELOW = [
+    "https://example.com/auth", "https://example.com/auth/", "https://example.com/?x=1", "https://example.com?x",
+    "https://example.com/#top", "https://ada:plum@example.com", "https://@example.com", "https://example.com/%20",
+]  # fmt: skip
+UNSENT = [
+    "accounts.example.com", "ftp://example.com", "https://", "https:/example.com", "https://exa mple.com", "http://*",
+    "https://web_1", "https://example.com:99999", "https://example.com:port", "https://[::1", "https://::1",
+    "https://[v1.x]", "https://127.1", "https://1.2.3.400", "https://b\u00fccher_1.example", "https://\u2603.net",
+    "https://" + "\u00fc" * 70 + ".example", "javascript:alert(1)", "https://example..com",
+]  # fmt: skip
+
+
+def test_the_public_address_is_what_browsers_send_or_a_sentence_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(given: str) -> str:
+        try:
+            return public_url(monkeypatch, given)
+        except ImproperlyConfigured as refused:
+            return " ".join(str(refused).split()[:4] + ["and the password"] * ("plum" in str(refused)))
+
+    assert {given: found(given) for given in SENT} == SENT
+    assert {found(given) for given in BELOW} == {"PUBLIC_URL must end after"}
+    assert {given: told for given in UNSENT if (told := found(given)) != "PUBLIC_URL must be like"} == {}
+
+
+def test_the_whole_service_starts_under_a_network_address() -> None:
+    """Hosts, origins and the default sender are made of PUBLIC_URL; no check has anything to say of them."""
+    ask = (
+        "import django; django.setup()\n"
+        "from django.conf import settings as s; from django.core.management import call_command\n"
+        "call_command('check', verbosity=0)\n"
+        "print(s.ALLOWED_HOSTS, s.CSRF_TRUSTED_ORIGINS, s.DEFAULT_FROM_EMAIL)"
+    )
+    environment = {**os.environ, "PUBLIC_URL": "http://[::1]:8000", "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    environment["ALLOWED_HOSTS"] = environment["EMAIL_FROM"] = ""
+    done = subprocess.run(
+        [sys.executable, "-c", ask], cwd=BASE, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1:] == ["['[::1]'] ['http://[::1]:8000'] Crew <no-reply@localhost>"], done.stderr
+
+
+@pytest.mark.parametrize(
+    "given", ["https://Accounts.Example.com:443", "http://[::1]:8000", "https://b\u00fccher.example"]
+)
+def test_a_form_is_taken_from_a_browser_at_the_public_address(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, alice: User, given: str
+) -> None:
+    settings.PUBLIC_URL = address = public_url(monkeypatch, given)
+    settings.CSRF_TRUSTED_ORIGINS = [address]
+    settings.ALLOWED_HOSTS = [urlsplit(address).netloc.removesuffix(":8000")]
+    browser = Client(enforce_csrf_checks=True)
+    sent: Any = {"secure": address.startswith("https"), "HTTP_HOST": urlsplit(address).netloc, "HTTP_ORIGIN": address}
+    token = re.search(r'csrfmiddlewaretoken" value="(\w+)"', browser.get("/account/login/", **sent).content.decode())
+    assert token is not None
+    typed = {"login": "alice", "password": PASSWORD, "csrfmiddlewaretoken": token[1]}
+    assert browser.post("/account/login/", typed, **sent).status_code == 302

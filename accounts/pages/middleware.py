@@ -87,7 +87,9 @@ def _refused(request: HttpRequest) -> HttpResponse | None:
     if has_no_length(request):  # no browser does this; a webhook may
         return HttpResponse("Send a Content-Length.\n", status=411, content_type="text/plain")
     length = request.META.get("CONTENT_LENGTH") or "0"
-    if not length.isdecimal() or int(length) > settings.PICTURE_MAX_BYTES + _FORM:
+    has_file = request.content_type == "multipart/form-data"
+    most = settings.PICTURE_MAX_BYTES + _FORM if has_file else settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    if not length.isdecimal() or int(length) > most:
         return _page(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     charset = (request.content_params or {}).get("charset", "utf-8")
     if charset.lower() not in {"utf-8", "utf8"}:

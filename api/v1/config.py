@@ -13,7 +13,9 @@ router = Router(tags=["config"])
 
 @router.get("/config", operation_id="getConfig", response=responses({200: schemas.ConfigOut}))
 def get_config(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
-    """What an app must not hard-code."""
+    """Get what an app must not hard-code.
+
+    The rules and choices of this service. An answer may be kept for five minutes."""
     response["Cache-Control"] = "public, max-age=300"
     return {
         "signup_open": settings.SIGNUP_OPEN,

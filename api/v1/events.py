@@ -1,15 +1,22 @@
 from ninja import Query, Router
 
+from accounts import errors
 from accounts.http import AuthenticatedRequest
 from accounts.services.security import audit
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import responses
+from api.v1.responses import TOKEN, responses
 
 router = Router(tags=["security log"], auth=AccessToken())
 
 
-@router.get("/me/events", operation_id="listEvents", response=responses({200: schemas.EventsOut}, 400, 401, 422))
+@router.get(
+    "/me/events",
+    operation_id="listEvents",
+    response=responses({200: schemas.EventsOut}, *TOKEN, errors.InvalidInput, errors.InvalidCursor),
+)
 def list_events(request: AuthenticatedRequest, page: Query[schemas.PageIn]) -> audit.Page:
-    """The user's own security log, failed sign-ins included, the newest first."""
+    """List the security log.
+
+    The user's own, failed sign-ins included, the newest first."""
     return audit.list_for(request.user, limit=page.limit, cursor=page.cursor or None)

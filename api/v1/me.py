@@ -4,27 +4,26 @@ from django.http import HttpResponse
 from django.utils.translation import gettext as _
 from ninja import Router, Status
 
+from accounts import errors
 from accounts.http import AuthenticatedRequest, caller
 from accounts.models import User
 from accounts.services.account import email_addresses
 from accounts.services.profile import profiles
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import BODY, responses, versions
+from api.v1.document import headers
+from api.v1.responses import BODY, PASSWORD, TOKEN, responses, versions
 
 router = Router(tags=["me"], auth=AccessToken())
 
-_TEXT = {"type": "string"}
-_ETAG: dict[str, Any] = {
-    "headers": {"ETag": {"description": "For If-Match of a later PATCH, and If-None-Match.", "schema": _TEXT}}
-}
+_ETAG = {200: headers("ETag")}
 _IF_MATCH = {
-    "in": "header", "name": "If-Match", "required": False, "schema": _TEXT,
-    "description": "The ETag that was read: 412 where the profile was changed since.",
+    "in": "header", "name": "If-Match", "required": False, "schema": {"type": "string"},
+    "description": "The ETag that was read. 412 if the profile has changed since.",
 }  # fmt: skip
 _IF_NONE_MATCH = {
-    "in": "header", "name": "If-None-Match", "required": False, "schema": _TEXT,
-    "description": "The ETag that was read: 304 where the answer is still the same.",
+    "in": "header", "name": "If-None-Match", "required": False, "schema": {"type": "string"},
+    "description": "The ETag that was read. 304 if the answer is still the same.",
 }  # fmt: skip
 
 
@@ -36,22 +35,33 @@ def _with_etag(user: User, response: HttpResponse) -> User:
 @router.get(
     "/me",
     operation_id="getProfile",
-    response=responses({200: schemas.ProfileOut, 304: None}, 401),
-    openapi_extra={"responses": {200: _ETAG}, "parameters": [_IF_NONE_MATCH]},
+    response=responses({200: schemas.ProfileOut, 304: None}, *TOKEN),
+    openapi_extra={"responses": _ETAG, "parameters": [_IF_NONE_MATCH]},
 )
 def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> User:
-    """The signed-in user."""
+    """Get the profile of the signed-in user.
+
+    Its `ETag` is for `If-Match` of `updateProfile`, and for `If-None-Match`."""
     return _with_etag(request.user, response)
 
 
 @router.patch(
     "/me",
     operation_id="updateProfile",
-    response=responses({200: schemas.ProfileOut}, *BODY, 401, 409, 412, 429),
-    openapi_extra={"responses": {200: _ETAG}, "parameters": [_IF_MATCH]},
+    response=responses(
+        {200: schemas.ProfileOut},
+        *TOKEN,
+        *BODY,
+        errors.UsernameTaken,
+        errors.ProfileChanged,
+        errors.UsernameChangeLimited,
+    ),
+    openapi_extra={"responses": _ETAG, "parameters": [_IF_MATCH]},
 )
 def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> User:
-    """Change username, names, gender, language or time zone."""
+    """Change the profile.
+
+    Username, names, gender, language and time zone: only what is sent. A username can change twice in 30 days."""
     given = request.headers.get("If-Match", "*")
     changes = payload.model_dump(exclude_unset=True)
     if changes.get("username") == request.user.username:
@@ -66,19 +76,23 @@ def update_profile(request: AuthenticatedRequest, response: HttpResponse, payloa
     return _with_etag(user, response)
 
 
-@router.get("/me/email", operation_id="getMyEmail", response=responses({200: schemas.EmailOut}, 401))
+@router.get("/me/email", operation_id="getMyEmail", response=responses({200: schemas.EmailOut}, *TOKEN))
 def get_my_email(request: AuthenticatedRequest) -> dict[str, Any]:
-    """The address, the one that waits for its proof, and what became of the mail with the code."""
+    """Get the state of the email address.
+
+    The address, the one that waits to be verified, and what became of the email with the code."""
     return schemas.email(request.user, email_addresses.progress(request.user))
 
 
 @router.post(
     "/me/email",
     operation_id="requestEmailChange",
-    response=responses({202: schemas.AcceptedOut}, *BODY, 401, 403, 429, 503),
+    response=responses({202: schemas.AcceptedOut}, *TOKEN, *BODY, *PASSWORD),
 )
 def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeEmailIn) -> Status[Any]:
-    """Ask for another address. It takes effect with `confirmMyEmail`."""
+    """Request another email address.
+
+    A code is emailed to it. It takes effect with `confirmMyEmail`."""
     email_addresses.request_change(
         user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump()
     )
@@ -93,9 +107,14 @@ def cancel_email_change(request: AuthenticatedRequest) -> dict[str, Any]:
 
 
 @router.post(
-    "/me/email/confirm", operation_id="confirmMyEmail", response=responses({200: schemas.ProfileOut}, *BODY, 401, 429)
+    "/me/email/confirm",
+    operation_id="confirmMyEmail",
+    response=responses({200: schemas.ProfileOut}, *TOKEN, *BODY, errors.InvalidCode, errors.RateLimited),
 )
 def confirm_my_email(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.CodeIn) -> User:
-    """Prove the claimed or the new address. The first who proves an address holds it; other claims on it lapse."""
+    """Verify the email address.
+
+    The address of the sign-up, or the new one. The first account that verifies an address owns it; other claims on it
+    lapse."""
     user = email_addresses.confirm_mine(user=request.user, code=payload.code, caller=caller(request))
     return _with_etag(user, response)

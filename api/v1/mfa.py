@@ -4,13 +4,14 @@ from uuid import UUID
 from django.http import HttpRequest
 from ninja import Router, Status
 
+from accounts import errors
 from accounts.http import AuthenticatedRequest, caller
 from accounts.models import Passkey
 from accounts.services.authentication import passkeys, reauthentication, sign_in, totp
 from accounts.services.sessions.sessions import SignedIn
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import BODY, responses
+from api.v1.responses import BODY, PASSWORD, RECENT, TOKEN, responses
 
 entrance = Router(tags=["tokens"])
 router = Router(tags=["second factors"], auth=AccessToken())
@@ -19,10 +20,22 @@ router = Router(tags=["second factors"], auth=AccessToken())
 
 
 @entrance.post(
-    "/token/mfa", operation_id="finishSignIn", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429)
+    "/token/mfa",
+    operation_id="finishSignIn",
+    response=responses(
+        {200: schemas.SignedInOut},
+        *BODY,
+        errors.InvalidTicket,
+        errors.InvalidCode,
+        errors.AccountDisabled,
+        errors.EmailNotVerified,
+        errors.RateLimited,
+    ),
 )
 def finish_sign_in(request: HttpRequest, payload: schemas.SecondStepIn) -> SignedIn:
-    """Do the second step, after a `mfa_required`: a code of the authenticator app, or a recovery code."""
+    """Finish a sign-in with MFA.
+
+    After `mfa_required`: with a code from the authenticator app, or a recovery code."""
     where = caller(request, schemas.device(payload.device))
     return sign_in.finish(ticket=payload.ticket, code=payload.code, caller=where)
 
@@ -31,17 +44,29 @@ def finish_sign_in(request: HttpRequest, payload: schemas.SecondStepIn) -> Signe
     "/token/passkey/begin", operation_id="beginPasskeySignIn", response=responses({200: schemas.CeremonyOut})
 )
 def begin_passkey_sign_in(request: HttpRequest) -> passkeys.Ceremony:
-    """What the phone's credential manager needs to offer a passkey."""
+    """Begin a sign-in with a passkey.
+
+    The answer is what the credential manager needs to offer one."""
     return passkeys.begin_sign_in()
 
 
 @entrance.post(
     "/token/passkey/finish",
     operation_id="finishPasskeySignIn",
-    response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429),
+    response=responses(
+        {200: schemas.SignedInOut},
+        *BODY,
+        errors.InvalidTicket,
+        errors.InvalidPasskey,
+        errors.AccountDisabled,
+        errors.EmailNotVerified,
+        errors.RateLimited,
+    ),
 )
 def finish_passkey_sign_in(request: HttpRequest, payload: schemas.PasskeySignInIn) -> SignedIn:
-    """Sign in with what the credential manager answered. No second step follows."""
+    """Finish a sign-in with a passkey.
+
+    With what the credential manager answered. No second step follows."""
     where = caller(request, schemas.device(payload.device))
     return passkeys.sign_in_app(state=payload.state, credential=payload.credential, caller=where)
 
@@ -50,45 +75,71 @@ def finish_passkey_sign_in(request: HttpRequest, payload: schemas.PasskeySignInI
 
 
 @router.post(
-    "/me/reauthenticate", operation_id="reauthenticate", response=responses({204: None}, *BODY, 401, 403, 429, 503)
+    "/me/reauthenticate",
+    operation_id="reauthenticate",
+    response=responses({204: None}, *TOKEN, *BODY, *PASSWORD, errors.InvalidCode),
 )
 def reauthenticate(request: AuthenticatedRequest, payload: schemas.ReauthenticateIn) -> Status[None]:
-    """Give the password once more, where an operation answers `recent_sign_in_needed`; good for 10 minutes. Where it
-    answers `mfa_required`, with a code of the second step."""
+    """Enter the password again.
+
+    After `recent_sign_in_needed`; good for 10 minutes. After `mfa_required`, with a code of the second factor too."""
     reauthentication.reauthenticate(
         user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump()
     )
     return Status(204, None)
 
 
-@router.get("/me/mfa", operation_id="getMfa", response=responses({200: schemas.MfaOut}, 401))
+@router.get("/me/mfa", operation_id="getMfa", response=responses({200: schemas.MfaOut}, *TOKEN))
 def get_mfa(request: AuthenticatedRequest) -> totp.Factors:
-    """Two-step verification, recovery codes and passkeys."""
+    """Get the second factors.
+
+    Two-step verification, recovery codes and passkeys."""
     return totp.overview(request.user)
 
 
-@router.post("/me/mfa/totp", operation_id="beginTotp", response=responses({200: schemas.TotpOut}, 401, 403, 409))
+@router.post(
+    "/me/mfa/totp",
+    operation_id="beginTotp",
+    response=responses({200: schemas.TotpOut}, *TOKEN, *RECENT, errors.EmailNotVerified, errors.MfaIsOn),
+)
 def begin_totp(request: AuthenticatedRequest) -> totp.Setup:
-    """A secret for an authenticator app. Nothing changes before `confirmTotp`."""
+    """Begin to set up an authenticator app.
+
+    The answer is a secret for it. Nothing changes before `confirmTotp`."""
     return totp.begin(user=request.user, session=request.user_session)
 
 
 @router.post(
     "/me/mfa/totp/confirm",
     operation_id="confirmTotp",
-    response=responses({200: schemas.RecoveryCodesOut}, *BODY, 401, 403, 409, 429),
+    response=responses(
+        {200: schemas.RecoveryCodesOut},
+        *TOKEN,
+        *BODY,
+        errors.SetupExpired,
+        errors.InvalidCode,
+        errors.EmailNotVerified,
+        errors.MfaIsOn,
+        errors.RateLimited,
+    ),
 )
 def confirm_totp(request: AuthenticatedRequest, payload: schemas.ConfirmTotpIn) -> dict[str, Any]:
-    """Turn two-step verification on, with a code that the app shows. The recovery codes are shown this once."""
+    """Turn two-step verification on.
+
+    With a code from the authenticator app. The recovery codes are shown only this once."""
     codes = totp.turn_on(
         user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump()
     )
     return {"recovery_codes": codes}
 
 
-@router.delete("/me/mfa/totp", operation_id="removeTotp", response=responses({204: None}, 401, 403, 409))
+@router.delete(
+    "/me/mfa/totp", operation_id="removeTotp", response=responses({204: None}, *TOKEN, *RECENT, errors.MfaIsOff)
+)
 def remove_totp(request: AuthenticatedRequest) -> Status[None]:
-    """Turn two-step verification off. The recovery codes go too."""
+    """Turn two-step verification off.
+
+    The recovery codes are removed too."""
     totp.turn_off(user=request.user, session=request.user_session, caller=caller(request))
     return Status(204, None)
 
@@ -96,10 +147,12 @@ def remove_totp(request: AuthenticatedRequest) -> Status[None]:
 @router.post(
     "/me/mfa/recovery-codes",
     operation_id="makeRecoveryCodes",
-    response=responses({200: schemas.RecoveryCodesOut}, 401, 403, 409),
+    response=responses({200: schemas.RecoveryCodesOut}, *TOKEN, *RECENT, errors.MfaIsOff),
 )
 def make_recovery_codes(request: AuthenticatedRequest) -> dict[str, Any]:
-    """Ten new recovery codes, shown this once; the old ones are void."""
+    """Make ten new recovery codes.
+
+    They are shown only this once. The old ones stop working."""
     codes = totp.make_recovery_codes(user=request.user, session=request.user_session, caller=caller(request))
     return {"recovery_codes": codes}
 
@@ -107,18 +160,32 @@ def make_recovery_codes(request: AuthenticatedRequest) -> dict[str, Any]:
 @router.post(
     "/me/mfa/passkeys/begin",
     operation_id="beginPasskey",
-    response=responses({200: schemas.CeremonyOut}, 401, 403, 409),
+    response=responses({200: schemas.CeremonyOut}, *TOKEN, *RECENT, errors.EmailNotVerified, errors.TooManyPasskeys),
 )
 def begin_passkey(request: AuthenticatedRequest) -> passkeys.Ceremony:
-    """What the phone's credential manager needs to make a passkey."""
+    """Begin to add a passkey.
+
+    The answer is what the credential manager needs to create one."""
     return passkeys.begin_adding(user=request.user, session=request.user_session)
 
 
 @router.post(
-    "/me/mfa/passkeys", operation_id="addPasskey", response=responses({201: schemas.PasskeyOut}, *BODY, 401, 403, 409)
+    "/me/mfa/passkeys",
+    operation_id="addPasskey",
+    response=responses(
+        {201: schemas.PasskeyOut},
+        *TOKEN,
+        *BODY,
+        errors.SetupExpired,
+        errors.InvalidPasskey,
+        errors.EmailNotVerified,
+        errors.TooManyPasskeys,
+    ),
 )
 def add_passkey(request: AuthenticatedRequest, payload: schemas.AddPasskeyIn) -> Status[Any]:
-    """Keep the passkey that the credential manager made."""
+    """Add a passkey.
+
+    The one that the credential manager created."""
     made = passkeys.add(user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump())
     return Status(201, made)
 
@@ -126,19 +193,23 @@ def add_passkey(request: AuthenticatedRequest, payload: schemas.AddPasskeyIn) ->
 @router.patch(
     "/me/mfa/passkeys/{passkey_id}",
     operation_id="renamePasskey",
-    response=responses({200: schemas.PasskeyOut}, *BODY, 401, 404),
+    response=responses({200: schemas.PasskeyOut}, *TOKEN, *BODY, errors.PasskeyNotFound),
 )
 def rename_passkey(request: AuthenticatedRequest, passkey_id: UUID, payload: schemas.RenamePasskeyIn) -> Passkey:
-    """Give a passkey another name."""
+    """Rename a passkey.
+
+    Its owner sees the name in the list of passkeys."""
     return passkeys.rename(user=request.user, passkey_id=passkey_id, name=payload.name, caller=caller(request))
 
 
 @router.delete(
     "/me/mfa/passkeys/{passkey_id}",
     operation_id="removePasskey",
-    response=responses({204: None}, 401, 403, 404, 409, 422),
+    response=responses({204: None}, *TOKEN, *RECENT, errors.InvalidInput, errors.PasskeyNotFound, errors.LastWayIn),
 )
 def remove_passkey(request: AuthenticatedRequest, passkey_id: UUID) -> Status[None]:
-    """Remove a passkey: it signs nobody in any more. The last way into the account stays."""
+    """Remove a passkey.
+
+    It no longer signs anyone in. The last way into the account stays."""
     passkeys.remove(user=request.user, session=request.user_session, passkey_id=passkey_id, caller=caller(request))
     return Status(204, None)

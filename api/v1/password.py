@@ -4,30 +4,43 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from ninja import Router, Status
 
+from accounts import errors
 from accounts.http import AuthenticatedRequest, caller
 from accounts.services import mail
 from accounts.services.account import password_resets, passwords
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import BODY, responses
+from api.v1.responses import BODY, PASSWORD, TOKEN, responses
 
 router = Router(tags=["password"])
 
 
 @router.post(
-    "/password/forgot", operation_id="requestPasswordReset", response=responses({202: schemas.MailOut}, *BODY, 429)
+    "/password/forgot",
+    operation_id="requestPasswordReset",
+    response=responses({202: schemas.MailOut}, *BODY, errors.RateLimited),
 )
 def request_password_reset(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
-    """Mail a code and a link to the address of this account, if there is one."""
+    """Email a code and a link to set a new password.
+
+    To the address of this account, if there is one. The answer is the same if there is none."""
     password_resets.request_reset(login=payload.login, caller=caller(request))
     words = _("If that account exists, an email with a code is on its way.")
     return Status(202, {"detail": words, "mail_delay": int(mail.delay().total_seconds())})
 
 
-@router.post("/password/reset", operation_id="resetPassword", response=responses({204: None}, *BODY, 429, 503))
+@router.post(
+    "/password/reset",
+    operation_id="resetPassword",
+    response=responses(
+        {204: None}, *BODY, errors.InvalidCode, errors.InvalidKey, errors.RateLimited, errors.Overloaded
+    ),
+)
 def reset_password(request: HttpRequest, payload: schemas.ResetPasswordIn) -> Status[None]:
-    """Set a new password with the mailed code (and the login it was asked for), or with the key of the link that
-    opened the app. Every session of that user ends."""
+    """Set a new password.
+
+    With the emailed code and the login that it was requested for, or with the `key` of the link that opened the app.
+    Every session of the user ends."""
     if payload.key:
         password_resets.reset_by_key(key=payload.key, new_password=payload.new_password, caller=caller(request))
     else:
@@ -41,10 +54,12 @@ def reset_password(request: HttpRequest, payload: schemas.ResetPasswordIn) -> St
     "/me/password",
     operation_id="changePassword",
     auth=AccessToken(),
-    response=responses({204: None}, *BODY, 401, 403, 429, 503),
+    response=responses({204: None}, *TOKEN, *BODY, *PASSWORD),
 )
 def change_password(request: AuthenticatedRequest, payload: schemas.ChangePasswordIn) -> Status[None]:
-    """Choose another password. All other sessions end; this one goes on."""
+    """Change the password.
+
+    All other sessions end; this one goes on."""
     keep = request.user_session.id
     passwords.change(user=request.user, keep=keep, caller=caller(request), **payload.model_dump())
     return Status(204, None)

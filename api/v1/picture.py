@@ -5,6 +5,7 @@ from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from ninja import Router, Status
 
+from accounts import errors
 from accounts.errors import FieldError, InvalidInput, PictureTooLarge
 from accounts.http import AuthenticatedRequest, caller
 from accounts.models import PictureUpload, User
@@ -12,7 +13,7 @@ from accounts.services.profile import picture_uploads, pictures
 from api.errors import MalformedBody, UnsupportedMediaType
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import BODY, responses
+from api.v1.responses import BODY, TOKEN, responses
 
 router = Router(tags=["picture"], auth=AccessToken())
 
@@ -41,20 +42,32 @@ def _read_file(request: AuthenticatedRequest) -> BinaryIO:
 @router.put(
     "/me/picture",
     operation_id="putPicture",
-    response=responses({200: schemas.ProfileOut}, *BODY, 401, 429, 503),
+    response=responses(
+        {200: schemas.ProfileOut},
+        *TOKEN,
+        *BODY,
+        errors.InvalidPicture,
+        errors.PictureTooLarge,
+        errors.RateLimited,
+        errors.Overloaded,
+        errors.StorageUnavailable,
+    ),
     openapi_extra=_FILE,
 )
 def put_picture(request: AuthenticatedRequest) -> User:
-    """Set the profile picture: JPEG, PNG, WebP, HEIC or AVIF. It comes out square, in
-    three sizes, without EXIF or GPS."""
+    """Set the profile picture.
+
+    JPEG, PNG, WebP, HEIC or AVIF. It becomes square, in three sizes, without EXIF or GPS."""
     return pictures.replace(
         user=request.user, file=_read_file(request), caller=caller(request), session=request.user_session
     )
 
 
-@router.delete("/me/picture", operation_id="deletePicture", response=responses({204: None}, 401))
+@router.delete("/me/picture", operation_id="deletePicture", response=responses({204: None}, *TOKEN))
 def delete_picture(request: AuthenticatedRequest) -> Status[None]:
-    """Take the picture away. 204 the second time too."""
+    """Remove the profile picture.
+
+    204 the second time too."""
     pictures.remove(user=request.user, caller=caller(request), session=request.user_session)
     return Status(204, None)
 
@@ -62,10 +75,12 @@ def delete_picture(request: AuthenticatedRequest) -> Status[None]:
 @router.post(
     "/me/picture/uploads",
     operation_id="beginPictureUpload",
-    response=responses({201: schemas.PictureUploadFormOut}, *BODY, 401, 429),
+    response=responses({201: schemas.PictureUploadFormOut}, *TOKEN, *BODY, errors.PictureTooLarge, errors.RateLimited),
 )
 def begin_picture_upload(request: AuthenticatedRequest, payload: schemas.PictureUploadIn) -> Status[Any]:
-    """A form with which the app sends the file straight to the storage, with progress. Then call
+    """Begin a direct upload of a picture.
+
+    The answer is a form with which the app sends the file straight to the storage, with progress. Then call
     `completePictureUpload`."""
     upload, form = picture_uploads.begin(user=request.user, caller=caller(request), **payload.model_dump())
     return Status(201, {"id": upload.id, "url": form.url, "fields": form.fields, "expires_at": upload.expires_at})
@@ -74,19 +89,23 @@ def begin_picture_upload(request: AuthenticatedRequest, payload: schemas.Picture
 @router.post(
     "/me/picture/uploads/{upload_id}/complete",
     operation_id="completePictureUpload",
-    response=responses({202: schemas.PictureUploadOut}, 401, 404, 422),
+    response=responses({202: schemas.PictureUploadOut}, *TOKEN, errors.InvalidInput, errors.UploadNotFound),
 )
 def complete_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> Status[Any]:
-    """The file is sent: it is checked and shown within seconds. Ask `getPictureUpload` until its state is neither
-    `asked` nor `queued`."""
+    """Say that the file was uploaded.
+
+    It is checked and published within seconds. Call `getPictureUpload` until its state is neither `asked` nor
+    `queued`."""
     return Status(202, picture_uploads.complete(user=request.user, upload_id=upload_id, caller=caller(request)))
 
 
 @router.get(
     "/me/picture/uploads/{upload_id}",
     operation_id="getPictureUpload",
-    response=responses({200: schemas.PictureUploadOut}, 401, 404, 422),
+    response=responses({200: schemas.PictureUploadOut}, *TOKEN, errors.InvalidInput, errors.UploadNotFound),
 )
 def get_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> PictureUpload:
-    """How far an upload is, and why it was refused; for an hour."""
+    """Get the state of an upload.
+
+    Also why it was refused. It can be asked for an hour."""
     return picture_uploads.find(user=request.user, upload_id=upload_id)

@@ -1,28 +1,45 @@
-"""Which statuses an operation declares, and the document that tells them."""
+"""What an operation can answer, and how."""
 
-import json
 import re
+from collections import defaultdict
 from functools import cache
 from hashlib import blake2s
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.openapi.schema import OpenAPISchema
 from ninja.renderers import JSONRenderer
 from ninja.responses import NinjaJSONEncoder
+from pydantic import Field
 
+from accounts import errors
+from accounts.errors import AccountError
+from accounts.http import ServiceUnavailable
 from accounts.lib import timestamps
+from api.errors import CASES, BodyTooLarge, LengthRequired, MalformedBody, ServerError, UnsupportedMediaType
+from api.v1 import document
 from api.v1.schemas import ProblemOut
 
-# A body can be malformed, without a length, too large, of another type, or have wrong fields.
-BODY = (400, 411, 413, 415, 422)
+# What can be refused of an access token, of a body, of a password that is asked for, and before a change that could
+# lock the owner out.
+TOKEN = (errors.InvalidToken, errors.TokenExpired, errors.SessionRevoked)
+BODY = (MalformedBody, LengthRequired, BodyTooLarge, UnsupportedMediaType, errors.InvalidInput)
+PASSWORD = (errors.WrongPassword, errors.MfaRequired, errors.RateLimited, errors.Overloaded)
+RECENT = (errors.RecentSignInNeeded, errors.MfaRequired)
 
 
-def responses(success: dict[int, Any], *statuses: int) -> dict[int, Any]:
-    """What an operation can answer: its own, and problems. Any can meet 500, and 503 while Postgres is away."""
-    return {**success, **dict.fromkeys(sorted({*statuses, 500, 503}), ProblemOut)}
+def responses(success: dict[int, Any], *refusals: type[AccountError]) -> dict[int, Any]:
+    """What an operation can answer: its own, and these refusals. Any can fail, and meet a Postgres that is away."""
+    codes: dict[int, set[str]] = defaultdict(set)
+    always: tuple[type[AccountError], ...] = (ServerError, ServiceUnavailable)
+    for kind in refusals + always:
+        codes[CASES[kind].status].add(kind.code)
+    return success | {
+        status: Annotated[ProblemOut, Field(json_schema_extra={"x-codes": [*sorted(found)]})]
+        for status, found in sorted(codes.items())
+    }
 
 
 class Encoder(timestamps.Encoder, NinjaJSONEncoder):
@@ -67,26 +84,10 @@ class VersionedAPI(NinjaAPI):
         return response
 
     def get_openapi_schema(self, *, path_prefix: str | None = None, path_params: Any = None) -> OpenAPISchema:
-        """The document says of problems what they are: application/problem+json."""
         return self._schema(path_prefix or self.get_root_path(path_params or {}))
 
     @cache  # noqa: B019 - an API lives as long as its process; anybody may ask, and each time would take 100 ms of CPU
     def _schema(self, path_prefix: str) -> OpenAPISchema:
         schema = super().get_openapi_schema(path_prefix=path_prefix)
-        for operations in schema["paths"].values():
-            for operation in operations.values():
-                for status, response in operation["responses"].items():
-                    if int(status) >= 400:
-                        response["content"] = {"application/problem+json": response["content"]["application/json"]}
-        # ninja takes query schemas apart and leaves their types, which nothing uses.
-        types = schema["components"]["schemas"]
-        used = json.dumps(schema, default=str)
-        for name in [name for name in types if f'"#/components/schemas/{name}"' not in used]:
-            del types[name]
-        # Generated clients send the default of a body's field: a PATCH of one name would empty the other.
-        for shape in types.values():
-            for field in shape.get("properties", {}).values():
-                field.pop("default", None)
-                if len(field.get("allOf", ())) == 1:  # how pydantic puts a default beside a name
-                    field.update(field.pop("allOf")[0])
+        document.complete(schema)
         return schema

@@ -2,6 +2,7 @@
 good: here is only its type, and that it can be stored at all. An operation returns a model or a dict; `resolve_…` says
 what differs from it."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -15,7 +16,9 @@ from pydantic_core import PydanticCustomError
 from accounts.caller import Device
 from accounts.models import Event, Export, Gender, PictureUpload, Session, User
 from accounts.services.account import email_addresses
-from accounts.services.profile import exports, picture_uploads, pictures
+from accounts.services.authentication import passkeys
+from accounts.services.credentials import identifiers
+from accounts.services.profile import exports, picture_uploads, pictures, profiles
 from accounts.services.security import audit
 from api.errors import Action
 from api.v1 import mistakes
@@ -27,9 +30,58 @@ def _storable(value: str) -> str:
     return value
 
 
+def _within(least: int, most: int) -> Callable[[int], int]:
+    """A check whose refusal names both bounds; pydantic's own names only the one that was crossed."""
+
+    def check(value: int) -> int:
+        if least <= value <= most:
+            return value
+        raise PydanticCustomError("out_of_range", "out of range", {"n": least, "most": most})
+
+    return check
+
+
+# What a shape takes. A rule may take less, and says it in words of its own: `_says` tells the document.
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_storable)]
 Secret = Annotated[str, Field(max_length=4096, json_schema_extra={"format": "password"}), AfterValidator(_storable)]
 Short = Annotated[str, Field(max_length=100), AfterValidator(_storable)]
+
+
+def _says(description: str, *examples: Any, **bounds: Any) -> Any:
+    """What the document says of a field. The example of a body is made of those of its fields."""
+    said: dict[str, Any] = {"examples": list(examples)} if examples else {}
+    return Field(description=description, **(said | ({"json_schema_extra": bounds} if bounds else {})))
+
+
+Username = Annotated[
+    Text,
+    _says(
+        "3 to 30 letters of one alphabet, digits, dots, hyphens and underscores; 2 are enough in Chinese, Japanese, "
+        "Korean. Case makes no difference.",
+        "ada", minLength=2, maxLength=identifiers.MAX_LENGTH,
+    ),
+]  # fmt: skip
+Email = Annotated[
+    Text,
+    _says(
+        "An email address; its domain in any script.",
+        "ada@example.com", format="idn-email", maxLength=identifiers.EMAIL_MAX_LENGTH,
+    ),
+]  # fmt: skip
+EmailOfSignUp = Annotated[Text, _says("The address of the sign-up.", "ada@example.com", format="idn-email")]
+FirstName = Annotated[Text, _says("May be empty.", "Ada", maxLength=profiles.NAME_MAX_LENGTH)]
+LastName = Annotated[Text, _says("May be empty.", "Lindqvist", maxLength=profiles.NAME_MAX_LENGTH)]
+Login = Annotated[Text, _says("A username or an email address.", "ada")]
+Password = Annotated[Secret, _says("The account's password.", "plum tractor lagoon")]
+NewPassword = Annotated[
+    Secret,
+    _says("`getConfig` has its least and greatest length. Common and stolen ones are refused.", "velvet harbour anvil"),
+]
+EmailCode = Annotated[Short, _says("The 8 digits from the email.", "48291375")]
+MfaCode = Annotated[Short, _says("6 digits from the authenticator app.", "492039")]
+LinkKey = Annotated[Text, _says("From the address of the link that opened the app.")]
+State = Annotated[Secret, _says("The `state` that came with the options.", "eyJraW5kIjoi…")]
+IANA = "An IANA name, such as Europe/Berlin."
 
 
 class In(Schema):
@@ -54,200 +106,243 @@ class In(Schema):
 
 
 class DeviceIn(In):
-    name: Annotated[str, Field(min_length=1, max_length=100, examples=["Ada's iPhone"]), AfterValidator(_storable)]
-    platform: Annotated[str, Field(max_length=50), AfterValidator(_storable)] = ""
-    app_version: Annotated[str, Field(max_length=50), AfterValidator(_storable)] = ""
+    name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_storable)] = _says(
+        "What people call it, for their list of devices.", "Ada's iPhone"
+    )
+    platform: Annotated[
+        str, Field(max_length=50), AfterValidator(_storable), _says("System and version.", "iOS 20")
+    ] = ""
+    app_version: Annotated[str, Field(max_length=50), AfterValidator(_storable), _says("Of the app.", "1.0.0")] = ""
 
 
 def device(given: DeviceIn | None) -> Device | None:
     return Device(given.name, given.platform, given.app_version) if given else None
 
 
+ThisDevice = Annotated[
+    DeviceIn | None, _says("The device that is signed in by this. Left out: told by its User-Agent.")
+]
+
+
 class SignUpIn(In):
-    username: Text = Field(examples=["ada"])
-    email: Text = Field(examples=["ada@example.com"])
-    password: Secret
-    first_name: Text = ""
-    last_name: Text = ""
-    gender: Gender = Gender.UNSPECIFIED
-    time_zone: Short = Field("", description="IANA name of the device's zone. Unknown names are ignored.")
-    device: DeviceIn | None = None
+    username: Username
+    email: Email
+    password: Annotated[NewPassword, Field(examples=["plum tractor lagoon"])]
+    first_name: FirstName = ""
+    last_name: LastName = ""
+    gender: Annotated[Gender, _says("May be left out.")] = Gender.UNSPECIFIED
+    time_zone: Annotated[Short, _says(IANA + " Of the device. Unknown names are ignored.", "Europe/Berlin")] = ""
+    device: ThisDevice = None
 
 
 class PictureUploadIn(In):
-    content_type: Short = Field(description="One of `content_types` in the config.", examples=["image/jpeg"])
-    size: int = Field(description="Bytes, exactly.", examples=[482133])
+    content_type: Short = _says("One of `content_types` in the config.", "image/jpeg")
+    size: int = _says("Bytes, exactly; at most `max_bytes` in the config.", 482133, minimum=1)
 
 
 class ConfirmEmailIn(In):
     """Either `email` and `code`, or the `key` of the link."""
 
-    email: Text = ""
-    code: Short = Field("", examples=["48291375"])
-    key: Text = ""
-    device: DeviceIn | None = None
+    email: EmailOfSignUp = ""
+    code: EmailCode = ""
+    key: LinkKey = ""
+    device: ThisDevice = None
 
 
 class EmailIn(In):
-    email: Text
+    email: EmailOfSignUp
 
 
 class CodeIn(In):
-    code: Short = Field(examples=["48291375"])
+    code: EmailCode
 
 
 class SignInIn(In):
-    login: Text = Field(description="A username or an email address.")
-    password: Secret
-    device: DeviceIn | None = None
+    login: Login
+    password: Password
+    device: ThisDevice = None
 
 
 class SignInByCodeIn(In):
-    login: Text = Field(description="The login that the code was requested with.")
-    code: Short = Field(examples=["48291375"])
-    device: DeviceIn | None = None
+    login: Annotated[Text, _says("The login that the code was requested with.", "ada")]
+    code: EmailCode
+    device: ThisDevice = None
 
 
 class SecondStepIn(In):
-    ticket: Secret = Field(description="From the `mfa_required` problem.")
-    code: Short = Field(description="From the authenticator app, or a recovery code.", examples=["492039"])
-    device: DeviceIn | None = None
+    ticket: Secret = _says("From the `mfa_required` problem. Good for 5 minutes.", "eyJ1c2VyIjoi…")
+    code: Short = _says("6 digits from the authenticator app, or a recovery code.", "492039")
+    device: ThisDevice = None
 
 
 # What a credential manager answers: the JSON of WebAuthn, as browsers and phones write it.
-Credential = Annotated[dict[str, Any], Field(description="The response JSON of WebAuthn, as the device gives it.")]
+_CREDENTIAL = "The response JSON of WebAuthn, as the device gives it."
+_ID = "rXYK5xH9mQ2vT1bq0cJ4Lw"
 
 
 class PasskeySignInIn(In):
-    state: Secret
-    credential: Credential
-    device: DeviceIn | None = None
+    state: State
+    credential: dict[str, Any] = _says(
+        _CREDENTIAL,
+        {
+            "id": _ID, "rawId": _ID, "type": "public-key", "clientExtensionResults": {},
+            "response": {"clientDataJSON": "eyJ0eXBlIjoi…", "authenticatorData": "SZYN5YgO…", "signature": "MEUCIQ…"},
+        },
+    )  # fmt: skip
+    device: ThisDevice = None
 
 
 class AddPasskeyIn(In):
-    state: Secret
-    credential: Credential
-    name: Short = Field("", description="Empty: the name of the device.", examples=["Ada's iPhone"])
+    state: State
+    credential: dict[str, Any] = _says(
+        _CREDENTIAL,
+        {
+            "id": _ID, "rawId": _ID, "type": "public-key", "clientExtensionResults": {},
+            "response": {"clientDataJSON": "eyJ0eXBlIjoi…", "attestationObject": "o2NmbXRk…"},
+        },
+    )  # fmt: skip
+    name: Annotated[
+        Short, _says("Empty: the name of the device.", "Ada's iPhone", maxLength=passkeys.NAME_MAX_LENGTH)
+    ] = ""
 
 
 class RenamePasskeyIn(In):
-    name: Short
+    name: Short = _says("Another name for it.", "My phone", minLength=1, maxLength=passkeys.NAME_MAX_LENGTH)
 
 
 class ConfirmTotpIn(In):
-    state: Secret = Field(description="From `beginTotp`.")
-    code: Short = Field(examples=["492039"])
+    state: Secret = _says("From `beginTotp`. Good for 30 minutes.", "eyJzZWNyZXQi…")
+    code: MfaCode
 
 
 class ReauthenticateIn(In):
-    password: Secret
-    code: Short = Field("", description="Of the second step, after `mfa_required`.")
+    password: Password
+    code: Annotated[Short, _says("Only after `mfa_required`: from the authenticator app, or a recovery code.")] = ""
 
 
 class KeyIn(In):
-    key: Text = Field(description="From the address of the link that opened the app.")
+    key: Text = _says("From the address of the link that opened the app.", "b3f1c2…-Vh1s…")
 
 
 class RefreshTokenIn(In):
-    refresh_token: Secret
+    refresh_token: Secret = _says("The newest one of this device.", "AAAAAWcx…")
 
 
 class LoginIn(In):
-    login: Text = Field(description="A username or an email address.")
+    login: Login
 
 
 class ResetPasswordIn(In):
     """Either `login` and `code`, or the `key` of the link."""
 
-    new_password: Secret
-    login: Text = ""
-    code: Short = ""
-    key: Text = ""
+    new_password: NewPassword
+    login: Annotated[Text, _says("The login that the code was requested with.", "ada")] = ""
+    code: EmailCode = ""
+    key: LinkKey = ""
 
 
 class ProfileIn(In):
     """Only the fields that are sent are changed."""
 
-    username: Text = ""
-    first_name: Text = ""
-    last_name: Text = ""
-    gender: Gender = Gender.UNSPECIFIED
-    language: Short = Field(
-        "", description="Of emails: one of `languages` in the config. Empty: the service's default."
-    )
-    time_zone: Short = Field(
-        "", description="Of times in emails and on pages: an IANA name. Empty: the service's default.",
-        examples=["Europe/Berlin"],
-    )  # fmt: skip
+    username: Username = ""
+    first_name: FirstName = ""
+    last_name: LastName = ""
+    gender: Annotated[Gender, _says("`unspecified` says nothing.")] = Gender.UNSPECIFIED
+    language: Annotated[
+        Short, _says("Of emails: one of `languages` in the config. Empty: the service's default.", "en")
+    ] = ""
+    time_zone: Annotated[
+        Short, _says(IANA + " Of times in emails and on pages. Empty: the service's default.", "Europe/Berlin")
+    ] = ""
 
 
 class ChangePasswordIn(In):
-    current_password: Secret
-    new_password: Secret
+    current_password: Password
+    new_password: NewPassword
 
 
 class ChangeEmailIn(In):
-    email: Text
-    password: Secret
+    email: Annotated[Email, _says("The new address.", "ada@example.net")]
+    password: Password
 
 
 class DeletionIn(In):
-    password: Secret = Field("", description="Optional for 10 minutes after this device signed in.")
+    password: Annotated[
+        Secret, _says("Optional for 10 minutes after this device signed in.", "plum tractor lagoon")
+    ] = ""
 
 
 class PageIn(In):
-    limit: int = Field(50, ge=1, le=100)
+    limit: Annotated[int, AfterValidator(_within(1, 100))] = Field(
+        50, description="The most items of one page: 1 to 100.", json_schema_extra={"minimum": 1, "maximum": 100}
+    )
     cursor: Annotated[str, Field(max_length=200)] = Field("", description="`next` of the page before.")
 
 
 class SessionPageIn(In):
-    page_size: int | None = Field(None, ge=1, le=100, description="Devices of one page. Left out: all of them.")
+    page_size: (
+        Annotated[int, AfterValidator(_within(1, 100)), Field(json_schema_extra={"minimum": 1, "maximum": 100})] | None
+    ) = Field(None, description="Devices of one page: 1 to 100. Left out: all of them.")
     cursor: Annotated[str, Field(max_length=200)] = Field(
         "", description="`next` of the page before, with the same `page_size`."
     )
 
 
 class IdPageIn(PageIn):
-    limit: int = Field(50, ge=1, le=1000)
+    limit: Annotated[int, AfterValidator(_within(1, 1000))] = Field(
+        50, description="The most ids of one page: 1 to 1000.", json_schema_extra={"minimum": 1, "maximum": 1000}
+    )
 
 
 # --- Out ----------------------------------------------------------------------------------------------------
 
+Id = Annotated[UUID, Field(examples=["01936d2e-7b5c-7a31-9c1f-2f6c8e4b7d10"])]
+Time = Annotated[datetime, Field(examples=["2026-11-28T11:20:00.123Z"])]
+Url = Annotated[str, Field(json_schema_extra={"format": "uri"})]
+Address = Annotated[str, _says("An email address.", "ada@example.com", format="email")]
+DisplayedAddress = Annotated[str, _says("Its domain in any script.", "ada@example.com", format="idn-email")]
+_SIGNED = "https://storage.example.com/users/pictures/8f2c/{}.webp?X-Amz-Signature=5d41"
+
 
 class PictureOut(Schema):
-    url: str = Field(description="A signed address that expires. Get the profile again when it stops working.")
-    sizes: dict[str, str] = Field(description="Addresses by the length of an edge in pixels: 64, 256, 1024.")
-    placeholder: str | None = Field(
-        description="A BlurHash (blurha.sh) to show until the picture is there; null for an old picture."
+    url: Url = _says("A signed address that expires. Get the profile again when it stops working.", _SIGNED.format(256))
+    sizes: dict[str, Url] = _says(
+        "Addresses by the length of an edge in pixels: 64, 256, 1024.",
+        {size: _SIGNED.format(size) for size in ("64", "256", "1024")},
+    )
+    placeholder: str | None = _says(
+        "A BlurHash (blurha.sh) to show until the picture is there; null for an old picture.",
+        "LEHV6nWB2yk8pyo0adR*.7kCMdnj",
     )
 
 
 class ProfileOut(Schema):
-    id: UUID
-    username: str = Field(description="In lower case, as it is compared.", examples=["ada"])
-    email: str | None = Field(
-        description="In lower case, its domain in ASCII (`xn--…`), as it is compared. null if the address was removed "
+    id: Id = Field(description="Never changes.")
+    username: str = _says("In lower case, as it is compared. May change.", "ada")
+    email: Address | None = _says(
+        "In lower case, its domain in ASCII (`xn--…`), as it is compared. null if the address was removed "
         "because someone else confirmed it."
     )
-    email_verified: bool
-    first_name: str
-    last_name: str
-    gender: Gender
-    language: str = Field(description="Of emails.", examples=["en"])
-    time_zone: str = Field(
-        description="Of times in emails and on pages. Empty: none was chosen yet, so the service's default applies.",
-        examples=["Europe/Berlin"],
+    email_verified: bool = _says("Whether the person has shown that they read its email.", True)
+    first_name: str = _says("May be empty.", "Ada")
+    last_name: str = _says("May be empty.", "Lindqvist")
+    gender: Gender = Field(description="`unspecified` if the person has not said it.")
+    language: str = _says("Of emails.", "en")
+    time_zone: str = _says(
+        "Of times in emails and on pages. Empty: none was chosen yet, so the service's default applies.",
+        "Europe/Berlin",
     )
-    picture: PictureOut | None
-    created_at: datetime
-    updated_at: datetime
-    deletion_planned_for: datetime | None = Field(
+    picture: PictureOut | None = Field(description="null if there is none.")
+    created_at: Time = Field(description="When the account was created.")
+    updated_at: Time = Field(description="When anything of this profile last changed.")
+    deletion_planned_for: Time | None = Field(
         validation_alias="deletes_at",
         description="When the account will be erased, if that is planned: say so, and offer `cancelDeletion`.",
+        examples=[None],
     )
-    username_display: str = Field(description="The username as its owner typed it: show this one.", examples=["Ada"])
-    email_display: str | None = Field(
-        description="The address as people know it: show this one.", examples=["ada@bücher.example"]
+    username_display: str = _says("The username as its owner typed it: show this one.", "Ada")
+    email_display: DisplayedAddress | None = Field(
+        description="The address as people know it: show this one.", examples=["ada@example.com"]
     )
 
     @staticmethod
@@ -273,19 +368,22 @@ class ProfileOut(Schema):
 class PictureUploadFormOut(Schema):
     """POST it as multipart/form-data to `url`: the fields first, then the file as `file`."""
 
-    id: UUID
-    url: str
-    fields: dict[str, str]
-    expires_at: datetime = Field(description="When the storage stops accepting it.")
+    id: Id = Field(description="For `completePictureUpload` and `getPictureUpload`.")
+    url: Url = _says("Where to POST the form.", "https://storage.example.com/users")
+    fields: dict[str, str] = _says(
+        "The fields of the form, in this order, before the file.",
+        {"key": "incoming/8f2c41", "content-type": "image/jpeg", "policy": "eyJleHBpcmF0aW9u…"},
+    )
+    expires_at: Time = Field(description="When the storage stops accepting it.")
 
 
 class PictureUploadOut(Schema):
-    id: UUID
-    state: Literal["asked", "queued", "done", "refused", "replaced"] = Field(
-        description="`replaced`: another picture was chosen before this one was ready. New states may come."
+    id: Id = Field(description="As `beginPictureUpload` answered.")
+    state: Literal["asked", "queued", "done", "refused", "replaced"] = _says(
+        "`replaced`: another picture was chosen before this one was ready. New states may come.", "queued"
     )
-    code: str | None = Field(description="Why it was refused, as in an error.", examples=["invalid_picture"])
-    detail: str | None = Field(description="The same as a sentence.")
+    code: str | None = Field(description="Why it was refused, as in an error.", examples=[None])
+    detail: str | None = Field(description="The same as a sentence.", examples=[None])
 
     @staticmethod
     def resolve_code(upload: PictureUpload) -> str | None:
@@ -298,46 +396,49 @@ class PictureUploadOut(Schema):
 
 
 class TokensOut(Schema):
-    access_token: str
-    token_type: Literal["Bearer"]
-    expires_in: int = Field(description="Seconds.")
-    refresh_token: str
-    session_id: UUID
+    access_token: str = _says("Send it as `Authorization: Bearer …`. Opaque to an app.", "eyJ0eXAiOiJhdCtqd3Qi…")
+    token_type: Literal["Bearer"] = Field(description="Always `Bearer`.")
+    expires_in: int = _says("Seconds that the access token works.", 900)
+    refresh_token: str = _says("Store it safely: it gives access to the account.", "AAAAAWcx…")
+    session_id: Id = Field(description="This device, as in `listSessions`.")
 
 
 class SignedInOut(Schema):
-    user: ProfileOut
-    tokens: TokensOut
+    user: ProfileOut = Field(description="The signed-in user.")
+    tokens: TokensOut = Field(description="Of this device.")
 
 
 class AcceptedOut(Schema):
-    detail: str = Field(description="The same whether the account exists or not.")
+    detail: str = _says("The same whether the account exists or not.", "Enter the code we emailed you.")
 
 
 class UndoneOut(Schema):
     """What an app needs to ask for the new password at once."""
 
-    username: str
-    reset_key: str = Field(description="The `key` of `resetPassword`, for an hour.")
+    username: str = _says("Whose change was undone.", "ada")
+    reset_key: str = _says("The `key` of `resetPassword`, for an hour.", "b3f1c2…-Vh1s…")
 
 
 class MailOut(AcceptedOut):
-    mail_delay: int = Field(
-        description="How late emails are right now, for everyone, in seconds; 0 if they leave at once.", examples=[0]
-    )
+    mail_delay: int = _says("How late emails are right now, for everyone, in seconds; 0 if they leave at once.", 0)
 
 
 class EmailOut(Schema):
-    email: str | None = Field(description="As in the profile.")
-    email_verified: bool
-    pending_email: str | None = Field(description="A requested address that isn't confirmed yet.")
-    delivery: Literal["queued", "sent", "bounced"] | None = Field(
-        description="What happened to the email with the code, sent to `pending_email` or else to `email`. `bounced`: "
-        "check the address. null: no email is on its way; request one."
+    email: Address | None = Field(description="As in the profile.")
+    email_verified: bool = _says("As in the profile.", False)
+    pending_email: Address | None = Field(
+        description="A requested address that isn't confirmed yet.", examples=["ada@example.net"]
     )
-    since: datetime | None = Field(description="When that email was requested.")
-    email_display: str | None = Field(description="As in the profile.")
-    pending_email_display: str | None = Field(description="The requested address as people know it.")
+    delivery: Literal["queued", "sent", "bounced"] | None = _says(
+        "What happened to the email with the code, sent to `pending_email` or else to `email`. `bounced`: "
+        "check the address. null: no email is on its way; request one.",
+        "sent",
+    )
+    since: Time | None = Field(description="When that email was requested.")
+    email_display: DisplayedAddress | None = Field(description="As in the profile.")
+    pending_email_display: DisplayedAddress | None = Field(
+        description="The requested address as people know it.", examples=["ada@example.net"]
+    )
 
 
 def email(user: User, progress: email_addresses.Progress | None) -> dict[str, Any]:
@@ -354,34 +455,37 @@ def email(user: User, progress: email_addresses.Progress | None) -> dict[str, An
 
 
 class SessionOut(Schema):
-    id: UUID
-    kind: Literal["browser", "app"]
-    name: str
-    platform: str = Field(description="As the app said at its sign-in; empty: it didn't, or it is a browser.")
-    app_version: str = Field(description="The same.")
-    ip: str | None
-    created_at: datetime
-    last_used_at: datetime
-    current: bool
+    id: Id = Field(description="For `endSession`.")
+    kind: Literal["browser", "app"] = _says("What is signed in.", "app")
+    name: str = _says("What people call it.", "Ada's iPhone")
+    platform: str = _says("As the app said at its sign-in; empty: it didn't, or it is a browser.", "iOS 20")
+    app_version: str = _says("As the app said at its sign-in; empty as well.", "1.0.0")
+    ip: str | None = _says("Where it was last used from.", "203.0.113.7")
+    created_at: Time = Field(description="When it signed in.")
+    last_used_at: Time = Field(description="To the minute or so.")
+    current: bool = _says("Whether it is the one that asks.", True)
 
     @staticmethod
     def resolve_current(session: Session, context: dict[str, Any]) -> bool:
         return bool(session == context["request"].user_session)
 
 
+_NEXT = "The `cursor` of the next page; null on the last."
+
+
 class SessionsOut(Schema):
-    sessions: list[SessionOut]
-    next: str | None
+    sessions: list[SessionOut] = Field(description="The one used last first.")
+    next: str | None = Field(description=_NEXT, examples=[None])
 
 
 class EventOut(Schema):
-    id: UUID
-    kind: str = Field(description="noun.past_participle; new kinds may come.", examples=["session.started"])
-    detail: str = Field(description="A sentence in the requested language.")
-    created_at: datetime
-    ip: str | None
-    device: str
-    session_id: UUID | None
+    id: Id = Field(description="Never changes.")
+    kind: str = _says("noun.past_participle; new kinds may come.", "session.started")
+    detail: str = _says("A sentence in the requested language.", "Signed in")
+    created_at: Time = Field(description="When it happened.")
+    ip: str | None = _says("Where the request came from.", "203.0.113.7")
+    device: str = _says("What the device was called then.", "Ada's iPhone")
+    session_id: Id | None = Field(description="The device, as in `listSessions`, if one was signed in.")
 
     @staticmethod
     def resolve_detail(event: Event) -> str:
@@ -391,30 +495,33 @@ class EventOut(Schema):
 class EventsOut(Schema):
     """The newest first."""
 
-    events: list[EventOut]
-    next: str | None
+    events: list[EventOut] = Field(description="The newest first.")
+    next: str | None = Field(description=_NEXT, examples=[None])
 
 
 class UsersOut(Schema):
     """Ids of the active users, the oldest first, and exact counts of all of them with every page."""
 
-    user_ids: list[UUID]
-    count_female: int
-    count_male: int
-    count_unspecified: int
-    next: str | None
+    user_ids: list[Id] = Field(description="The oldest account first.")
+    count_female: int = _says("Of all active users, not only of this page.", 1)
+    count_male: int = _says("Of all active users, not only of this page.", 0)
+    count_unspecified: int = _says("Of all active users, not only of this page.", 0)
+    next: str | None = Field(description=_NEXT, examples=[None])
 
 
 class DeletionOut(Schema):
-    erased_on: datetime | None = Field(description="When the account will be erased; null: no deletion is planned.")
+    erased_on: Time | None = Field(description="When the account will be erased; null: no deletion is planned.")
 
 
 class ExportOut(Schema):
-    state: Literal["none", "queued", "ready", "failed"]
-    requested_at: datetime | None
-    expires_at: datetime | None = Field(description="When the copy will be removed; null while there is none.")
-    size: int | None = Field(description="Bytes.")
-    url: str | None = Field(description="A signed address that expires. Request it again when it stops working.")
+    state: Literal["none", "queued", "ready", "failed"] = _says("`none`: no copy was requested.", "ready")
+    requested_at: Time | None = Field(description="When it was requested.")
+    expires_at: Time | None = Field(description="When the copy will be removed; null while there is none.")
+    size: int | None = _says("Bytes.", 48213)
+    url: Url | None = _says(
+        "A signed address that expires. Request it again when it stops working.",
+        "https://storage.example.com/users/exports/4e1d.zip?X-Amz-Signature=5d41",
+    )
 
 
 def export(found: Export | None) -> dict[str, Any]:
@@ -428,77 +535,89 @@ def export(found: Export | None) -> dict[str, Any]:
 
 
 class CeremonyOut(Schema):
-    options: dict[str, Any] = Field(description="The `publicKey` JSON of WebAuthn: hand it to the credential manager.")
-    state: str = Field(description="Send it back with the answer, within 5 minutes.")
+    options: dict[str, Any] = _says(
+        "The `publicKey` JSON of WebAuthn: hand it to the credential manager.",
+        {"challenge": "7Nd0iUYcvDU1B0TaKr7Pqg"},
+    )
+    state: str = _says("Send it back with the answer, within 5 minutes.", "eyJraW5kIjoi…")
 
 
 class PasskeyOut(Schema):
-    id: UUID
-    name: str
-    synced: bool = Field(description="Whether the device may copy it to its owner's others.")
-    created_at: datetime
-    last_used_at: datetime | None
+    id: Id = Field(description="For `renamePasskey` and `removePasskey`.")
+    name: str = _says("What people call it.", "Ada's iPhone")
+    synced: bool = _says("Whether the device may copy it to its owner's others.", True)
+    created_at: Time = Field(description="When it was added.")
+    last_used_at: Time | None = Field(description="null: never yet.")
 
 
 class MfaOut(Schema):
-    two_step_since: datetime | None = Field(description="null: signing in with a password needs no second step.")
-    recovery_codes_left: int
-    passkeys: list[PasskeyOut]
+    two_step_since: Time | None = Field(description="null: signing in with a password needs no second step.")
+    recovery_codes_left: int = _says("Of ten.", 10)
+    passkeys: list[PasskeyOut] = Field(description="The oldest first.")
 
 
 class TotpOut(Schema):
-    secret: str = Field(description="Base32 (RFC 6238: SHA-1, 6 digits, 30 s), for typing into an app.")
-    uri: str = Field(description="otpauth://, for a QR code or a button that opens the app.")
-    state: str = Field(description="Send it back with a code, within 30 minutes.")
+    secret: str = _says("Base32 (RFC 6238: SHA-1, 6 digits, 30 s), for typing into an app.", "JBSWY3DPEHPK3PXP")
+    uri: Url = _says(
+        "otpauth://, for a QR code or a button that opens the app.",
+        "otpauth://totp/Crew:ada?secret=JBSWY3DPEHPK3PXP&issuer=Crew",
+    )
+    state: str = _says("Send it back with a code, within 30 minutes.", "eyJzZWNyZXQi…")
 
 
 class RecoveryCodesOut(Schema):
-    recovery_codes: list[str] = Field(description="Each works once. They can't be read again.")
+    recovery_codes: list[str] = _says(
+        "Each works once. They can't be read again.", ["abcd-efgh-jkmn", "pqrs-tuvw-xyz2"]
+    )
 
 
 class PasswordRuleOut(Schema):
-    min_length: int
-    max_length: int
+    min_length: int = _says("Characters.", 12)
+    max_length: int = _says("Characters.", 128)
 
 
 class PictureRuleOut(Schema):
-    max_bytes: int
-    max_pixels: int
-    max_pixels_by_type: dict[str, int] = Field(
-        description="The same for each content type: some take more memory to decode."
+    max_bytes: int = _says("The largest file.", 10485760)
+    max_pixels: int = _says("Width times height.", 50000000)
+    max_pixels_by_type: dict[str, int] = _says(
+        "The same for each content type: some take more memory to decode.", {"image/jpeg": 50000000}
     )
-    content_types: list[str]
-    sizes: list[int]
+    content_types: list[str] = _says("What is accepted.", ["image/jpeg"])
+    sizes: list[int] = _says("Lengths of an edge in pixels, as in `picture.sizes` of the profile.", [64, 256, 1024])
 
 
 class ConfigOut(Schema):
     """What an app must not hard-code."""
 
-    signup_open: bool
-    email_verification: Literal["optional", "mandatory"]
-    password: PasswordRuleOut
-    picture: PictureRuleOut
-    sign_in_by_code: bool
-    languages: list[str]
-    support_email: str | None = Field(description="Where people can write for help, if set.")
+    signup_open: bool = _says("Whether anybody may create an account.", True)
+    email_verification: Literal["optional", "mandatory"] = _says(
+        "`mandatory`: `signUp` answers 202, and tokens come with `confirmEmail`.", "optional"
+    )
+    password: PasswordRuleOut = Field(description="What a new password must be.")
+    picture: PictureRuleOut = Field(description="What a picture may be.")
+    sign_in_by_code: bool = _says("Whether `requestSignInCode` is open.", True)
+    languages: list[str] = _says("Of emails and of every `detail`.", ["en", "de"])
+    support_email: Address | None = Field(description="Where people can write for help, if set.", examples=[None])
 
 
 class FieldProblemOut(Schema):
-    field: str
-    code: str
-    detail: str
+    field: str = _says("As in the body; a dot leads into an object.", "username")
+    code: str = _says("Stable for ever; /api/errors lists them.", "username_length")
+    detail: str = _says("For the person.", "Use 3 to 30 characters for your username.")
 
 
 class ProblemOut(Schema):
     """RFC 9457. `code` is stable for ever; `detail` is in the language asked for."""
 
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
-    request_id: str
-    action: Action
-    errors: list[FieldProblemOut] = []
+    type: Url = _says(
+        "Leads to the code's line in /api/errors.", "https://accounts.example.com/api/errors#invalid_input"
+    )
+    title: str = _says("The status in words.", "Unprocessable Entity")
+    status: int = _says("As in the answer's head.", 422)
+    code: str = _says("What is wrong. Each status of an operation lists its codes (`x-codes`).", "invalid_input")
+    detail: str = _says("For the person.", "Please check the highlighted fields.")
+    request_id: str = _says("As in `X-Request-Id`. Give it to support.", "4f0b3f7c8d1e4a52b6c90d7e8f1a2b3c")
+    action: Action = _says("What an app should do, for codes that it does not know.", "fix_input")
+    errors: list[FieldProblemOut] = Field([], description="What is wrong with each field.")
     retry_after: int | None = Field(None, description="Seconds; with 429 and 503.")
     ticket: str | None = Field(None, description="With `mfa_required`: for `finishSignIn`, good for 5 minutes.")

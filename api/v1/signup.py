@@ -4,6 +4,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from ninja import Router, Status
 
+from accounts import errors
 from accounts.http import caller
 from accounts.services.account import email_addresses, email_recovery, signup
 from accounts.services.sessions.sessions import SignedIn
@@ -16,12 +17,20 @@ router = Router(tags=["sign up"])
 @router.post(
     "/signup",
     operation_id="signUp",
-    response=responses({201: schemas.SignedInOut, 202: schemas.AcceptedOut}, *BODY, 403, 409, 429, 503),
+    response=responses(
+        {201: schemas.SignedInOut, 202: schemas.AcceptedOut},
+        *BODY,
+        errors.SignUpClosed,
+        errors.UsernameTaken,
+        errors.RateLimited,
+        errors.Overloaded,
+    ),
 )
 def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
-    """Make an account and sign in. The address is a claim until it is proved (`confirmMyEmail`); whether somebody
-    else owns it, the answer does not tell. 202 where the address must be proved first: tokens then come with
-    `confirmEmail`."""
+    """Create an account and sign in.
+
+    The address stays unverified until `confirmMyEmail`. The answer does not tell whether another account has verified
+    it. If `email_verification` in the config is `mandatory`, the answer is 202, and tokens come with `confirmEmail`."""
     fields = payload.model_dump(exclude={"device"})
     found = signup.sign_up_app(caller=caller(request, schemas.device(payload.device)), **fields)
     if found is None:
@@ -30,11 +39,22 @@ def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
 
 
 @router.post(
-    "/email/confirm", operation_id="confirmEmail", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429)
+    "/email/confirm",
+    operation_id="confirmEmail",
+    response=responses(
+        {200: schemas.SignedInOut},
+        *BODY,
+        errors.InvalidCode,
+        errors.InvalidKey,
+        errors.MfaRequired,
+        errors.AccountDisabled,
+        errors.RateLimited,
+    ),
 )
 def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> SignedIn:
-    """Prove the address of a sign-up with the mailed code, or with the key of the link that opened the app, and sign
-    in."""
+    """Verify the address of a sign-up and sign in.
+
+    With the emailed code, or with the `key` of the link that opened the app."""
     where = caller(request, schemas.device(payload.device))
     if payload.key:
         return email_addresses.confirm_by_key_and_sign_in(key=payload.key, caller=where)
@@ -42,19 +62,27 @@ def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> Sign
 
 
 @router.post(
-    "/email/undo", operation_id="undoEmailChange", response=responses({200: schemas.UndoneOut}, *BODY, 409, 429)
+    "/email/undo",
+    operation_id="undoEmailChange",
+    response=responses({200: schemas.UndoneOut}, *BODY, errors.InvalidKey, errors.EmailInUse, errors.RateLimited),
 )
 def undo_email_change(request: HttpRequest, payload: schemas.KeyIn) -> dict[str, Any]:
-    """Take a change of address back, with the link that went to the earlier one: the address is restored, every
-    session ends and the password opens nothing any more. Ask for a new one at once (`resetPassword`)."""
+    """Undo a change of address.
+
+    With the link that was emailed to the earlier address. That address is restored, every session ends and the
+    password stops working: set a new one at once (`resetPassword`)."""
     found = email_recovery.undo(key=payload.key, caller=caller(request))
     return {"username": found.user.username, "reset_key": found.reset_key}
 
 
 @router.post(
-    "/email/resend", operation_id="resendConfirmation", response=responses({202: schemas.AcceptedOut}, *BODY, 429)
+    "/email/resend",
+    operation_id="resendConfirmation",
+    response=responses({202: schemas.AcceptedOut}, *BODY, errors.RateLimited),
 )
 def resend_confirmation(request: HttpRequest, payload: schemas.EmailIn) -> Status[Any]:
-    """Mail the code once more, if anybody waits for it."""
+    """Email the verification code again.
+
+    If an account waits for it. The answer is the same if none does."""
     email_addresses.resend(email=payload.email, caller=caller(request))
     return Status(202, {"detail": _("If that address still needs confirming, a new email is on its way.")})

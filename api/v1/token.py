@@ -4,6 +4,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from ninja import Router, Status
 
+from accounts import errors
 from accounts.http import caller
 from accounts.services import mail
 from accounts.services.account import sign_in_codes
@@ -19,11 +20,23 @@ router = Router(tags=["tokens"])
 @router.post(
     "/token",
     operation_id="signIn",
-    summary="Sign In",
-    response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429, 503),
+    response=responses(
+        {200: schemas.SignedInOut},
+        *BODY,
+        errors.InvalidCredentials,
+        errors.MfaRequired,
+        errors.SessionRevoked,
+        errors.AccountDisabled,
+        errors.EmailNotVerified,
+        errors.RateLimited,
+        errors.Overloaded,
+    ),
 )
 def sign_in_by_password(request: HttpRequest, payload: schemas.SignInIn) -> SignedIn:
-    """Sign in by username or email address."""
+    """Sign in with a password.
+
+    By username or email address. If the person has turned on MFA, the answer is `mfa_required` with a `ticket` for
+    `finishSignIn`."""
     where = caller(request, schemas.device(payload.device))
     return sign_in.sign_in_app(login=payload.login, password=payload.password, caller=where)
 
@@ -31,35 +44,62 @@ def sign_in_by_password(request: HttpRequest, payload: schemas.SignInIn) -> Sign
 @router.post(
     "/token/code/request",
     operation_id="requestSignInCode",
-    response=responses({202: schemas.MailOut}, *BODY, 403, 429),
+    response=responses({202: schemas.MailOut}, *BODY, errors.CodeSignInClosed, errors.RateLimited),
 )
 def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
-    """Mail a code to sign in with to the address of this account, if there is one."""
+    """Email a code to sign in with.
+
+    To the address of this account, if there is one. The answer is the same if there is none."""
     sign_in_codes.request(login=payload.login, caller=caller(request))
     words = _("If that account exists, an email with a code is on its way.")
     return Status(202, {"detail": words, "mail_delay": int(mail.delay().total_seconds())})
 
 
 @router.post(
-    "/token/code", operation_id="signInByCode", response=responses({200: schemas.SignedInOut}, *BODY, 401, 403, 429)
+    "/token/code",
+    operation_id="signInByCode",
+    response=responses(
+        {200: schemas.SignedInOut},
+        *BODY,
+        errors.InvalidCode,
+        errors.MfaRequired,
+        errors.CodeSignInClosed,
+        errors.AccountDisabled,
+        errors.RateLimited,
+    ),
 )
 def sign_in_by_code(request: HttpRequest, payload: schemas.SignInByCodeIn) -> SignedIn:
-    """Sign in with the mailed code (`requestSignInCode`)."""
+    """Sign in with an emailed code.
+
+    The code is from `requestSignInCode`."""
     where = caller(request, schemas.device(payload.device))
     return sign_in_codes.sign_in_app(login=payload.login, code=payload.code, caller=where)
 
 
 @router.post(
-    "/token/refresh", operation_id="refreshTokens", response=responses({200: schemas.TokensOut}, *BODY, 401, 429)
+    "/token/refresh",
+    operation_id="refreshTokens",
+    response=responses(
+        {200: schemas.TokensOut},
+        *BODY,
+        errors.SessionRevoked,
+        errors.RefreshExpired,
+        errors.RefreshReused,
+        errors.RateLimited,
+    ),
 )
 def refresh_tokens(request: HttpRequest, payload: schemas.RefreshTokenIn) -> Tokens:
-    """The one successor of this refresh token, and a new access token. Ask again with the same token as often as
-    an answer is lost: until the successor is used, and for a minute after, the answer is the same."""
+    """Get new tokens.
+
+    The one successor of this refresh token, and a new access token. If an answer was lost, send the same token again:
+    the answer is the same until the successor is used, and for a minute after that."""
     return sessions.refresh(refresh_token=payload.refresh_token, caller=caller(request))
 
 
 @router.post("/token/revoke", operation_id="signOut", response=responses({204: None}, *BODY))
 def sign_out(request: HttpRequest, payload: schemas.RefreshTokenIn) -> Status[None]:
-    """End this token's session. 204 the second time too."""
+    """Sign this device out.
+
+    Ends the session of this refresh token. 204 the second time too."""
     sessions.sign_out(refresh_token=payload.refresh_token, caller=caller(request))
     return Status(204, None)

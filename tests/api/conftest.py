@@ -35,6 +35,7 @@ class Contract:
 
     document: dict[str, Any]
     met: set[tuple[str, int]] = field(default_factory=set)
+    refused: set[tuple[str, str]] = field(default_factory=set)
     codes: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -59,12 +60,24 @@ class Contract:
             for status in operation["responses"]
         }
 
+    @property
+    def declared_codes(self) -> set[tuple[str, str]]:
+        return {
+            (operation["operationId"], code)
+            for operation in self.operations.values()
+            for response in operation["responses"].values()
+            for code in response.get("x-codes", ())
+        }
+
     def errors_of(self, operation: dict[str, Any], status: int, body: Any) -> list[str]:
         content = operation["responses"][str(status)].get("content")
         if content is None:
             return [] if body is None else ["a body where none is declared"]
         (shape,) = content.values()
-        return [str(error) for error in _validator(shape["schema"]["$ref"]).iter_errors(body)]
+        return self.errors_of_shape(shape["schema"]["$ref"], body)
+
+    def errors_of_shape(self, reference: str, body: Any) -> list[str]:
+        return [str(error) for error in _validator(reference).iter_errors(body)]
 
     def properties(self, operation: dict[str, Any], status: int) -> set[str]:
         (shape,) = operation["responses"][str(status)]["content"].values()
@@ -133,6 +146,9 @@ class CheckedApi(Api):
         assert str(status) in operation["responses"], f"{operation['operationId']} does not declare {status}"
         body = answer.json() if answer.content else None
         assert contract().errors_of(operation, status, body) == []
+        if status >= 400 and body:
+            assert body["code"] in operation["responses"][str(status)]["x-codes"], (operation["operationId"], body)
+            contract().refused.add((operation["operationId"], body["code"]))
         if body is not None:
             assert set(body) <= contract().properties(operation, status)
         contract().met.add((operation["operationId"], status))

@@ -1,11 +1,14 @@
 """What holds for every answer under /api/, whatever was asked."""
 
+import json
 import re
 from typing import Any
 
 import pytest
+from django.test import RequestFactory
 
 from accounts.models import Session
+from project.wsgi import application
 from tests.api.conftest import contract, problem
 from tests.conftest import Api
 
@@ -31,6 +34,27 @@ def test_an_unknown_path_under_api_is_a_problem(api: Api, method: str, path: str
     assert answer.json()["code"] == "not_found"
     assert answer.json()["request_id"] == answer.headers["X-Request-Id"]
     assert not answer.cookies
+
+
+def test_under_api_however_it_is_spelled_a_problem_is_the_answer(db: None) -> None:
+    """Through the door of the web process, which decides whether a path is the API's or a page's."""
+
+    def asked(path: str) -> tuple[str, str]:
+        head: list[Any] = []
+        environ = {**RequestFactory().get("/").environ, "PATH_INFO": path}  # which would read a host from //api
+        body = b"".join(application(environ, lambda *told: head.extend(told)))
+        kind = dict(head[1]).get("Content-Type", "")
+        return head[0][:3], str(json.loads(body)["code"]) if kind == "application/problem+json" else kind
+
+    spellings = [
+        "//api/v1/me", "///api//v1/me", "/api", "/API/v1/me", "/Api/", "/./api/v1/me", "/x/../api/v1/me",
+        "/account/../api/v1/me", "//api/v1/me/", "/.//api",
+    ]  # fmt: skip
+    found = {path: asked(path) for path in spellings}
+    assert {path: answer for path, answer in found.items() if answer != ("404", "not_found")} == {}
+    assert asked("/api/v1/me") == ("401", "invalid_token")
+    for page in ("/apiary/", "//account/api/", "/account/nothing/", "/.well-known/nothing"):
+        assert asked(page) == ("404", "text/html; charset=utf-8"), page
 
 
 def test_every_operation_refuses_other_methods_and_names_its_own(api: Api) -> None:

@@ -6,6 +6,9 @@ from accounts.errors import FIELD_ERRORS
 from api.errors import CASES
 from tests.api.conftest import NEVER_ASK_POSTGRES, contract
 
+# Of every operation, or of every access token: test_form.py, test_postgres_away.py, test_access_tokens.py.
+EVERYWHERE = {"server_error", "service_unavailable", "session_revoked", "token_expired"}
+
 
 @pytest.fixture(autouse=True)
 def _whole(full_run: bool) -> None:
@@ -17,6 +20,11 @@ def test_a_full_run_meets_every_operation_and_every_status_that_is_declared() ->
     met = contract().met | {(operation, 500) for operation, status in contract().declared if status == 500}
     met |= {(operation, 503) for operation in NEVER_ASK_POSTGRES}
     assert sorted(contract().declared - met) == []
+
+
+def test_a_full_run_meets_every_code_that_an_operation_declares_of_its_own() -> None:
+    left = {(name, code) for name, code in contract().declared_codes - contract().refused if code not in EVERYWHERE}
+    assert sorted(left) == []
 
 
 def test_a_full_run_meets_every_code_of_the_catalogue() -> None:

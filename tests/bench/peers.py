@@ -84,11 +84,11 @@ class Peer:
         if not self.packages:
             return sys.executable
         folder = BASE / ".venv" / "peers" / self.name
-        uv = str(Path(sys.executable).parent / "uv")
+        uv = [sys.executable, str(BASE / "project/devstack/uv.py")]
         if not folder.exists():
-            subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
+            subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
         python = str(folder / "bin/python")
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *self.packages], check=True)
+        subprocess.run([*uv, "pip", "install", "--quiet", "--python", python, *self.packages], check=True)
         return python
 
 

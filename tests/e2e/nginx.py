@@ -1,5 +1,6 @@
 """nginx with the configuration of docker-compose.yml, where there is one, in front of a web process on this machine."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,6 +24,7 @@ def nginx(folder: Path, *, listen: int, web: int) -> "subprocess.Popen[bytes]":
     ):
         assert theirs in conf
         conf = conf.replace(theirs, ours)
-    (folder / "nginx.conf").write_text("daemon off;\n" + conf)
-    folder.chmod(0o755)  # its workers are another user
+    # Of root its workers would be another user, who may not write a body into the folder of a test.
+    user = "user root;\n" if os.getuid() == 0 else ""
+    (folder / "nginx.conf").write_text(f"daemon off;\n{user}{conf}")
     return subprocess.Popen([NGINX, "-c", f"{folder}/nginx.conf", "-p", str(folder)])

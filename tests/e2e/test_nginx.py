@@ -1,6 +1,8 @@
 """The public door of docker-compose.yml, in front of the service under HTTPS: what it adds and what it leaves alone."""
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +10,8 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from project.devstack.servers import free_ports
+from project.devstack.servers import BASE, free_ports
+from project.wsgi import MOST_BODY
 from tests.conftest import PASSWORD
 from tests.e2e.conftest import Service, eventually
 from tests.e2e.nginx import NGINX, nginx
@@ -31,6 +34,7 @@ class Door(NamedTuple):
         return requests.get(self.url + path, headers=HTTPS, allow_redirects=False, timeout=10)
 
 
+LARGE, LARGEST = b"x" * 2_000_000, b"x" * (12 * 2**20 - 1)
 OWN_CORS = {"/api/": "*", "/acco": None}  # of what nginx refuses by itself
 HTTPS = {"X-Forwarded-Proto": "https", "Host": "accounts.example.com"}
 
@@ -98,6 +102,38 @@ def test_a_body_that_is_too_large_is_refused_in_the_form_of_its_face(door: Door)
         assert answer.headers.get("Access-Control-Allow-Origin") == OWN_CORS[path[:5]]
         assert answer.headers["Cache-Control"] == "no-store"
         assert set(answer.headers) >= SAFETY
+
+
+def test_a_refusal_arrives_whatever_the_size_of_the_body(door: Door) -> None:
+    """Where the service answers without reading the body, the connection must not be cut while nginx is still sending:
+    it would answer 503 itself, and an app would send the same again."""
+    json, picture = {"Content-Type": "application/json"}, {"Content-Type": "multipart/form-data; boundary=x"}
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    others = [
+        ("POST", "/api/v1/signup", json, LARGE),
+        ("PUT", "/api/v1/me/picture", picture, LARGEST),
+        ("POST", "/api/v1/nothing", json, LARGE),
+        ("POST", "/account/login/", form, LARGE),
+    ]
+    seen = Counter(
+        (path, answer.status_code, answer.headers["Content-Type"].partition(";")[0])
+        for number in range(60)
+        for method, path, kind, body in (("POST", "/api/v1/token", json, LARGE), others[number % 4])
+        for answer in [requests.request(method, door.url + path, data=body, headers={**HTTPS, **kind}, timeout=60)]
+    )
+    assert seen == {
+        ("/api/v1/token", 413, "application/problem+json"): 60,
+        ("/api/v1/signup", 413, "application/problem+json"): 15,
+        ("/api/v1/me/picture", 401, "application/problem+json"): 15,
+        ("/api/v1/nothing", 404, "application/problem+json"): 15,
+        ("/account/login/", 413, "text/html"): 15,
+    }
+
+
+def test_the_service_reads_as_much_of_a_refused_body_as_nginx_lets_through() -> None:
+    limit = re.search(r"client_max_body_size (\d+)m;", (BASE / "docker/nginx.conf").read_text())
+    assert limit is not None
+    assert int(limit[1]) * 2**20 == MOST_BODY
 
 
 def test_every_cookie_is_secure_and_bound_to_the_host(door: Door) -> None:

@@ -59,11 +59,17 @@ BREAKS: dict[str, Callable[[Document], Any]] = {
     "request.gender: male is not taken any more": lambda d: shape(d, "SignUpIn")["properties"].update(
         gender=choice("female", "unspecified")
     ),
-    "request.username: maxLength 1000 became 20": lambda d: shape(d, "SignUpIn")["properties"]["username"].update(
+    "request.username: maxLength 30 became 20": lambda d: shape(d, "SignUpIn")["properties"]["username"].update(
         maxLength=20
     ),
-    "request.username: minLength none became 3": lambda d: shape(d, "SignUpIn")["properties"]["username"].update(
-        minLength=3
+    "request.username: minLength 2 became 4": lambda d: shape(d, "SignUpIn")["properties"]["username"].update(
+        minLength=4
+    ),
+    "request.username: format none became date": lambda d: shape(d, "SignUpIn")["properties"]["username"].update(
+        format="date"
+    ),
+    "200.username: format None became date": lambda d: shape(d, "ProfileOut")["properties"]["username"].update(
+        format="date"
     ),
     "request.username: pattern none became a": lambda d: shape(d, "SignUpIn")["properties"]["username"].update(
         pattern="a"
@@ -115,6 +121,10 @@ ADDITIONS: dict[str, Callable[[Document], Any]] = {
     "a longer username": lambda d: shape(d, "SignUpIn")["properties"]["username"].update(maxLength=2000),
     "another word for gender that is taken": lambda d: shape(d, "SignUpIn")["properties"].update(
         gender=choice("female", "male", "unspecified", "other")
+    ),
+    "a format that clients read as text": lambda d: (
+        shape(d, "SignUpIn")["properties"]["username"].update(format="email"),
+        shape(d, "ProfileOut")["properties"]["username"].update(format="uri"),
     ),
     "a field that never is null now": lambda d: shape(d, "ProfileOut")["properties"].update(
         picture={"$ref": "#/components/schemas/PictureOut"}

@@ -33,13 +33,16 @@ PAGE = (django_settings.BASE_DIR / "docs/importing.md").read_text()
 BLOCKS = dict(re.findall(r"^```(?:sql|python) (\S+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 BCRYPT = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 ID = "0b3e4a52-9d3f-4b0e-8e67-0d8d1b1f2c3d"
+SECOND = "1b3e4a52-9d3f-4b0e-8e67-0d8d1b1f2c3d"
 SALT = bytes(range(240, 256))
 
 
-def comes_in(lines: Sequence[str], password: str = PASSWORD) -> User:
-    """The one whom the lines tell of; the rest of the old service's users stay behind."""
+def comes_in(lines: Sequence[str], password: str = PASSWORD, *, left_out: Sequence[str] = ()) -> User:
+    """Dora. The old service knows nothing of its other user that anybody could sign in with."""
     (report,) = imports.run([line.encode() for line in lines], apply=True, caller=NOBODY)
-    assert (report.made, report.refusals) == (1, [])
+    assert report.made == 1
+    assert [problem.error.code for problem in report.refusals] == ["no_way_in"]
+    assert [f"{problem.error.field}: {problem.error.code}" for problem in report.left_out] == list(left_out)
     user = User.objects.get()
     assert user.email == "dora@example.com"
     assert user.created_at.isoformat() == "2021-03-01T12:00:00+00:00"
@@ -75,6 +78,7 @@ def test_the_page_and_the_code_name_one_limit_for_each_hash() -> None:
         f"m·t over {imported_hashes.MAX_ARGON2_WORK // 2**30} GiB",
         f"bcrypt over cost {imported_hashes.MAX_BCRYPT_COST}",
         f"PBKDF2 over {imported_hashes.MAX_PBKDF2_ITERATIONS:,} rounds",
+        f"phpass over {2**imported_hashes.MAX_PHPASS_LOG2:,} rounds",
     ):
         assert said in page
 
@@ -105,9 +109,13 @@ def test_supabase() -> None:
             "CREATE SCHEMA auth",
             "CREATE TABLE auth.users (id uuid, email varchar(255), email_confirmed_at timestamptz, encrypted_password "
             "varchar(255), created_at timestamptz, banned_until timestamptz, deleted_at timestamptz)",
+            "CREATE TABLE auth.mfa_factors (user_id uuid, factor_type text, status text)",
             f"INSERT INTO auth.users VALUES ('{ID}', 'dora@example.com', now(), '{BCRYPT}', '2021-03-01 12:00Z'), "
             "(gen_random_uuid(), NULL, NULL, '', now())",
-        )
+            f"INSERT INTO auth.mfa_factors VALUES ('{ID}', 'totp', 'verified'), ('{ID}', 'totp', 'verified'), "
+            f"('{ID}', 'phone', 'unverified')",
+        ),
+        left_out=["second_factors.totp: second_factor"],
     )
     assert (str(user.id), user.email_verified, user.is_active) == (ID, True, True)
 
@@ -119,7 +127,8 @@ def test_better_auth() -> None:
             'CREATE TEMP TABLE "user" (id text, name text, email text, "emailVerified" boolean, '
             '"createdAt" timestamp(3))',
             'CREATE TEMP TABLE account (id text, "userId" text, "providerId" text, password text)',
-            "INSERT INTO \"user\" VALUES ('x7', 'Dora D', 'dora@example.com', true, '2021-03-01 12:00')",
+            "INSERT INTO \"user\" VALUES ('x7', 'Dora D', 'dora@example.com', true, '2021-03-01 12:00'), "
+            "('x8', 'Nobody', NULL, false, now())",
             "INSERT INTO account VALUES ('a', 'x7', 'google', NULL), "
             f"('b', 'x7', 'credential', '{better_auth(PASSWORD)}')",
         )
@@ -137,11 +146,14 @@ def test_kratos() -> None:
             "CREATE TEMP TABLE identity_credential_types (id uuid, name text)",
             "CREATE TEMP TABLE identity_credentials (identity_id uuid, identity_credential_type_id uuid, config jsonb)",
             f"""INSERT INTO identities VALUES ('{ID}',
-                '{{"email": "Dora@example.com", "name": {{"first": "Dora"}}}}', 'active', '2021-03-01 12:00')""",
+                '{{"email": "Dora@example.com", "name": {{"first": "Dora"}}}}', 'active', '2021-03-01 12:00'),
+                (gen_random_uuid(), '{{"phone": "+1"}}', 'active', '2021-03-01 12:00')""",
             f"INSERT INTO identity_verifiable_addresses VALUES ('{ID}', 'dora@example.com', true)",
-            f"INSERT INTO identity_credential_types VALUES ('{ID}', 'password')",
-            f"""INSERT INTO identity_credentials VALUES ('{ID}', '{ID}', '{{"hashed_password": "{kept}"}}')""",
-        )
+            f"INSERT INTO identity_credential_types VALUES ('{ID}', 'password'), ('{SECOND}', 'totp')",
+            f"""INSERT INTO identity_credentials VALUES ('{ID}', '{ID}', '{{"hashed_password": "{kept}"}}'),
+                ('{ID}', '{SECOND}', '{{}}')""",
+        ),
+        left_out=["second_factors.totp: second_factor"],
     )
     assert (str(user.id), user.first_name, user.last_name, user.email_verified) == (ID, "Dora", "", True)
 
@@ -153,13 +165,28 @@ def test_firebase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Set
         "users": [
             {
                 "localId": "x7", "email": "dora@example.com", "emailVerified": True, "passwordHash": made,
-                "salt": salt, "displayName": "Dora D", "createdAt": "1614600000000",
+                "salt": salt, "displayName": "Dora D", "createdAt": "1614600000000", "mfaInfo": [{"phoneInfo": "+1"}],
             },
-            {"localId": "x8", "phoneNumber": "+1", "createdAt": "1614600000000"},
+            {"localId": "x8", "phoneNumber": "+1"},
         ]
     }  # fmt: skip
-    user = comes_in(written("firebase", tmp_path, monkeypatch, "users.json", export), "user1password")
+    lines = written("firebase", tmp_path, monkeypatch, "users.json", export)
+    user = comes_in(lines, "user1password", left_out=["second_factors.phone: second_factor"])
     assert (user.first_name, user.email_verified) == ("Dora D", True)
+
+
+def test_firebase_that_hides_its_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    settings.FIREBASE_SIGNER_KEY = FIREBASE_KEY
+    export = {
+        "users": [
+            {"localId": name, "email": f"{name}@example.com", "passwordHash": "UkVEQUNURUQ=", "salt": salt}
+            for name, salt in (("dora", ""), ("eve", "42xEC+ixf3L2lw=="))
+        ]
+    }
+    lines = written("firebase", tmp_path, monkeypatch, "users.json", export)
+    (report,) = imports.run([line.encode() for line in lines], apply=True, caller=NOBODY)
+    assert (report.made, report.refusals) == (2, [])
+    assert [problem.error.code for problem in report.left_out] == ["hash_redacted"] * 2
 
 
 def keycloak_pbkdf2(name: str, digest: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -179,27 +206,69 @@ def keycloak_argon2() -> tuple[dict[str, Any], dict[str, Any]]:
     }
 
 
+def keycloak_credential(about: dict[str, Any], secret: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "password", "credentialData": json.dumps(about), "secretData": json.dumps(secret)}
+
+
+def keycloak_of_old(name: str | None, digest: str) -> dict[str, Any]:
+    """As exported before version 8."""
+    about, secret = keycloak_pbkdf2(name or "", digest)
+    old = {"type": "password", "hashedSaltedValue": secret["value"], "salt": secret["salt"], "counter": 0, "digits": 0}
+    return {**old, "hashIterations": about["hashIterations"], "period": 0, **({"algorithm": name} if name else {})}
+
+
 @pytest.mark.parametrize(
     "kept",
     [
-        keycloak_pbkdf2("pbkdf2", "sha1"),
-        keycloak_pbkdf2("pbkdf2-sha256", "sha256"),
-        keycloak_pbkdf2("pbkdf2-sha512", "sha512"),
-        keycloak_argon2(),
+        keycloak_credential(*keycloak_pbkdf2("pbkdf2", "sha1")),
+        {**keycloak_credential(*keycloak_pbkdf2("pbkdf2-sha256", "sha256")), "hashedSaltedValue": None},
+        keycloak_credential(*keycloak_pbkdf2("pbkdf2-sha512", "sha512")),
+        keycloak_credential(*keycloak_argon2()),
+        keycloak_of_old("pbkdf2-sha256", "sha256"),
+        keycloak_of_old("pbkdf2", "sha1"),
+        keycloak_of_old(None, "sha1"),
     ],
-    ids=lambda kept: kept[0]["algorithm"],
 )
-def test_keycloak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: tuple[Any, Any]) -> None:
-    about, secret = (json.dumps(part) for part in kept)
-    credentials = [{"type": "otp"}, {"type": "password", "credentialData": about, "secretData": secret}]
+def test_keycloak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: dict[str, Any]) -> None:
     export = {
         "users": [
             {
                 "id": ID, "username": "dora@example.com", "email": "dora@example.com", "emailVerified": True,
-                "enabled": False, "createdTimestamp": 1614600000000, "credentials": credentials, "firstName": "Dora",
+                "enabled": False, "createdTimestamp": 1614600000000, "firstName": "Dora",
+                "credentials": [{"type": "otp"}, {"type": "password-history"}, kept],
             },
-            {"id": ID, "username": "service-account-x", "createdTimestamp": 1614600000000},
+            {"id": SECOND, "username": "service-account-x", "serviceAccountClientId": "x"},
+            {"id": SECOND, "username": "nobody"},
         ]
     }  # fmt: skip
-    user = comes_in(written("keycloak", tmp_path, monkeypatch, "realm.json", export))
+    lines = written("keycloak", tmp_path, monkeypatch, "realm.json", export)
+    user = comes_in(lines, left_out=["second_factors.otp: second_factor"])
     assert (str(user.id), user.first_name, user.email_verified, user.is_active) == (ID, "Dora", True, False)
+
+
+def test_odd_users_of_a_keycloak_are_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bcrypt_of_an_extension = keycloak_credential(
+        {"hashIterations": 10, "algorithm": "bcrypt"}, {"value": "x", "salt": ""}
+    )
+    plain = keycloak_credential(*keycloak_pbkdf2("pbkdf2-sha256", "sha256"))
+    export = {
+        "users": [
+            {"id": "f:7:o'brien", "username": "o'brien", "email": "obrien@example.com", "firstName": "x" * 81},
+            {"username": "without.address", "credentials": [plain]},
+            {"username": "by@example.com", "credentials": [bcrypt_of_an_extension, {"type": "webauthn"}]},
+        ]
+    }
+    lines = written("keycloak", tmp_path, monkeypatch, "realm.json", export)
+    (report,) = imports.run([line.encode() for line in lines], apply=True, caller=NOBODY)
+    assert (report.made, report.refusals) == (3, [])
+    assert [(problem.line, problem.error.field, problem.error.code) for problem in report.left_out] == [
+        (1, "username", "username_characters"),
+        (1, "first_name", "name_too_long"),
+        (1, "id", "not_a_uuid"),
+        (3, "password_hash", "hash_unknown"),
+        (3, "second_factors.webauthn", "second_factor"),
+    ]
+    assert hashing.matches(User.objects.get(username="without.address", email=""), PASSWORD)
+    assert set(User.objects.values_list("email", flat=True)) == {"", "obrien@example.com", "by@example.com"}
+    (again,) = imports.run([line.encode() for line in lines], apply=True, caller=NOBODY)
+    assert (again.made, again.there) == (0, 3)

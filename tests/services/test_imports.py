@@ -3,7 +3,9 @@
 import inspect
 import io
 import json
+import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,10 +23,10 @@ from accounts.caller import NOBODY, Caller
 from accounts.models import Event, User
 from accounts.services.account import email_requests, password_resets, users
 from accounts.services.authentication import sign_in
-from accounts.services.credentials import identifiers, imported_hashes
+from accounts.services.credentials import hashing, identifiers, imported_hashes
 from accounts.services.security import audit
 from accounts.services.staff import imports
-from accounts.services.staff.imports import Report
+from accounts.services.staff.imports import Problem, Report
 from tests.conftest import PASSWORD, Mailbox, make_user
 
 pytestmark = pytest.mark.django_db
@@ -44,11 +46,16 @@ def bring(*lines: bytes, apply: bool = True) -> Report:
         total.made += report.made
         total.there += report.there
         total.refusals += report.refusals
+        total.left_out += report.left_out
     return total
 
 
+def named(problems: Sequence[Problem]) -> Sequence[tuple[int, str, str]]:
+    return [(problem.line, problem.error.field, problem.error.code) for problem in problems]
+
+
 def refusals(report: Report) -> Sequence[tuple[int, str, str]]:
-    return [(refusal.line, refusal.error.field, refusal.error.code) for refusal in report.refusals]
+    return named(report.refusals)
 
 
 def rows() -> Sequence[Any]:
@@ -120,62 +127,104 @@ def test_without_apply_the_same_is_told_and_nothing_written(alice: User) -> None
     looked = bring(*lines, apply=False)
     assert rows() == before
     assert bring(*lines) == looked
-    assert looked.made == 1
+    assert (looked.made, len(looked.left_out), len(looked.refusals)) == (2, 1, 2)
 
 
 def test_empty_lines_count_as_lines_and_as_nothing_else() -> None:
     report = bring(b"\n", line(), b"  \r\n", line(email="no"))
-    assert (report.read, refusals(report)) == (2, [(4, "email", "email_invalid")])
+    assert (report.read, refusals(report)) == (2, [(4, "email", "email_invalid"), (4, *NO_WAY_IN)])
 
 
 # --- What is refused ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("fields", "found"),
-    [
-        ({"email": None}, [("email", "required")]),
-        ({"email": "dora"}, [("email", "email_invalid")]),
-        ({"username": "d"}, [("username", "username_length")]),
-        ({"username": "do ra"}, [("username", "username_characters")]),
-        ({"username": "dor\u0430"}, [("username", "username_script")]),
-        ({"username": "adm1n"}, [("username", "username_reserved")]),
-        ({"first_name": "x" * 81}, [("first_name", "name_too_long")]),
-        ({"last_name": "<b>"}, [("last_name", "name_characters")]),
-        ({"last_name": "a\x00b"}, [("last_name", "name_characters")]),
-        ({"first_name": "\ud800"}, [("first_name", "name_characters")]),
-        ({"gender": "F"}, [("gender", "gender_invalid")]),
-        ({"password_hash": PASSWORD}, [("password_hash", "hash_unknown")]),
-        ({"password_hash": HASH.replace("$04$", "$31$")}, [("password_hash", "hash_too_costly")]),
-        ({"created_at": "yesterday"}, [("created_at", "created_at_invalid")]),
-        ({"created_at": "2019-03-01T12:00:00"}, [("created_at", "created_at_invalid")]),
-        ({"created_at": "2999-03-01T12:00:00Z"}, [("created_at", "created_at_invalid")]),
-        ({"created_at": "1969-03-01T12:00:00Z"}, [("created_at", "created_at_invalid")]),
-        ({"id": "7"}, [("id", "not_a_uuid")]),
-        ({"id": str(UUID(int=0))}, [("id", "not_a_uuid")]),
-        ({"external_id": "7" * 301}, [("external_id", "too_long")]),
-        ({"email_verified": "yes"}, [("email_verified", "not_a_boolean")]),
-        ({"active": 1}, [("active", "not_a_boolean")]),
-        ({"username": 7}, [("username", "not_a_string")]),
-        ({"is_staff": True}, [("is_staff", "unknown_field")]),
-        ({"dora@example.com": True}, [("?", "unknown_field")]),
-        (
-            {"email": "dora", "username": "d", "password_hash": "x", "created_at": "x"},
-            [
-                ("username", "username_length"),
-                ("email", "email_invalid"),
-                ("password_hash", "hash_unknown"),
-                ("created_at", "created_at_invalid"),
-            ],
-        ),
-    ],
-)
-def test_a_line_is_checked_like_a_sign_up_and_each_wrong_field_is_named(
-    fields: dict[str, Any], found: list[tuple[str, str]]
+NO_WAY_IN = ("", "no_way_in")
+LEFT_OUT: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
+    ({"username": "o'brien"}, [("username", "username_characters")]),
+    ({"username": "O'Brien"}, [("username", "username_characters")]),
+    ({"username": "d"}, [("username", "username_length")]),
+    ({"username": "do ra"}, [("username", "username_characters")]),
+    ({"username": "dora@example.com"}, [("username", "username_characters")]),
+    ({"username": "dor\u0430"}, [("username", "username_script")]),
+    ({"username": "adm1n"}, [("username", "username_reserved")]),
+    ({"username": "x" * 1000}, [("username", "username_length")]),
+    ({"first_name": "x" * 81}, [("first_name", "name_too_long")]),
+    ({"last_name": "<b>", "first_name": "Dora"}, [("last_name", "name_characters")]),
+    ({"last_name": "a\x00b"}, [("last_name", "name_characters")]),
+    ({"first_name": "\ud800"}, [("first_name", "name_characters")]),
+    ({"gender": "F"}, [("gender", "gender_invalid")]),
+    ({"password_hash": PASSWORD}, [("password_hash", "hash_unknown")]),
+    ({"password_hash": HASH.replace("$04$", "$31$")}, [("password_hash", "hash_too_costly")]),
+    ({"password_hash": "UkVEQUNURUQ="}, [("password_hash", "hash_redacted")]),
+    ({"created_at": "yesterday"}, [("created_at", "created_at_invalid")]),
+    ({"created_at": "2019-03-01T12:00:00"}, [("created_at", "created_at_invalid")]),
+    ({"created_at": "2999-03-01T12:00:00Z"}, [("created_at", "created_at_invalid")]),
+    ({"created_at": "0001-01-01T00:00:00Z"}, [("created_at", "created_at_invalid")]),
+    ({"id": "7"}, [("id", "not_a_uuid")]),
+    ({"id": str(UUID(int=0))}, [("id", "not_a_uuid")]),
+    ({"external_id": "7" * 3000}, []),
+    ({"username": "", "password_hash": "", "id": "", "created_at": "", "gender": "", "first_name": " "}, []),
+    (
+        {"second_factors": ["totp", "recovery-codes"]},
+        [("second_factors.totp", "second_factor"), ("second_factors.recovery-codes", "second_factor")],
+    ),
+    ({"email": None, "username": "dora", "password_hash": HASH}, []),
+    ({"email": "dora", "username": "dora", "password_hash": HASH}, [("email", "email_invalid")]),
+]
+REFUSED: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
+    ({"email": None}, [NO_WAY_IN]),
+    ({"email": "dora"}, [("email", "email_invalid"), NO_WAY_IN]),
+    ({"email": None, "username": "dora"}, [NO_WAY_IN]),
+    ({"email": None, "password_hash": HASH}, [NO_WAY_IN]),
+    ({"email": None, "username": "dora", "password_hash": "x"}, [("password_hash", "hash_unknown"), NO_WAY_IN]),
+    (
+        {"email": None, "username": "o'brien", "password_hash": HASH},
+        [("username", "username_characters"), NO_WAY_IN],
+    ),
+    ({"email_verified": "yes"}, [("email_verified", "not_a_boolean")]),
+    ({"active": 1}, [("active", "not_a_boolean")]),
+    ({"username": 7}, [("username", "not_a_string")]),
+    ({"second_factors": "totp"}, [("second_factors", "invalid")]),
+    ({"second_factors": ["dora@example.com"]}, [("second_factors", "invalid")]),
+    ({"is_staff": True}, [("is_staff", "unknown_field")]),
+    ({"dora@example.com": True}, [("?", "unknown_field")]),
+]
+
+
+def test_what_cannot_be_taken_is_left_out_of_the_person_and_nobody_is_lost() -> None:
+    found = []
+    for fields, _expected in LEFT_OUT:
+        report = bring(line(**fields))
+        user = User.objects.get()
+        sound = user.email in {"", "dora@example.com"} and len(user.first_name) <= 80 and user.created_at <= now()
+        kept = identifiers.username_problem(user.username) is None and user.username_typed == ""
+        found.append((fields, [one[1:] for one in named(report.left_out)], report.made, refusals(report), sound, kept))
+        User.objects.all().delete()
+    assert [
+        one for one, (fields, expected) in zip(found, LEFT_OUT, strict=True) if one[1:] != (expected, 1, [], True, True)
+    ] == []
+
+
+def test_a_line_that_is_damaged_or_of_whom_nobody_could_sign_in_is_refused_and_each_wrong_field_is_named() -> None:
+    found = [(fields, [one[1:] for one in refusals(bring(line(**fields)))]) for fields, _expected in REFUSED]
+    assert found == REFUSED
+    assert not User.objects.exists()
+
+
+def test_who_has_no_address_signs_in_by_username_unless_an_address_is_asked_of_everybody(
+    settings: Settings, caller: Caller
 ) -> None:
-    report = bring(line(**fields), line(email="eve@example.com"))
-    assert refusals(report) == [(1, *one) for one in found]
-    assert User.objects.get().email == "eve@example.com"
+    nobody = line(email=None, username="dora", password_hash=HASH)
+    settings.EMAIL_VERIFICATION = "mandatory"
+    assert refusals(bring(nobody)) == [(1, *NO_WAY_IN)]
+    settings.EMAIL_VERIFICATION = "optional"
+    bring(nobody)
+    assert sign_in.check(login="dora", password=PASSWORD, caller=caller).email == ""
+
+
+def test_an_address_that_is_left_out_is_not_verified_either() -> None:
+    bring(line(email="dora", email_verified=True, username="dora", password_hash=HASH))
+    assert not User.objects.get().email_verified
 
 
 @pytest.mark.parametrize(
@@ -205,16 +254,29 @@ def test_refuses_bobs_name_what_looks_like_it_and_bobs_proved_address(bob: User)
     report = bring(
         line(username="bob"),
         line(username="b0b", email="eve@example.com"),
+        line(username="bob", email=None, password_hash=HASH, external_id="3"),
         line(email="BOB@example.com", email_verified=True),
-        line(email="bob@example.com", username="bobby"),
+        line(email="bob@example.com", username="bobby", external_id="4"),
+        line(email="bob@example.com", username="robert", password_hash=HASH, email_verified=True),
     )
-    assert refusals(report) == [
+    assert named(report.left_out) == [
         (1, "username", "username_taken"),
         (2, "username", "username_taken"),
-        (3, "email", "email_taken"),
-        (4, "email", "email_taken"),
+        (6, "email", "email_taken"),
     ]
-    assert User.objects.get() == bob
+    assert refusals(report) == [
+        (3, "username", "username_taken"),
+        (4, "email", "email_taken"),
+        (5, "email", "email_taken"),
+    ]
+    others = User.objects.exclude(id=bob.id)
+    assert set(others.values_list("email", flat=True)) == {"dora@example.com", "eve@example.com", ""}
+    assert not others.filter(username__contains="b0b").exists()
+    robert = others.get(username="robert")
+    assert not robert.email_verified
+    assert hashing.matches(robert, PASSWORD)
+    bob.refresh_from_db()
+    assert (bob.username, bob.email, bob.email_verified) == ("bob", "bob@example.com", True)
 
 
 @pytest.mark.parametrize("apply", [True, False])
@@ -234,14 +296,14 @@ def test_of_two_lines_with_one_name_address_or_id_the_first_comes_in(
         line(email="Claim@example.com"),
         apply=apply,
     )
+    assert named(report.left_out) == [(2, "username", "username_taken")]
     assert refusals(report) == [
-        (2, "username", "username_taken"),
         (3, "email", "email_taken"),
         (4, "email", "email_taken"),
         (6, "id", "duplicate"),
         (8, "id", "duplicate"),
     ]
-    assert report.made == 3
+    assert report.made == 4
 
 
 @pytest.mark.parametrize("size", [1, 1000])
@@ -320,10 +382,10 @@ def test_an_abort_loses_nothing_and_the_rest_comes_the_next_time(monkeypatch: py
 
 
 def test_an_id_that_is_made_of_an_address_can_be_made_here_only(settings: Settings) -> None:
-    made = imports.read(line()).id
-    assert imports.read(line()).id == made
+    made = imports.read(line()).user.id
+    assert imports.read(line()).user.id == made
     settings.SECRET_KEY = "another key that nobody knows, another key that nobody knows"
-    assert imports.read(line()).id != made
+    assert imports.read(line()).user.id != made
 
 
 # --- Among the others ---------------------------------------------------------------------------------------
@@ -368,16 +430,44 @@ def test_the_command_only_looks_unless_it_is_told_to_apply(tmp_path: Path) -> No
     assert User.objects.count() == 4
 
 
-def test_the_command_names_refused_lines_and_shows_nothing_of_them(tmp_path: Path) -> None:
+def test_the_command_counts_what_it_leaves_out_names_refused_lines_and_shows_nothing_of_them(tmp_path: Path) -> None:
     secret = "$2b$31$" + "x" * 53
-    out = command(tmp_path, line(), line(username="d", email="e@example", password_hash=secret), apply=True)
-    assert "line 2: username: username_length (Use 3 to 30 characters for your username.)" in out
-    assert "line 2: email: email_invalid" in out
-    assert "line 2: password_hash: hash_too_costly" in out
-    assert "2 lines: 1 imported, 0 already there, 1 refused." in out
-    assert "CommandError" in out
-    for private in ("e@example", "xxxx", "dora"):
-        assert private not in out.replace("name@example.com", "")
+    lines = [
+        b"\xef\xbb\xbf" + line(),
+        line(username="d", email="e@example", password_hash=secret),
+        line(username="o'brien", email="obrien@example.com", second_factors=["otp"]),
+        line(username="d'arcy", email="darcy@example.com", first_name="x" * 81),
+    ]
+    looked = command(tmp_path, *lines)
+    assert "CommandError" not in looked
+    assert "4 lines: 3 could be imported, 0 already there, 1 refused." in looked
+    out = command(tmp_path, *lines, apply=True)
+    assert "line 2: username: username_length, refused (Use 3 to 30 characters for your username.)" in out
+    assert "line 2: password_hash: hash_too_costly, refused" in out
+    assert "line 2: whole line: no_way_in, refused" in out
+    assert "line 3: username: username_characters, left out" in out
+    assert "line 3: second_factors.otp: second_factor, left out" in out
+    assert "4 lines: 3 imported, 0 already there, 1 refused." in out
+    assert "CommandError: Correct the refused lines" in out
+    for told in (looked, out):
+        *_, counts = told.partition("From 2 of them something is left out:\n")
+        assert [text.split() for text in counts.splitlines()[:3]] == [
+            ["2", "username:", "username_characters"],
+            ["1", "second_factors.otp:", "second_factor"],
+            ["1", "first_name:", "name_too_long"],
+        ]
+        for private in ("e@example", "xxxx", "dora", "brien"):
+            assert private not in told.replace("name@example.com", "")
+
+
+def test_the_command_reads_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"\n".join(PEOPLE),))
+    writer.start()
+    out = io.StringIO()
+    call_command("import_users", tmp_path / "pipe", stdout=out)
+    writer.join()
+    assert "4 lines: 4 could be imported" in out.getvalue()
 
 
 def test_the_command_says_which_file_it_cannot_read(tmp_path: Path) -> None:

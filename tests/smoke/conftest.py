@@ -17,10 +17,10 @@ PYTHON = str(RUNTIME / "bin" / "python")
 
 @pytest.fixture(scope="session", autouse=True)
 def runtime() -> None:
-    uv = str(Path(sys.executable).parent / "uv")
+    uv = [sys.executable, str(BASE / "project/devstack/uv.py")]
     if not Path(PYTHON).exists():
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, RUNTIME], check=True)
-    sync = [uv, "pip", "sync", "--quiet", "--python", PYTHON, "--require-hashes", str(BASE / "requirements.txt")]
+        subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, RUNTIME], check=True)
+    sync = [*uv, "pip", "sync", "--quiet", "--python", PYTHON, "--require-hashes", str(BASE / "requirements.txt")]
     # All of it has just been installed for the tests, so the cache should do.
     if subprocess.run([*sync, "--offline"], capture_output=True, check=False).returncode:
         subprocess.run(sync, check=True)

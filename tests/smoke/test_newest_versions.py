@@ -51,10 +51,10 @@ print(json.dumps({"urls": count(get_resolver().url_patterns), "pages": pages}))
 
 @pytest.fixture
 def _newest() -> None:
-    uv = str(Path(sys.executable).parent / "uv")
+    uv = [sys.executable, str(BASE / "project/devstack/uv.py")]
     if not Path(PYTHON).exists():
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, NEWEST], check=True)
-    install = [uv, "pip", "install", "--quiet", "--python", PYTHON, "--upgrade", "--requirement", "pyproject.toml"]
+        subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, NEWEST], check=True)
+    install = [*uv, "pip", "install", "--quiet", "--python", PYTHON, "--upgrade", "--requirement", "pyproject.toml"]
     done = subprocess.run(
         [*install, "--extra", "anymail"], cwd=BASE, capture_output=True, text=True, timeout=300, check=False
     )

@@ -1,6 +1,7 @@
 """What protects every page: forms of our own only, headers, hosts, proxies, and a log that keeps secrets."""
 
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,14 +9,15 @@ from django.http import HttpResponse
 from django.test import Client
 from pytest_django import Settings
 
+from accounts import http
 from accounts.caller import Caller
 from accounts.http import client_ip
-from accounts.models import Session, User
+from accounts.models import Event, Session, User
 from accounts.pages.middleware import PageMiddleware
 from accounts.services.account import email_requests
 from tests.conftest import PASSWORD, Mailbox, picture
 from tests.factors import two_step_on
-from tests.web.conftest import NEW, signed_in, sound, upload
+from tests.web.conftest import NEW, signed_in, sound, upload, words
 
 FORMS = [
     "/account/login/",
@@ -189,7 +191,20 @@ def test_a_forged_header_has_no_effect_where_no_proxy_is_trusted(page: Client, a
         (1, "1.2.3.4, unknown", "10.1.1.1"),
         (1, ",,,", "10.1.1.1"),
         (1, "<script>", "10.1.1.1"),
-        (1, "1.2.3.4:5678", "10.1.1.1"),
+        (1, "203.0.113.7:51234", "203.0.113.7"),
+        (1, "[2001:db8::7]:51234", "2001:db8::7"),
+        (1, "[2001:db8::7]", "2001:db8::7"),
+        (1, "2001:DB8:0::0:7", "2001:db8::7"),
+        (1, "::ffff:203.0.113.7", "203.0.113.7"),
+        (1, "[::ffff:203.0.113.7]:443", "203.0.113.7"),
+        (1, "fe80::7%eth0", "fe80::7"),
+        (2, "6.6.6.6:1, 1.2.3.4:5678, [2001:db8::1]:443", "1.2.3.4"),
+        (1, "[2001:db8::7", "10.1.1.1"),
+        (1, "2001:db8::7]:1", "10.1.1.1"),
+        (1, "203.0.113.7:", "10.1.1.1"),
+        (1, "203.0.113.7:port", "10.1.1.1"),
+        (1, "[]:1", "10.1.1.1"),
+        (1, "203.0.113.700:51234", "10.1.1.1"),
         (1, "\x00", "10.1.1.1"),
         (1, "é", "10.1.1.1"),
         (3, ",", "10.1.1.1"),
@@ -201,6 +216,65 @@ def test_the_outermost_trusted_proxy_says_who_the_client_is(
 ) -> None:
     settings.TRUSTED_PROXY_COUNT = settings.ALLAUTH_TRUSTED_PROXY_COUNT = count
     assert ip_of_sign_in(page, REMOTE_ADDR="10.1.1.1", HTTP_X_FORWARDED_FOR=header) == expected
+
+
+def test_behind_a_proxy_that_adds_ports_each_client_has_its_own_budget_and_is_shown_by_its_address(
+    page: Client, alice: User, settings: Settings, limits: Any, caplog: pytest.LogCaptureFixture, mailbox: Mailbox
+) -> None:
+    """One reading of addresses: limits, log, devices, events and emails, on both faces."""
+    settings.TRUSTED_PROXY_COUNT = settings.ALLAUTH_TRUSTED_PROXY_COUNT = 1
+    caplog.set_level(logging.INFO)
+    limits("login_per_ip=3/86400")
+
+    def wrong(entry: str) -> list[int]:
+        about: Any = {"HTTP_X_FORWARDED_FOR": entry, "REMOTE_ADDR": "10.1.1.1"}
+        typed = {"login": "nobody", "password": "x"}
+        return [
+            page.post("/account/login/", typed, **about).status_code,
+            page.post("/api/v1/token", typed, content_type="application/json", **about).status_code,
+        ]
+
+    for address in ("203.0.113.7", "[2001:db8:1::7]", "[2001:db8:2::7]"):
+        assert wrong(f"{address}:51234") == [200, 401]
+    assert wrong("203.0.113.7:51235") == [200, 429]
+    assert wrong("203.0.113.7") == wrong("[::ffff:203.0.113.7]:1") == [429, 429]
+    assert "ip=203.0.113.7 " in caplog.text
+    assert "10.1.1.1" not in caplog.text
+    ip_of_sign_in(page, HTTP_X_FORWARDED_FOR="[2001:db8:2::7]:51236", REMOTE_ADDR="10.1.1.1")
+    for path in ("/account/devices/", "/account/activity/"):
+        assert "2001:db8:2::7" in words(page.get(path))
+    assert Event.objects.filter(user=alice, ip="2001:db8:2::7").exists()
+    page.post("/account/password/reset/", {"email": "alice"}, HTTP_X_FORWARDED_FOR="198.51.100.9:1")
+    assert "198.51.100.9" in mailbox.last().message
+    assert "198.51.100.9:1" not in mailbox.last().message
+
+
+@pytest.mark.parametrize("entry", ["unknown", "", "203.0.113.7 51234", "x" * 10_000])
+def test_an_entry_that_is_no_address_is_worth_one_warning_an_hour(
+    settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, entry: str
+) -> None:
+    settings.TRUSTED_PROXY_COUNT = 1
+    clock = [7.0]
+    monkeypatch.setattr(http, "_warned_at", None)
+    monkeypatch.setattr(http, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def lines(**meta: str) -> list[str]:
+        caplog.clear()
+        for _ in range(3):
+            assert client_ip({"REMOTE_ADDR": "10.1.1.1", **meta}) == "10.1.1.1"
+        return [record.getMessage() for record in caplog.records]
+
+    (line,) = lines(HTTP_X_FORWARDED_FOR=f"6.6.6.6, {entry}")
+    assert "TRUSTED_PROXY_COUNT=1" in line
+    assert entry[:20] in line
+    assert len(line) < 300
+    clock[0] += 3599
+    assert lines(HTTP_X_FORWARDED_FOR=entry) == []
+    clock[0] += 1
+    assert len(lines()) == 1  # a proxy that adds no header at all
+    settings.TRUSTED_PROXY_COUNT = 0
+    clock[0] += 7200
+    assert lines(HTTP_X_FORWARDED_FOR=entry) == []
 
 
 def test_a_missing_network_address_is_no_error_of_ours(page: Client, alice: User, settings: Any) -> None:

@@ -1,6 +1,7 @@
 import sys
 import time
 from argparse import ArgumentParser
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +19,48 @@ class Command(BaseCommand):
         parser.add_argument("--apply", action="store_true", help="write the users; without it nothing is changed")
 
     def handle(self, *, file: Path, apply: bool, **_: Any) -> None:
-        total, refused = imports.Report(), set[int]()
+        total, left_out = Counter[str](), Counter[str]()
         begun = time.monotonic()
         try:
             with file.open("rb") as lines:
+                size = file.stat().st_size  # none of a pipe
                 for report in imports.run(lines, apply=apply, caller=NOBODY):
-                    total.read, total.made = total.read + report.read, total.made + report.made
-                    total.there += report.there
-                    for refusal in report.refusals:
-                        line, error = refusal.line, refusal.error
-                        refused.add(line)
-                        self.stdout.write(f"line {line}: {error.field or 'whole line'}: {error.code} ({error.message})")
-                    self._progress(total.read, lines.tell() / file.stat().st_size, time.monotonic() - begun)
+                    refused = self._tell(report.refusals, "refused")
+                    partly = self._tell(report.left_out, "left out")
+                    total.update(read=report.read, made=report.made, there=report.there, refused=refused, partly=partly)
+                    left_out.update(f"{problem.error.field}: {problem.error.code}" for problem in report.left_out)
+                    self._progress(total["read"], lines.tell() / size if size else None, time.monotonic() - begun)
         except OSError as error:
             raise CommandError(f"{file} can't be read: {error.strerror}") from None
-        self._sum_up(total, len(refused), apply)
+        self._sum_up(total, left_out, apply)
 
-    def _progress(self, read: int, share: float, seconds: float) -> None:
-        words = f"{read:,} lines, {read / seconds:,.0f} a second, {seconds / share - seconds:,.0f} s left"
+    def _tell(self, problems: list[imports.Problem], what: str) -> int:
+        """The number of lines that they are about."""
+        for problem in problems:
+            where, error = problem.error.field or "whole line", problem.error
+            self.stdout.write(f"line {problem.line}: {where}: {error.code}, {what} ({error.message})")
+        return len({problem.line for problem in problems})
+
+    def _progress(self, read: int, share: float | None, seconds: float) -> None:
+        words = f"{read:,} lines, {read / seconds:,.0f} a second"
+        if share is not None:
+            words += f", {seconds / share - seconds:,.0f} s left"
         if sys.stdout.isatty():
-            self.stdout.write(f"\r{'█' * int(30 * share):<30} {words}   ", ending="\n" if share == 1 else "")
+            bar = "" if share is None else f"{'█' * int(30 * share):<30} "
+            self.stdout.write(f"\r{bar}{words}   ", ending="\n" if share == 1 else "")
             self.stdout.flush()
         elif share == 1 or read % (10 * imports.BATCH) == 0:
             self.stdout.write(words)
 
-    def _sum_up(self, total: imports.Report, refused: int, apply: bool) -> None:
-        made = "imported" if apply else "could be imported"
-        self.stdout.write(f"{total.read} lines: {total.made} {made}, {total.there} already there, {refused} refused.")
+    def _sum_up(self, total: Counter[str], left_out: Counter[str], apply: bool) -> None:
+        made, there, refused = total["made"], total["there"], total["refused"]
+        verb = "imported" if apply else "could be imported"
+        self.stdout.write(f"{total['read']} lines: {made} {verb}, {there} already there, {refused} refused.")
+        if left_out:
+            self.stdout.write(f"From {total['partly']} of them something is left out:")
+            for what, count in left_out.most_common():
+                self.stdout.write(f"{count:9,}  {what}")
         if not apply:
             self.stdout.write("Nothing was written. To import the users, add --apply.")
-        if refused:
+        elif refused:
             raise CommandError("Correct the refused lines and run this again; the others are not created twice.")

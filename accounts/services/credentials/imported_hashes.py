@@ -12,7 +12,7 @@ import re
 import string
 from collections.abc import Callable, Sequence
 from functools import partial
-from hmac import compare_digest
+from hmac import compare_digest, digest
 
 import argon2
 import bcrypt
@@ -34,6 +34,7 @@ MAX_SCRYPT_BLOCK, MAX_SCRYPT_LANES = 64, 16
 MAX_ARGON2_WORK = 2**30
 MAX_BCRYPT_COST = 14
 MAX_PBKDF2_ITERATIONS = 2_000_000
+MAX_PHPASS_LOG2 = 17
 MAX_LENGTH = 128  # of the column
 # Only the beginning of a longer hash is kept: 256 bits are as good, and fit into the column.
 _KEPT = 32
@@ -73,6 +74,40 @@ def _is_bcrypt(password: str, parts: Sequence[str]) -> bool:
     return compare_digest(bcrypt.hashpw(password.encode().partition(b"\0")[0][:72], kept), kept)
 
 
+def _is_passlib_bcrypt(password: str, parts: Sequence[str]) -> bool:
+    """Version 2 of passlib's bcrypt_sha256, whose key is the salt in bcrypt's own letters."""
+    return _is_bcrypt(_text(digest(parts[2][:22].encode(), password.encode(), "sha256")), parts)
+
+
+def _is_wordpress_bcrypt(password: str, parts: Sequence[str]) -> bool:
+    return _is_bcrypt(_text(digest(b"wp-sha384", _trimmed(password).encode(), "sha384")), parts)
+
+
+def _trimmed(password: str) -> str:
+    """As WordPress does with every password."""
+    return password.strip(" \n\r\t\v\0")
+
+
+def _is_phpass(password: str, parts: Sequence[str]) -> bool:
+    typed, made = password.encode(), parts[1].encode()
+    for _ in range(1 + 2 ** int(parts[0])):
+        made = hashlib.md5(made + typed, usedforsecurity=False).digest()
+    return compare_digest(_in_phpass_letters(made), parts[2])
+
+
+_PHPASS_LETTERS = f"./{string.digits}{string.ascii_uppercase}{string.ascii_lowercase}"
+
+
+def _in_phpass_letters(made: bytes) -> str:
+    """Its own base64: three bytes are a number whose lowest six bits come first."""
+    threes = (made[start : start + 3] for start in range(0, len(made), 3))
+    return "".join(
+        _PHPASS_LETTERS[int.from_bytes(three, "little") >> 6 * place & 63]
+        for three in threes
+        for place in range(len(three) + 1)
+    )
+
+
 def _is_argon2(variety: str, password: str, parts: Sequence[str]) -> bool:
     try:
         return argon2.PasswordHasher().verify(f"${variety}$" + "$".join(parts), password)
@@ -80,9 +115,9 @@ def _is_argon2(variety: str, password: str, parts: Sequence[str]) -> bool:
         return False
 
 
-def _is_pbkdf2(digest: str, password: str, parts: Sequence[str]) -> bool:
+def _is_pbkdf2(name: str, password: str, parts: Sequence[str]) -> bool:
     iterations, salt, kept = int(parts[0]), _bytes(parts[1]), _bytes(parts[2])
-    return compare_digest(hashlib.pbkdf2_hmac(digest, password.encode(), salt, iterations, len(kept)), kept)
+    return compare_digest(hashlib.pbkdf2_hmac(name, password.encode(), salt, iterations, len(kept)), kept)
 
 
 def _is_scrypt(password: str, parts: Sequence[str]) -> bool:
@@ -110,9 +145,16 @@ def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
 
 _SCHEMES: dict[str, Callable[[str, Sequence[str]], bool]] = {
     "bcrypt": _is_bcrypt,
+    "bcrypt_sha256_base64": lambda password, parts: _is_bcrypt(
+        _text(hashlib.sha256(password.encode()).digest()), parts
+    ),
+    "bcrypt_sha256_keyed": _is_passlib_bcrypt,
+    "bcrypt_wordpress": _is_wordpress_bcrypt,
     "bcrypt_sha256": lambda password, parts: _is_bcrypt(hashlib.sha256(password.encode()).hexdigest(), parts),
     **{variety: partial(_is_argon2, variety) for variety in ("argon2id", "argon2i", "argon2d")},
-    **{f"pbkdf2_{digest}": partial(_is_pbkdf2, digest) for digest in ("sha1", "sha256", "sha512")},
+    **{f"pbkdf2_{name}": partial(_is_pbkdf2, name) for name in ("sha1", "sha256", "sha512")},
+    "phpass": _is_phpass,
+    "phpass_wordpress": lambda password, parts: _is_phpass(_trimmed(password), parts),
     "scrypt": _is_scrypt,
     "better_auth": lambda password, parts: _is_scrypt(hashing.normalise(password), parts),
     "firebase": _is_firebase,
@@ -164,11 +206,31 @@ def _read_argon2(rest: str) -> str:
     return "$".join([*head, salt, made])
 
 
-def _read_pbkdf2(digest: str, iterations: str, salt: bytes, made: bytes) -> str:
+def _read_phpass(letter: str, cost: str, salt: str, made: str) -> str:
+    log2 = _PHPASS_LETTERS.index(cost)
+    if not 7 <= log2 <= 30:
+        raise ValueError("not a cost of phpass")
+    _require(log2 <= MAX_PHPASS_LOG2)
+    return f"phpass{'_wordpress' * (letter == 'P')}${log2}${salt}${made}"
+
+
+def _read_aspnet(given: str) -> str:
+    """ASP.NET Core Identity: one number says which of two layouts follows."""
+    blob = _bytes(given)
+    if blob[0] == 0:
+        return _read_pbkdf2("sha1", "1000", blob[1:17], blob[17:])
+    algorithm, iterations, size = (int.from_bytes(blob[start : start + 4]) for start in (1, 5, 9))
+    if algorithm > 2 or size < 8:
+        raise ValueError("not the numbers of ASP.NET")
+    name = ("sha1", "sha256", "sha512")[algorithm]
+    return _read_pbkdf2(name, str(iterations), blob[13 : 13 + size], blob[13 + size :])
+
+
+def _read_pbkdf2(name: str, iterations: str, salt: bytes, made: bytes) -> str:
     if int(iterations) < 1:
         raise ValueError("no iterations")
     _require(int(iterations) <= MAX_PBKDF2_ITERATIONS)
-    return f"pbkdf2_{digest}${int(iterations)}${_text(salt)}${_kept(made)}"
+    return f"pbkdf2_{name}${int(iterations)}${_text(salt)}${_kept(made)}"
 
 
 def _read_scrypt(scheme: str, n: int, r: int, p: int, salt: bytes, made: bytes) -> str:
@@ -176,12 +238,16 @@ def _read_scrypt(scheme: str, n: int, r: int, p: int, salt: bytes, made: bytes) 
     return f"{scheme}${n}${r}${p}${_text(salt)}${_kept(made)}"
 
 
-def _read_firebase(rounds: str, memory: str, separator: str, salt: str, made: str) -> str:
+def _read_firebase(rounds: str, memory: str, separator: str, salt: str, made: str, key: str = "") -> str:
     _require_scrypt(2 ** int(memory), int(rounds), 1)
-    if signer_key() is None:
+    if signer_key() is None or (key and _bytes(key) != signer_key()):
         raise UnusableHash("hash_needs_signer_key")
     separator, salt, made = _text(_bytes(separator)), _text(_bytes(salt)), _kept(_bytes(made))
     return f"firebase${int(rounds)}${int(memory)}${separator}${salt}${made}"
+
+
+def _read_redacted(*_: str) -> str:
+    raise UnusableHash("hash_redacted")
 
 
 def _require_scrypt(n: int, r: int, p: int) -> None:
@@ -207,8 +273,8 @@ def signer_key() -> bytes | None:
 
 
 def _bytes(text: str) -> bytes:
-    """Base64 in either alphabet, with or without its padding."""
-    text = text.rstrip("=").replace("-", "+").replace("_", "/")
+    """Base64 in any alphabet, passlib's too, with or without its padding."""
+    text = text.rstrip("=").replace("-", "+").replace("_", "/").replace(".", "+")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except binascii.Error:
@@ -225,34 +291,74 @@ def _kept(made: bytes) -> str:
     return _text(made[:_KEPT])
 
 
-_NUMBER, _BASE64, _SALT = r"([0-9]{1,9})", r"([A-Za-z0-9+/_=-]+)", r"([^$]+)"
+_NUMBER, _BASE64, _SALT, _HEX = r"([0-9]{1,9})", r"([A-Za-z0-9+/_.=-]+)", r"([^$]+)", "([0-9a-f]+)"
 _BCRYPT = r"\$2[aby]\$([0-9]{2})\$([./A-Za-z0-9]{53})"
+_SCRYPT = r"ln=([0-9]{1,7}),r=([0-9]{1,7}),p=([0-9]{1,7})"
 _FORMS: Sequence[tuple[re.Pattern[str], Callable[..., str]]] = (
     # Plain bcrypt (Supabase, Kratos, Rails, PHP), and Django's two.
     (re.compile(rf"(?:bcrypt\$)?{_BCRYPT}"), lambda *parts: _read_bcrypt("bcrypt", *parts)),
     (re.compile(rf"bcrypt_sha256\${_BCRYPT}"), lambda *parts: _read_bcrypt("bcrypt_sha256", *parts)),
+    # WordPress since 6.8, and both versions of passlib's bcrypt_sha256.
+    (re.compile(rf"\$wp{_BCRYPT}"), lambda *parts: _read_bcrypt("bcrypt_wordpress", *parts)),
+    (
+        re.compile(r"\$bcrypt-sha256\$v=2,t=2[aby],r=([0-9]{1,2})\$([./A-Za-z0-9]{22})\$([./A-Za-z0-9]{31})"),
+        lambda cost, salt, made: _read_bcrypt("bcrypt_sha256_keyed", cost.zfill(2), salt + made),
+    ),
+    (
+        re.compile(r"\$bcrypt-sha256\$2[aby],([0-9]{1,2})\$([./A-Za-z0-9]{22})\$([./A-Za-z0-9]{31})"),
+        lambda cost, salt, made: _read_bcrypt("bcrypt_sha256_base64", cost.zfill(2), salt + made),
+    ),
+    # phpass: WordPress before 6.8 ($P$), phpBB ($H$).
+    (re.compile(r"\$([PH])\$([./0-9A-Za-z])([./0-9A-Za-z]{8})([./0-9A-Za-z]{22})"), _read_phpass),
     # Argon2's own form, before which Django writes its word.
     (re.compile(r"(?:argon2)?\$(argon2(?:id|i|d)\$[A-Za-z0-9+/=,$]+)"), _read_argon2),
-    # Django's PBKDF2: the salt is text, and its letters are the bytes.
+    # PBKDF2 of Django and Flask: the salt is text, and its letters are the bytes.
     (
         re.compile(rf"pbkdf2_(sha1|sha256)\${_NUMBER}\${_SALT}\${_BASE64}"),
-        lambda digest, iterations, salt, made: _read_pbkdf2(digest, iterations, salt.encode(), _bytes(made)),
+        lambda name, iterations, salt, made: _read_pbkdf2(name, iterations, salt.encode(), _bytes(made)),
     ),
-    # PBKDF2 as Kratos and we write it, for salts of any bytes.
     (
-        re.compile(rf"\$pbkdf2-(sha1|sha256|sha512)\$i={_NUMBER},l=[0-9]+\${_BASE64}\${_BASE64}"),
-        lambda digest, iterations, salt, made: _read_pbkdf2(digest, iterations, _bytes(salt), _bytes(made)),
+        re.compile(rf"pbkdf2:(sha1|sha256|sha512):{_NUMBER}\${_SALT}\${_HEX}"),
+        lambda name, iterations, salt, made: _read_pbkdf2(name, iterations, salt.encode(), bytes.fromhex(made)),
     ),
-    # Django's scrypt.
+    # PBKDF2 as Kratos and we write it, for salts of any bytes, and as passlib does.
+    (
+        re.compile(rf"\$pbkdf2(?:-(sha1|sha256|sha512))?\$(?:i=)?{_NUMBER}(?:,l=[0-9]+)?\${_BASE64}\${_BASE64}"),
+        lambda name, iterations, salt, made: _read_pbkdf2(name or "sha1", iterations, _bytes(salt), _bytes(made)),
+    ),
+    # ASP.NET Core Identity, its newer and its older layout.
+    (re.compile(r"(AQAAAA[A-Za-z0-9+/]{34,}={0,2}|A[A-P][A-Za-z0-9+/]{64}==)"), _read_aspnet),
+    # scrypt of Django and Flask.
     (
         re.compile(rf"scrypt\${_NUMBER}\${_SALT}\${_NUMBER}\${_NUMBER}\${_BASE64}"),
         lambda n, salt, r, p, made: _read_scrypt("scrypt", int(n), int(r), int(p), salt.encode(), _bytes(made)),
+    ),
+    (
+        re.compile(rf"scrypt:{_NUMBER}:{_NUMBER}:{_NUMBER}\${_SALT}\${_HEX}"),
+        lambda n, r, p, salt, made: _read_scrypt("scrypt", int(n), int(r), int(p), salt.encode(), bytes.fromhex(made)),
+    ),
+    # passlib and Kratos. What the former calls ln is a logarithm; with the latter it is N itself.
+    (
+        re.compile(rf"\$scrypt\${_SCRYPT}\${_BASE64}\${_BASE64}"),
+        lambda ln, r, p, salt, made: _read_scrypt(
+            "scrypt", 2 ** int(ln) if int(ln) < 32 else int(ln), int(r), int(p), _bytes(salt), _bytes(made)
+        ),
     ),
     # better-auth: the salt's hexadecimal letters are the bytes.
     (
         re.compile(r"([0-9a-f]{32}):([0-9a-f]{128})"),
         lambda salt, made: _read_scrypt("better_auth", 2**14, 16, 1, salt.encode(), bytes.fromhex(made)),
     ),
-    # Firebase, as docs/importing.md says: rounds, mem_cost, separator, salt, hash.
+    # What an export says where it was made without the right to see hashes.
+    (re.compile(r"(?s)(?:.*\$)?(?:UkVEQUNURUQ=?|REDACTED)"), _read_redacted),
+    # Firebase, as docs/importing.md says: rounds, mem_cost, separator, salt, hash. Then as Kratos and Supabase have it.
     (re.compile(rf"firebase\${_NUMBER}\$([0-9][0-9]?)\${_BASE64}\${_BASE64}\${_BASE64}"), _read_firebase),
+    (
+        re.compile(rf"\$firescrypt\$ln=([0-9][0-9]?),r={_NUMBER},p=1\${_BASE64}\${_BASE64}\${_BASE64}\${_BASE64}"),
+        lambda memory, rounds, salt, made, separator, key: _read_firebase(rounds, memory, separator, salt, made, key),
+    ),
+    (
+        re.compile(rf"\$fbscrypt\$v=1,n=([0-9][0-9]?),r={_NUMBER},p=1,ss={_BASE64},sk={_BASE64}\${_BASE64}\${_BASE64}"),
+        lambda memory, rounds, separator, key, salt, made: _read_firebase(rounds, memory, separator, salt, made, key),
+    ),
 )

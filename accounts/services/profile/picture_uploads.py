@@ -67,7 +67,7 @@ def problems(given: Mapping[str, Any]) -> list[FieldError]:
     if "content_type" in given and given["content_type"] not in pictures.max_pixels():
         found.append(FieldError("content_type", "unknown_choice"))
     if given.get("size", 1) < 1:
-        found.append(FieldError("size", "out_of_range"))
+        found.append(FieldError("size", "out_of_range", 1, settings.PICTURE_MAX_BYTES))
     return found
 
 

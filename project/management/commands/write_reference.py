@@ -8,7 +8,6 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.errors import FIELD_ERRORS
 from accounts.services import mail
 from accounts.services.security import audit, rate_limits
 from api import catalogue
@@ -50,8 +49,14 @@ def pages() -> dict[str, str]:
         "docs/reference/errors.md": _errors(),
         "docs/reference/events.md": _events(),
         "docs/reference/limits.md": _limits(),
-        "api/v1/openapi.json": json.dumps(v1.get_openapi_schema(path_prefix="/api/v1/"), indent=2, default=str) + "\n",
+        "api/v1/openapi.json": _contract(),
     }
+
+
+def _contract() -> str:
+    """A service names its own address; the file in git names none that exists."""
+    schema = {**v1.get_openapi_schema(path_prefix="/api/v1/"), "servers": [{"url": "https://accounts.example.com"}]}
+    return json.dumps(schema, indent=2, default=str) + "\n"
 
 
 # Their defaults are made of other settings, so they would name this machine's paths and hosts.
@@ -107,7 +112,7 @@ def _errors() -> str:
         "The service shows this page at `/api/errors`, in the language asked for; `type` of every error names its "
         f"line.\n\nSign the person out only on {signed_out}, never on a 5xx, a time-out or `rate_limited`.\n"
     )
-    fields = ((f"`{code}`", sentence) for code, sentence in sorted(FIELD_ERRORS.items()))
+    fields = ((f"`{code}`", sentence) for code, sentence in catalogue.fields())
     return _page(
         "Errors",
         "`accounts/errors.py`, `api/errors.py` and `api/catalogue.py`",
