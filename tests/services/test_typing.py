@@ -197,7 +197,7 @@ def test_what_is_pasted_around_an_address_or_a_name_is_cleaned_away(alice: User,
         user = signup.sign_up(username=f"{hidden}{name}{hidden}", email=address, password=PASSWORD, caller=caller)
         wrong += [ascii(hidden)] * ((user.username, user.email) != (name, f"{name}@example.com"))
         line = {"username": f"{hidden}x{name}", "email": f"{hidden}x{address}", "first_name": f"{hidden}Ada{hidden}"}
-        brought = imports.read(json.dumps({**line, "email": f"{hidden}x{name}@example.com{hidden}"}).encode())
+        brought = imports.read(json.dumps({**line, "email": f"{hidden}x{name}@example.com{hidden}"}).encode()).user
         wrong += [ascii(hidden)] * (
             (brought.username, brought.email, brought.first_name) != (f"x{name}", f"x{name}@example.com", "Ada")
         )
@@ -250,7 +250,7 @@ def test_joiners_stay_in_names_and_other_invisible_characters_go(alice: User, ca
     for number, given in enumerate(names):
         profiles.update(user=alice, changes={"first_name": given, "last_name": given}, caller=caller)
         line = {"email": f"x{number}@example.com", "first_name": given, "last_name": given}
-        brought = imports.read(json.dumps(line).encode())
+        brought = imports.read(json.dumps(line).encode()).user
         made = signup._checked(
             username=f"dora{number}.x", email="d@example.com", password=PASSWORD, first_name=given, caller=NOBODY
         )
@@ -377,7 +377,7 @@ def test_a_name_is_compared_folded_and_shown_as_typed_everywhere(alice: User, ca
             signup.sign_up(username=login, email="j@example.com", password=PASSWORD, caller=caller)
     people = directory.search(viewer=alice, text="Ιωάννης", filters=directory.Filters()).people
     assert [person.username_display for person in people] == ["Ιωάννης"]
-    brought = imports.read(json.dumps({"username": "Νίκος", "email": "n@example.com"}).encode())
+    brought = imports.read(json.dumps({"username": "Νίκος", "email": "n@example.com"}).encode()).user
     assert (brought.username, brought.username_display) == ("νίκοσ", "Νίκος")
     assert users.make_staff(username="Zora", email="z@example.com", password=PASSWORD).username_display == "Zora"
 
