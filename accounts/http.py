@@ -46,14 +46,15 @@ STATUSES: dict[type[AccountError], int] = {
             errors.AccountDisabled, errors.CodeSignInClosed, errors.DirectoryClosed, errors.EmailNotVerified,
             errors.NotAllowed, errors.RecentSignInNeeded, errors.SignUpClosed, errors.WrongPassword,
         ),
-        404: (errors.PasskeyNotFound, errors.SessionNotFound, errors.UploadNotFound),
+        404: (errors.PasskeyNotFound, errors.SessionNotFound, errors.UploadNotFound, errors.UserNotFound),
         409: (
             errors.EmailInUse, errors.LastSuperuser, errors.LastWayIn, errors.MfaIsOff, errors.MfaIsOn,
-            errors.OwnAccount, errors.SetupExpired, errors.TooManyPasskeys, errors.UploadMissing, errors.UsernameTaken,
+            errors.OwnAccount, errors.RequestInProgress, errors.SetupExpired, errors.TooManyPasskeys,
+            errors.UploadMissing, errors.UsernameTaken,
         ),
         412: (errors.ProfileChanged,),
         413: (errors.PictureTooLarge,),
-        422: (errors.InvalidInput, errors.InvalidPicture, errors.SearchTooBroad),
+        422: (errors.IdempotencyKeyReused, errors.InvalidInput, errors.InvalidPicture, errors.SearchTooBroad),
         429: (errors.RateLimited, errors.UsernameChangeLimited),
         503: (errors.Overloaded, ServiceUnavailable, errors.StorageUnavailable),
     }.items()

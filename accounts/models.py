@@ -323,6 +323,17 @@ class Budget(models.Model):
     resets_at = models.DateTimeField(db_index=True)
 
 
+class KeptAnswer(models.Model):
+    """The answer to a write with an Idempotency-Key (services/security/kept_answers.py). Without one, the request is
+    being answered."""
+
+    mac = models.BinaryField(primary_key=True)
+    body_mac = models.BinaryField()
+    sealed = models.BinaryField(null=True)
+    user = models.ForeignKey(User, models.CASCADE, null=True, related_name="+")
+    begun_at = models.DateTimeField(db_index=True)
+
+
 class MailOutage(models.Model):
     """One row while the mail server takes no mail from us (services/mail/server.py), none otherwise."""
 

@@ -60,6 +60,11 @@ class BodyTooLarge(RequestError):
     message = _("The body is too large.")
 
 
+class InvalidIdempotencyKey(RequestError):
+    code = "invalid_idempotency_key"
+    message = _("The Idempotency-Key must have 16 to 128 characters. Use a new UUID for each request.")
+
+
 class NotFound(RequestError):
     code = "not_found"
     message = _("There's nothing at this address.")
@@ -86,6 +91,7 @@ _REQUEST_STATUSES: dict[type[AccountError], int] = {
     LengthRequired: 411,
     UnsupportedMediaType: 415,
     BodyTooLarge: 413,
+    InvalidIdempotencyKey: 400,
     NotFound: 404,
     MethodNotAllowed: 405,
     ServerError: 500,
@@ -103,6 +109,7 @@ _ACTIONS: dict[type[AccountError], Action] = {
     errors.InvalidToken: Action.REFRESH,
     errors.MfaRequired: Action.UPDATE_APP,  # for apps that do not know the code
     errors.RecentSignInNeeded: Action.REAUTHENTICATE,
+    errors.RequestInProgress: Action.RETRY,
     errors.TokenExpired: Action.REFRESH,
     errors.TooManyPasskeys: Action.FIX_INPUT,
     errors.UsernameTaken: Action.FIX_INPUT,
@@ -189,6 +196,8 @@ KINDS: dict[str, str] = {
     "string_type": "not_a_string",
     "string_too_short": "too_short",
     "string_too_long": "too_long",
+    "too_short": "too_short",
+    "too_long": "too_long",
     "string_unicode": "invalid_characters",
     "characters": "invalid_characters",
     "uuid_parsing": "not_a_uuid",

@@ -307,7 +307,7 @@ PICTURE_MAX_PIXELS = env.number("PICTURE_MAX_PIXELS", 50_000_000, "The most pixe
 # A form with a picture in it: the picture, and room for the rest.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
-DATA_UPLOAD_MAX_NUMBER_FIELDS = 50
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 150  # as many ids as one getUsers asks for, and more than any form has
 DATA_UPLOAD_MAX_NUMBER_FILES = 2
 
 # --- Accounts -----------------------------------------------------------------------------------------------
@@ -324,8 +324,9 @@ EMAIL_VERIFICATION = env.choice(
     "mandatory: nobody is signed in before the address is proved.",
 )
 DIRECTORY_ACCESS = env.choice(
-    "DIRECTORY_ACCESS", "signed_in", ("signed_in", "staff"), "Who may list the ids of all users."
+    "DIRECTORY_ACCESS", "signed_in", ("signed_in", "staff"), "Who may list the ids of all users, and see other people."
 )
+DIRECTORY_NAMES = env.flag("DIRECTORY_NAMES", False, "1 shows first and last names, beside username and picture.")
 UNPROVED_ACCOUNT_LIFETIME = timedelta(
     days=env.number(
         "UNPROVED_ACCOUNT_LIFETIME_DAYS", 30, "Accounts that never proved an address are removed when unused so long."

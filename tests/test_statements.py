@@ -6,6 +6,7 @@ connections, templates) is warm, as in production."""
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -51,6 +52,10 @@ class House:
 
     def post(self, path: str, status: int, **body: Any) -> Work:
         return lambda: self.ok(Api().post(path, body, token=""), status)
+
+    def keyed(self, path: str, status: int, **body: Any) -> Work:
+        key = {"HTTP_IDEMPOTENCY_KEY": str(uuid4())}
+        return lambda: self.ok(Api().post(path, body, token="", **key), status)
 
     def sign_in(self, login: str, password: str = PASSWORD, device: str = PHONE["name"], status: int = 200) -> Work:
         return self.post("/token", status, login=login, password=password, device={**PHONE, "name": device})
@@ -98,10 +103,13 @@ def table(house: House) -> Iterator[tuple[str, Work, int, int]]:
     yield "listEvents", house.my("GET", "/me/events"), 2, 0
     yield "getMfa", house.my("GET", "/me/mfa"), 3, 0
     yield "listUsers", house.my("GET", "/users"), 3, 0
+    yield "getUser", house.my("GET", f"/users/{house.user.id}"), 2, 0
+    yield "getUsers", house.my("GET", f"/users/by-ids?ids={house.user.id}"), 2, 0
     yield "getConfig", house.my("GET", "/config"), 0, 0
     for who in ("ada", "nobody", "ada@example.com", "nobody@example.com"):
         yield f"requestPasswordReset for {who}", house.post("/password/forgot", 202, login=who), 3, 0
         yield f"requestSignInCode for {who}", house.post("/token/code/request", 202, login=who), 3, 0
+    yield "requestPasswordReset with an Idempotency-Key", house.keyed("/password/forgot", 202, login="ada"), 6, 1
     yield "resendConfirmation", house.post("/email/resend", 202, email="ada@example.com"), 1, 0
     yield "the sign-in page", house.page("/account/login/", house.fresh_browser()), 0, 0
     yield "the sign-up page", house.page("/account/signup/", house.fresh_browser()), 0, 0

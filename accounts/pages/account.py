@@ -252,7 +252,17 @@ def profile(request: AuthenticatedRequest) -> HttpResponse:
         return response
 
     form = ProfileForm(request.POST or None, request.FILES or None, user=user)
-    return form_page(request, "accounts/profile.html", form, save, picture=pictures.addresses(user).get(256))
+    picture = pictures.addresses(user).get(256)
+    return form_page(request, "accounts/profile.html", form, save, picture=picture, seen_by=_seen_by())
+
+
+def _seen_by() -> str:
+    """What is public, as the operator decided (services/staff/directory.py)."""
+    if settings.DIRECTORY_ACCESS == "staff":
+        return _("Apps you sign in to can see this. Other people can't.")
+    if settings.DIRECTORY_NAMES:
+        return _("Other people can see your username, name and picture. Apps you sign in to can see all of this.")
+    return _("Other people can see your username and picture. Apps you sign in to can see all of this.")
 
 
 def _follow_language(request: HttpRequest, user: User) -> HttpResponse:

@@ -302,9 +302,9 @@ class ProfileForm(forms.Form):
         self.initial["language"] = user.language or get_language()
         limit = rate_limits.limits()["username_change_per_account"]
         words = (
-            _("You can sign in with it. Others may see it. You can change it twice every {days} days.")
+            _("You can sign in with it. You can change it twice every {days} days.")
             if limit.amount == 2
-            else _("You can sign in with it. Others may see it. Changes allowed every {days} days: {n}.")
+            else _("You can sign in with it. Changes allowed every {days} days: {n}.")
         )
         self.fields["username"].help_text = format_lazy(words, days=max(1, limit.seconds // 86400), n=limit.amount)
         widget, chosen = self.fields["time_zone"].widget, user.time_zone

@@ -9,10 +9,11 @@ from accounts.http import AuthenticatedRequest, caller
 from accounts.models import User
 from accounts.services.account import email_addresses
 from accounts.services.profile import profiles
+from api.repeats import repeatable
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.document import headers
-from api.v1.responses import BODY, PASSWORD, TOKEN, responses, versions
+from api.v1.responses import BODY, KEY, PASSWORD, TOKEN, responses, versions
 
 router = Router(tags=["me"], auth=AccessToken())
 
@@ -88,8 +89,9 @@ def get_my_email(request: AuthenticatedRequest) -> dict[str, Any]:
 @router.post(
     "/me/email",
     operation_id="requestEmailChange",
-    response=responses({202: schemas.AcceptedOut}, *TOKEN, *BODY, *PASSWORD),
+    response=responses({202: schemas.AcceptedOut}, *TOKEN, *BODY, *KEY, *PASSWORD),
 )
+@repeatable
 def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeEmailIn) -> Status[Any]:
     """Request another email address.
 
@@ -112,8 +114,9 @@ def cancel_email_change(request: AuthenticatedRequest) -> dict[str, Any]:
 @router.post(
     "/me/email/confirm",
     operation_id="confirmMyEmail",
-    response=responses({200: schemas.ProfileOut}, *TOKEN, *BODY, errors.InvalidCode, errors.RateLimited),
+    response=responses({200: schemas.ProfileOut}, *TOKEN, *BODY, *KEY, errors.InvalidCode, errors.RateLimited),
 )
+@repeatable
 def confirm_my_email(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.CodeIn) -> User:
     """Verify the email address.
 

@@ -9,9 +9,10 @@ from accounts.http import AuthenticatedRequest, caller
 from accounts.models import Passkey
 from accounts.services.authentication import passkeys, reauthentication, sign_in, totp
 from accounts.services.sessions.sessions import SignedIn
+from api.repeats import repeatable
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import BODY, PASSWORD, RECENT, TOKEN, responses
+from api.v1.responses import BODY, KEY, PASSWORD, RECENT, TOKEN, responses
 
 entrance = Router(tags=["tokens"])
 router = Router(tags=["second factors"], auth=AccessToken())
@@ -25,6 +26,7 @@ router = Router(tags=["second factors"], auth=AccessToken())
     response=responses(
         {200: schemas.SignedInOut},
         *BODY,
+        *KEY,
         errors.InvalidTicket,
         errors.InvalidCode,
         errors.AccountDisabled,
@@ -32,6 +34,7 @@ router = Router(tags=["second factors"], auth=AccessToken())
         errors.RateLimited,
     ),
 )
+@repeatable
 def finish_sign_in(request: HttpRequest, payload: schemas.SecondStepIn) -> SignedIn:
     """Finish a sign-in with MFA.
 
@@ -56,6 +59,7 @@ def begin_passkey_sign_in(request: HttpRequest) -> passkeys.Ceremony:
     response=responses(
         {200: schemas.SignedInOut},
         *BODY,
+        *KEY,
         errors.InvalidTicket,
         errors.InvalidPasskey,
         errors.AccountDisabled,
@@ -63,6 +67,7 @@ def begin_passkey_sign_in(request: HttpRequest) -> passkeys.Ceremony:
         errors.RateLimited,
     ),
 )
+@repeatable
 def finish_passkey_sign_in(request: HttpRequest, payload: schemas.PasskeySignInIn) -> SignedIn:
     """Finish a sign-in with a passkey.
 
@@ -116,6 +121,7 @@ def begin_totp(request: AuthenticatedRequest) -> totp.Setup:
         {200: schemas.RecoveryCodesOut},
         *TOKEN,
         *BODY,
+        *KEY,
         errors.SetupExpired,
         errors.InvalidCode,
         errors.EmailNotVerified,
@@ -123,6 +129,7 @@ def begin_totp(request: AuthenticatedRequest) -> totp.Setup:
         errors.RateLimited,
     ),
 )
+@repeatable
 def confirm_totp(request: AuthenticatedRequest, payload: schemas.ConfirmTotpIn) -> dict[str, Any]:
     """Turn two-step verification on.
 
@@ -176,12 +183,14 @@ def begin_passkey(request: AuthenticatedRequest) -> passkeys.Ceremony:
         {201: schemas.PasskeyOut},
         *TOKEN,
         *BODY,
+        *KEY,
         errors.SetupExpired,
         errors.InvalidPasskey,
         errors.EmailNotVerified,
         errors.TooManyPasskeys,
     ),
 )
+@repeatable
 def add_passkey(request: AuthenticatedRequest, payload: schemas.AddPasskeyIn) -> Status[Any]:
     """Add a passkey.
 

@@ -8,9 +8,10 @@ from accounts import errors
 from accounts.http import AuthenticatedRequest, caller
 from accounts.services import mail
 from accounts.services.account import password_resets, passwords
+from api.repeats import repeatable
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import BODY, PASSWORD, TOKEN, responses
+from api.v1.responses import BODY, KEY, PASSWORD, TOKEN, responses
 
 router = Router(tags=["password"])
 
@@ -18,8 +19,9 @@ router = Router(tags=["password"])
 @router.post(
     "/password/forgot",
     operation_id="requestPasswordReset",
-    response=responses({202: schemas.MailOut}, *BODY, errors.RateLimited),
+    response=responses({202: schemas.MailOut}, *BODY, *KEY, errors.RateLimited),
 )
+@repeatable
 def request_password_reset(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
     """Email a code and a link to set a new password.
 
@@ -33,9 +35,10 @@ def request_password_reset(request: HttpRequest, payload: schemas.LoginIn) -> St
     "/password/reset",
     operation_id="resetPassword",
     response=responses(
-        {204: None}, *BODY, errors.InvalidCode, errors.InvalidKey, errors.RateLimited, errors.Overloaded
+        {204: None}, *BODY, *KEY, errors.InvalidCode, errors.InvalidKey, errors.RateLimited, errors.Overloaded
     ),
 )
+@repeatable
 def reset_password(request: HttpRequest, payload: schemas.ResetPasswordIn) -> Status[None]:
     """Set a new password.
 
@@ -54,8 +57,9 @@ def reset_password(request: HttpRequest, payload: schemas.ResetPasswordIn) -> St
     "/me/password",
     operation_id="changePassword",
     auth=AccessToken(),
-    response=responses({204: None}, *TOKEN, *BODY, *PASSWORD),
+    response=responses({204: None}, *TOKEN, *BODY, *KEY, *PASSWORD),
 )
+@repeatable
 def change_password(request: AuthenticatedRequest, payload: schemas.ChangePasswordIn) -> Status[None]:
     """Change the password.
 

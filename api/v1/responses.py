@@ -18,14 +18,23 @@ from accounts import errors
 from accounts.errors import AccountError
 from accounts.http import ServiceUnavailable
 from accounts.lib import timestamps
-from api.errors import CASES, BodyTooLarge, LengthRequired, MalformedBody, ServerError, UnsupportedMediaType
+from api.errors import (
+    CASES,
+    BodyTooLarge,
+    InvalidIdempotencyKey,
+    LengthRequired,
+    MalformedBody,
+    ServerError,
+    UnsupportedMediaType,
+)
 from api.v1 import document
 from api.v1.schemas import ProblemOut
 
-# What can be refused of an access token, of a body, of a password that is asked for, and before a change that could
-# lock the owner out.
+# What can be refused of an access token, of a body, of an Idempotency-Key (api/repeats.py), of a password that is asked
+# for, and before a change that could lock the owner out.
 TOKEN = (errors.InvalidToken, errors.TokenExpired, errors.SessionRevoked)
 BODY = (MalformedBody, LengthRequired, BodyTooLarge, UnsupportedMediaType, errors.InvalidInput)
+KEY = (InvalidIdempotencyKey, errors.RequestInProgress, errors.IdempotencyKeyReused)
 PASSWORD = (errors.WrongPassword, errors.MfaRequired, errors.RateLimited, errors.Overloaded)
 RECENT = (errors.RecentSignInNeeded, errors.MfaRequired)
 

@@ -20,6 +20,7 @@ from accounts.services.authentication import passkeys
 from accounts.services.credentials import identifiers
 from accounts.services.profile import exports, picture_uploads, pictures, profiles
 from accounts.services.security import audit
+from accounts.services.staff.directory import PublicProfile
 from api.errors import Action
 from api.v1 import mistakes
 
@@ -294,6 +295,10 @@ class IdPageIn(PageIn):
     )
 
 
+class IdsIn(In):
+    ids: list[UUID] = Field(min_length=1, max_length=100, description="Up to 100. Repeat it for each: `ids=…&ids=…`.")
+
+
 # --- Out ----------------------------------------------------------------------------------------------------
 
 Id = Annotated[UUID, Field(examples=["01936d2e-7b5c-7a31-9c1f-2f6c8e4b7d10"])]
@@ -314,6 +319,13 @@ class PictureOut(Schema):
         "A BlurHash (blurha.sh) to show until the picture is there; null for an old picture.",
         "LEHV6nWB2yk8pyo0adR*.7kCMdnj",
     )
+
+
+def picture(key: str, placeholder: str) -> dict[str, Any] | None:
+    if not (signed := pictures.addresses_of(key)):
+        return None
+    sizes = {str(size): url for size, url in signed.items()}
+    return {"url": signed[256], "sizes": sizes, "placeholder": placeholder or None}
 
 
 class ProfileOut(Schema):
@@ -359,10 +371,7 @@ class ProfileOut(Schema):
 
     @staticmethod
     def resolve_picture(user: User) -> dict[str, Any] | None:
-        if not (signed := pictures.addresses(user)):
-            return None
-        sizes = {str(size): url for size, url in signed.items()}
-        return {"url": signed[256], "sizes": sizes, "placeholder": user.picture_placeholder or None}
+        return picture(user.picture, user.picture_placeholder)
 
 
 class PictureUploadFormOut(Schema):
@@ -507,6 +516,25 @@ class UsersOut(Schema):
     count_male: int = _says("Of all active users, not only of this page.", 0)
     count_unspecified: int = _says("Of all active users, not only of this page.", 0)
     next: str | None = Field(description=_NEXT, examples=[None])
+
+
+class PublicProfileOut(Schema):
+    """What people who are signed in can see of each other."""
+
+    id: Id = Field(description="Never changes.")
+    username: str = _says("May change.", "ada")
+    username_display: str = _says("The username as its owner typed it: show this one.", "Ada")
+    first_name: str = _says("Empty if the operator doesn't show names.", "Ada")
+    last_name: str = _says("Empty if the operator doesn't show names.", "Lindqvist")
+    picture: PictureOut | None = Field(description="null if there is none.")
+
+    @staticmethod
+    def resolve_picture(found: PublicProfile) -> dict[str, Any] | None:
+        return picture(found.picture, found.picture_placeholder)
+
+
+class PublicProfilesOut(Schema):
+    users: list[PublicProfileOut] = Field(description="In the order of the ids.")
 
 
 class DeletionOut(Schema):

@@ -8,8 +8,9 @@ from accounts import errors
 from accounts.http import caller
 from accounts.services.account import email_addresses, email_recovery, signup
 from accounts.services.sessions.sessions import SignedIn
+from api.repeats import repeatable
 from api.v1 import schemas
-from api.v1.responses import BODY, responses
+from api.v1.responses import BODY, KEY, responses
 
 router = Router(tags=["sign up"])
 
@@ -20,12 +21,14 @@ router = Router(tags=["sign up"])
     response=responses(
         {201: schemas.SignedInOut, 202: schemas.AcceptedOut},
         *BODY,
+        *KEY,
         errors.SignUpClosed,
         errors.UsernameTaken,
         errors.RateLimited,
         errors.Overloaded,
     ),
 )
+@repeatable
 def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
     """Create an account and sign in.
 
@@ -44,6 +47,7 @@ def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
     response=responses(
         {200: schemas.SignedInOut},
         *BODY,
+        *KEY,
         errors.InvalidCode,
         errors.InvalidKey,
         errors.MfaRequired,
@@ -51,6 +55,7 @@ def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
         errors.RateLimited,
     ),
 )
+@repeatable
 def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> SignedIn:
     """Verify the address of a sign-up and sign in.
 
@@ -64,8 +69,9 @@ def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> Sign
 @router.post(
     "/email/undo",
     operation_id="undoEmailChange",
-    response=responses({200: schemas.UndoneOut}, *BODY, errors.InvalidKey, errors.EmailInUse, errors.RateLimited),
+    response=responses({200: schemas.UndoneOut}, *BODY, *KEY, errors.InvalidKey, errors.EmailInUse, errors.RateLimited),
 )
+@repeatable
 def undo_email_change(request: HttpRequest, payload: schemas.KeyIn) -> dict[str, Any]:
     """Undo a change of address.
 

@@ -11,8 +11,9 @@ from accounts.services.account import sign_in_codes
 from accounts.services.authentication import sign_in
 from accounts.services.sessions import sessions
 from accounts.services.sessions.sessions import SignedIn, Tokens
+from api.repeats import repeatable
 from api.v1 import schemas
-from api.v1.responses import BODY, responses
+from api.v1.responses import BODY, KEY, responses
 
 router = Router(tags=["tokens"])
 
@@ -23,6 +24,7 @@ router = Router(tags=["tokens"])
     response=responses(
         {200: schemas.SignedInOut},
         *BODY,
+        *KEY,
         errors.InvalidCredentials,
         errors.MfaRequired,
         errors.SessionRevoked,
@@ -32,6 +34,7 @@ router = Router(tags=["tokens"])
         errors.Overloaded,
     ),
 )
+@repeatable
 def sign_in_by_password(request: HttpRequest, payload: schemas.SignInIn) -> SignedIn:
     """Sign in with a password.
 
@@ -61,6 +64,7 @@ def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Stat
     response=responses(
         {200: schemas.SignedInOut},
         *BODY,
+        *KEY,
         errors.InvalidCode,
         errors.MfaRequired,
         errors.CodeSignInClosed,
@@ -68,6 +72,7 @@ def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Stat
         errors.RateLimited,
     ),
 )
+@repeatable
 def sign_in_by_code(request: HttpRequest, payload: schemas.SignInByCodeIn) -> SignedIn:
     """Sign in with an emailed code.
 

@@ -1,4 +1,6 @@
 import json
+from typing import Any
+from uuid import UUID
 
 from django.http import HttpResponse
 from ninja import Query, Router
@@ -6,6 +8,7 @@ from ninja import Query, Router
 from accounts import errors
 from accounts.http import AuthenticatedRequest
 from accounts.services.staff import directory
+from accounts.services.staff.directory import PublicProfile
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.responses import TOKEN, responses
@@ -34,3 +37,33 @@ def list_users(request: AuthenticatedRequest, page: Query[schemas.IdPageIn]) -> 
     response = HttpResponse(json.dumps(body), content_type="application/json; charset=utf-8")
     response["Cache-Control"] = "no-store"
     return response
+
+
+SHOWN = (*TOKEN, errors.InvalidInput, errors.DirectoryClosed)
+
+
+@router.get("/users/by-ids", operation_id="getUsers", response=responses({200: schemas.PublicProfilesOut}, *SHOWN))
+def get_users(request: AuthenticatedRequest, response: HttpResponse, query: Query[schemas.IdsIn]) -> dict[str, Any]:
+    """Get the public profiles of up to 100 users.
+
+    In the order of the ids. Users that `getUser` would not find are left out."""
+    _may_be_kept(response)
+    return {"users": directory.public_profiles(viewer=request.user, user_ids=query.ids)}
+
+
+@router.get(
+    "/users/{user_id}",
+    operation_id="getUser",
+    response=responses({200: schemas.PublicProfileOut}, *SHOWN, errors.UserNotFound),
+)
+def get_user(request: AuthenticatedRequest, response: HttpResponse, user_id: UUID) -> PublicProfile:
+    """Get the public profile of a user.
+
+    404 also for a user who was switched off or erased."""
+    _may_be_kept(response)
+    return directory.public_profile(viewer=request.user, user_id=user_id)
+
+
+def _may_be_kept(response: HttpResponse) -> None:
+    """By the app that asked: a list of people asks for the same few again and again."""
+    response["Cache-Control"], response["Vary"] = "private, max-age=60", "Authorization"

@@ -78,7 +78,7 @@ def test_every_operation_is_in_the_newest_release() -> None:
     """What was added since is not promised yet; what was promised is walked through."""
     contract = json.loads((RELEASES[-1] / "contract.json").read_text())
     steps = json.loads((RELEASES[-1] / "traffic.json").read_text())
-    names = {"{tablet}": "{session_id}", "{passkey}": "{passkey_id}", "{upload}": "{upload_id}"}
+    names = {"{ada}": "{user_id}", "{tablet}": "{session_id}", "{passkey}": "{passkey_id}", "{upload}": "{upload_id}"}
     kept = re.compile("|".join(re.escape(name) for name in names))
     asked = {kept.sub(lambda met: names[met[0]], step["ask"].split("?")[0]) for step in steps if "ask" in step}
     promised = {

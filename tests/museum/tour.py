@@ -85,6 +85,10 @@ def tour() -> list[Step]:
         {"ask": "GET /me/events?limit=0", "as": "access2"},
         {"ask": "GET /users", "as": "access2"},
         {"ask": "GET /users?cursor=nonsense", "as": "access2"},
+        {"ask": "GET /me", "as": "access2", "keep": {"ada": "id"}},
+        {"ask": "GET /users/{ada}", "as": "access2"},
+        {"ask": "GET /users/by-ids?ids={ada}", "as": "access2"},
+        {"ask": "GET /users/019ab3f2-7cde-7000-a1b2-c3d4e5f60718", "as": "access2"},
         # Another password, another address.
         {
             "ask": "POST /me/password",

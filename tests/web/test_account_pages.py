@@ -36,6 +36,26 @@ def test_the_profile_is_saved(alices_page: Client, alice: User) -> None:
     assert (alice.username, alice.first_name, alice.last_name, alice.gender) == ("ada.l", "Ada", "Lind", "unspecified")
 
 
+def test_the_profile_says_what_others_can_see(alices_page: Client, settings: Any) -> None:
+    """As `getUser` shows it (tests/api/v1/test_users.py)."""
+    said = {}
+    for access, names in (("signed_in", False), ("signed_in", True), ("staff", False), ("staff", True)):
+        settings.DIRECTORY_ACCESS, settings.DIRECTORY_NAMES = access, names
+        html = sound(alices_page.get("/account/profile/"))
+        said[access, names] = html.partition('<p class="lead">')[2].partition("</p>")[0]
+    assert said == {
+        (
+            "signed_in",
+            False,
+        ): "Other people can see your username and picture. Apps you sign in to can see all of this.",
+        ("signed_in", True): (
+            "Other people can see your username, name and picture. Apps you sign in to can see all of this."
+        ),
+        ("staff", False): "Apps you sign in to can see this. Other people can&#x27;t.",
+        ("staff", True): "Apps you sign in to can see this. Other people can&#x27;t.",
+    }
+
+
 def test_what_is_wrong_in_the_profile_is_said_beside_it(alices_page: Client, bob: User) -> None:
     html = refused(save(alices_page, username="b0b", last_name="Lind"), "username")
     assert 'value="b0b"' in html

@@ -19,6 +19,7 @@ from accounts.models import (
     Event,
     Export,
     Gender,
+    KeptAnswer,
     MailOwner,
     Passkey,
     PictureUpload,
@@ -31,7 +32,7 @@ from accounts.services import mail
 from accounts.services.authentication import passkeys, sign_in, totp
 from accounts.services.credentials import challenges, reserved_usernames
 from accounts.services.profile import exports, picture_uploads
-from accounts.services.security import audit, rate_limits
+from accounts.services.security import audit, kept_answers, rate_limits
 from accounts.services.sessions import sessions
 
 
@@ -195,6 +196,16 @@ PARTS = (
         switch_off=Because("they run out by themselves"),
         export=Because("they are counts of tries, and run out"),
         prune=rate_limits.prune,
+    ),
+    Part(
+        "kept answers",
+        (KeptAnswer,),
+        erase=_CASCADE,
+        hand_over=Because("the sessions that they name have ended, and only the app that asked can open them"),
+        revoke=Because("the sessions that they name have ended, and only the app that asked can open them"),
+        switch_off=Because("the sessions that they name have ended, and only the app that asked can open them"),
+        export=Because("they are sealed, and the app had the same answer"),
+        prune=kept_answers.prune,
     ),
     Part(
         "reserved usernames",

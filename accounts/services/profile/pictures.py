@@ -260,8 +260,12 @@ def discard_orphans(*, age: timedelta, at_most: int) -> int:
 
 
 def addresses(user: User) -> dict[int, str]:
-    """{edge in pixels: address}, or {} without a picture. Signed, and the same from every process for half of its
-    lifetime, so that a phone's image cache works; or the CDN's, which never changes."""
-    names = {size: path(user.picture, size) for size in SIZES} if user.picture else {}
+    return addresses_of(user.picture)
+
+
+def addresses_of(key: str) -> dict[int, str]:
+    """{edge in pixels: address} of a picture, or {} without one. Signed, and the same from every process for half of
+    its lifetime, so that a phone's image cache works; or the CDN's, which never changes."""
+    names = {size: path(key, size) for size in SIZES} if key else {}
     cdn: str = settings.PICTURE_CDN_URL
     return {size: f"{cdn}/{name}" if cdn else bucket.address(name) for size, name in names.items()}

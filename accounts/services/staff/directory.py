@@ -1,5 +1,5 @@
-"""The directory: pages of ids for everybody, and for staff a search and a copy of the list. No query reads further than
-its page, whichever page it is; a search that would is given up."""
+"""The directory: pages of ids and public profiles for everybody, and for staff a search and a copy of the list. No
+query reads further than its page, whichever page it is; a search that would is given up."""
 
 import csv
 import io
@@ -16,12 +16,13 @@ from django.conf import settings
 from django.contrib.postgres.lookups import TrigramWordSimilar
 from django.contrib.postgres.search import TrigramWordDistance
 from django.db import OperationalError, connections, transaction
-from django.db.models import F, Q, QuerySet, TextField
+from django.db.models import F, Q, QuerySet, TextField, Value
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Coalesce, NullIf
 from psycopg2.errors import QueryCanceled
 
 from accounts.caller import Caller
-from accounts.errors import DirectoryClosed, SearchTooBroad
+from accounts.errors import DirectoryClosed, SearchTooBroad, UserNotFound
 from accounts.lib import addresses, replica, timestamps
 from accounts.models import User
 from accounts.services.credentials import identifiers
@@ -41,8 +42,7 @@ class Page:
 def list_ids(*, viewer: User, limit: int, cursor: str | None) -> Page:
     """Ids of the active users in the order of their sign-up, a page at a time by key, and exact counts. Raises
     DirectoryClosed, InvalidCursor."""
-    if settings.DIRECTORY_ACCESS == "staff" and not viewer.is_staff:
-        raise DirectoryClosed
+    _admit(viewer)
     after = cursors.read("users", cursor) if cursor else UUID(int=0)
     return replica.read(lambda using: _ids(after, limit, using))
 
@@ -60,6 +60,49 @@ def _ids(after: UUID, limit: int, using: str) -> Page:
     ids = ids[:limit]
     by_gender = counts.active_by_gender(using=using)
     return Page(ids, by_gender, cursors.write("users", UUID(ids[-1])) if more else None)
+
+
+def _admit(viewer: User) -> None:
+    if settings.DIRECTORY_ACCESS == "staff" and not viewer.is_staff:
+        raise DirectoryClosed
+
+
+# --- Public profiles, for everybody -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PublicProfile:
+    """What people may know of each other. The names are empty unless the operator shows them (DIRECTORY_NAMES)."""
+
+    id: UUID
+    username: str
+    username_display: str
+    first_name: str
+    last_name: str
+    picture: str
+    picture_placeholder: str
+
+
+def public_profiles(*, viewer: User, user_ids: Sequence[UUID]) -> Sequence[PublicProfile]:
+    """Those of active users, in the order of the ids; nobody else is in it. Raises DirectoryClosed."""
+    _admit(viewer)
+    found = {profile.id: profile for profile in replica.read(lambda using: _profiles(user_ids, using))}
+    return [found[user_id] for user_id in dict.fromkeys(user_ids) if user_id in found]
+
+
+def public_profile(*, viewer: User, user_id: UUID) -> PublicProfile:
+    """Raises DirectoryClosed, UserNotFound: for an id that was never there as for one that was switched off."""
+    for profile in public_profiles(viewer=viewer, user_ids=[user_id]):
+        return profile
+    raise UserNotFound
+
+
+def _profiles(user_ids: Sequence[UUID], using: str) -> Sequence[PublicProfile]:
+    names = ("first_name", "last_name") if settings.DIRECTORY_NAMES else (Value(""), Value(""))
+    display = Coalesce(NullIf("username_typed", Value("")), "username")  # as User.username_display
+    users = User.objects.using(using).active().filter(id__in=user_ids)
+    columns = ("id", "username", display, *names, "picture", "picture_placeholder")
+    return [PublicProfile(*row) for row in users.values_list(*columns)]
 
 
 # --- People, for staff --------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ class Reader:
             for (method, path), operation in contract().operations.items()
         }
 
-    def __call__(self, name: str, *, ids: str = "", status: int = 0, **secrets: Any) -> Any:
+    def __call__(self, name: str, *, ids: str = "", query: str = "", status: int = 0, **secrets: Any) -> Any:
         assert set(secrets) <= SECRETS
         method, path, operation = self._operations[name]
         example = json_of(operation.get("requestBody", {})).get("example")
@@ -76,7 +76,7 @@ class Reader:
         if "{" in path:
             head, tail = path[: path.index("{")], path[path.index("}") + 1 :]
             path = f"{head}{ids}{tail}"
-        answer = self.api.upload(picture()) if name == "putPicture" else self.api(method, path, body)
+        answer = self.api.upload(picture()) if name == "putPicture" else self.api(method, path + query, body)
         assert answer.status_code == (status or min(int(code) for code in operation["responses"])), answer.content
         self.sent.add(name)
         return answer.json() if answer.content else None
@@ -106,6 +106,9 @@ def test_every_example_can_be_sent(db: None, mailbox: Mailbox) -> None:
 def _profile_and_pictures(send: Reader) -> None:
     for name in ("getProfile", "updateProfile", "getMyEmail", "putPicture", "deletePicture"):
         send(name)
+    me = send("getProfile")["id"]
+    send("getUser", ids=me)
+    send("getUsers", query=f"?ids={me}&ids={me}")
     upload = send("beginPictureUpload")["id"]
     send("getPictureUpload", ids=upload)
     send("completePictureUpload", ids=upload)

@@ -59,6 +59,8 @@ OPERATIONS = {
     "renamePasskey": "PATCH /me/mfa/passkeys/{passkey_id}",
     "removePasskey": "DELETE /me/mfa/passkeys/{passkey_id}",
     "listUsers": "GET /users",
+    "getUser": "GET /users/{user_id}",
+    "getUsers": "GET /users/by-ids",
     "getConfig": "GET /config",
 }
 PUBLIC = {

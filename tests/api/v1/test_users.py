@@ -126,3 +126,75 @@ def test_a_page_costs_three_queries_however_many_there_are(
     alices_api.get("/users")
     with django_assert_max_num_queries(3):
         alices_api.get("/users?limit=1000")
+
+
+# --- Public profiles ----------------------------------------------------------------------------------------
+
+PUBLIC = {"id", "username", "username_display", "first_name", "last_name", "picture"}
+
+
+def by_ids(api: Api, *user_ids: object) -> Any:
+    return api.get("/users/by-ids?" + "&".join(f"ids={user_id}" for user_id in user_ids))
+
+
+def test_people_see_each_others_username_and_picture_and_nothing_else(
+    bobs_api: Api, alice: User, settings: Any
+) -> None:
+    assert bobs_api.get(f"/users/{alice.id}").json()["username_display"] == "alice"
+    User.objects.filter(id=alice.id).update(
+        picture="abc", picture_placeholder="LEHV6n", last_name="Liddell", username_typed="Alice"
+    )
+    answer = bobs_api.get(f"/users/{alice.id}")
+    found = answer.json()
+    assert set(found) == PUBLIC
+    assert (found["id"], found["username"], found["username_display"]) == (str(alice.id), "alice", "Alice")
+    assert (found["first_name"], found["last_name"]) == ("", "")
+    assert found["picture"]["placeholder"] == "LEHV6n"
+    assert all("X-Amz-Signature=" in url for url in found["picture"]["sizes"].values())
+    assert (answer.headers["Cache-Control"], answer.headers["Vary"]) == ("private, max-age=60", "Authorization")
+    settings.DIRECTORY_NAMES = True
+    named = bobs_api.get(f"/users/{alice.id}").json()
+    assert (named["first_name"], named["last_name"]) == ("Alice", "Liddell")
+    assert by_ids(bobs_api, alice.id).json() == {"users": [named]}
+
+
+def test_many_at_once_come_in_the_order_that_was_asked_for(alices_api: Api, crew: list[UUID]) -> None:
+    asked = [crew[3], crew[0], uuid4(), crew[6], crew[3]]
+    assert [found["id"] for found in by_ids(alices_api, *asked).json()["users"]] == [
+        str(crew[number]) for number in (3, 0, 6)
+    ]
+    assert by_ids(alices_api, uuid4()).json() == {"users": []}
+
+
+def test_people_are_seen_while_they_are_listed_and_not_after(alices_api: Api, bob: User, carol: User) -> None:
+    """Carol never verified her address: she is in the list, and may have written in the app by now."""
+
+    def seen(user: User) -> tuple[bool, bool, bool]:
+        one = alices_api.get(f"/users/{user.id}")
+        if one.status_code != 200:
+            problem(one, 404, "user_not_found", "none")
+        many = by_ids(alices_api, user.id).json()["users"]
+        return one.status_code == 200, bool(many), str(user.id) in alices_api.get("/users").json()["user_ids"]
+
+    assert seen(bob) == seen(carol) == (True, True, True)
+    User.objects.filter(id=bob.id).update(is_active=False)
+    gone = User(id=carol.id)
+    carol.delete()
+    assert seen(bob) == seen(gone) == seen(User(id=uuid4())) == (False, False, False)
+
+
+def test_what_is_no_id_is_refused_by_name(alices_api: Api, alice: User) -> None:
+    for wrong in ("1", "alice", "%00", "me", str(alice.id)[:-1], str(alice.id) + "0"):
+        assert wrong_fields(alices_api.get(f"/users/{wrong}")) == {"user_id": "not_a_uuid"}
+        assert wrong_fields(by_ids(alices_api, alice.id, wrong)) == {"ids.1": "not_a_uuid"}
+    assert wrong_fields(alices_api.get("/users/by-ids")) == {"ids": "required"}
+    assert wrong_fields(by_ids(alices_api, *[alice.id] * 101)) == {"ids": "too_long"}
+    assert by_ids(alices_api, *[alice.id] * 100).status_code == 200
+
+
+def test_profiles_are_kept_for_staff_as_the_list_is(alices_api: Api, bobs_api: Api, bob: User, settings: Any) -> None:
+    settings.DIRECTORY_ACCESS = "staff"
+    for answer in (bobs_api.get(f"/users/{bob.id}"), by_ids(bobs_api, bob.id), bobs_api.get(f"/users/{uuid4()}")):
+        problem(answer, 403, "forbidden", "none")
+    assert alices_api.get(f"/users/{bob.id}").json()["username"] == "bob"
+    assert len(by_ids(alices_api, bob.id).json()["users"]) == 1

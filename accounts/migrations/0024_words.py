@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0022_usernames_as_typed"),
+        ("accounts", "0023_kept_answers"),
     ]
 
     operations = [
