@@ -385,6 +385,14 @@ class DiscardedPicture(models.Model):
     remove_at = models.DateTimeField(default=now, db_index=True)
 
 
+class BucketOwner(models.Model):
+    """One row: what the object `owner` of the bucket says if this database owns it (services/profile/objects.py)."""
+
+    token = models.CharField(max_length=32, help_text="what the object said before")
+    next_token = models.CharField(max_length=32, help_text="what it says, or is about to say")
+    server = models.CharField(max_length=60, help_text="the run of Postgres that renewed it last")
+
+
 class PictureUpload(models.Model):
     """A picture that an app puts into the bucket itself (picture_uploads.py). The row names its object before there is
     one and is removed after it; one without a user is to be removed."""

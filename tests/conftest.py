@@ -25,14 +25,14 @@ from django.urls import clear_url_caches, include, path
 from django.utils import translation
 from PIL import Image
 from post_office.models import Email
-from pytest_django import Settings
+from pytest_django import DjangoDbBlocker, Settings
 
 from accounts.caller import Caller, Device
 from accounts.lib import breached_passwords, jobs
 from accounts.models import Gender, Session, User
 from accounts.services.account import email_requests
 from accounts.services.credentials import hashing, identifiers
-from accounts.services.profile import pictures
+from accounts.services.profile import objects, pictures
 from accounts.services.sessions import access_tokens, sessions, signing_keys
 from accounts.services.sessions.sessions import Tokens
 from api import errors
@@ -72,12 +72,20 @@ def _empty_tables(_: TransactionTestCase) -> None:
             cursor.execute("".join(f"DELETE FROM {table};" for table in used))  # noqa: S608
 
 
-KEPT = {"django_content_type", "auth_permission"}  # the same before every test, as migrations left them
+# The same before every test, as migrations and the start of the run left them.
+KEPT = {"django_content_type", "auth_permission", "accounts_bucketowner"}
 TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[attr-defined]
 
 
 def random_ip() -> str:
     return ".".join(["10", *(str(random.randrange(256)) for _ in range(3))])
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """The database of the tests owns the bucket, so that a test that is rolled back takes nothing over."""
+    with django_db_blocker.unblock():
+        objects.take()
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 A worker holds no lock while it works. If it dies, its row is claimed again when the lease is over; if it only was slow
 and the row is another's by then, `finish` and `retry_later` change nothing."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,9 +14,6 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Manager, Model, Q, QuerySet
 
 from accounts.lib.clock import now
-from accounts.lib.storage import bucket
-
-log = logging.getLogger(__name__)
 
 Row = TypeVar("Row", bound=Model)
 
@@ -90,26 +86,3 @@ class Queue(Generic[Row]):
         """End the lease, whatever became of the row."""
         until = {self.until: getattr(row, self.until)}
         self.rows.filter(pk=row.pk, **until).update(**{self.until: None})
-
-
-AT_MOST = 500  # rows in one go
-
-
-def remove_object_then_row(rows: QuerySet[Row], remove: Callable[[Row], bool]) -> int:
-    """In the worker: `remove` the object of each row from the bucket, and then the row where it says so, so that no
-    crash leaves an object that no row names. What fails is tried again by the schedule. The number of rows removed."""
-    count = 0
-    for _ in range(AT_MOST):
-        with transaction.atomic():
-            row = rows.select_for_update(skip_locked=True).first()
-            if row is None:
-                break
-            try:
-                done = remove(row)
-            except bucket.ERRORS as error:
-                log.warning("an object stays in the bucket for now: %s", type(error).__name__)
-                break
-            if done:
-                row.delete()
-                count += 1
-    return count

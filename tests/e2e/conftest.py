@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
+import boto3
 import psycopg2
 import pytest
 import requests
@@ -38,6 +39,20 @@ def eventually(look: Callable[[], T | None], within: float = 180.0) -> T:
         time.sleep(0.1)
 
 
+def new_bucket() -> str:
+    """A bucket belongs to one database, so each service has its own."""
+    name, environment = f"e2e-{uuid4().hex[:8]}", os.environ
+    client = boto3.client(
+        "s3",
+        endpoint_url=environment["S3_ENDPOINT_URL"],
+        region_name=environment["S3_REGION"],
+        aws_access_key_id=environment["S3_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["S3_SECRET_ACCESS_KEY"],
+    )
+    client.create_bucket(Bucket=name)
+    return name
+
+
 class Service:
     def __init__(self, folder: Path, *, port: int | None = None, **settings: str) -> None:
         self.folder = folder
@@ -47,6 +62,7 @@ class Service:
         self.port = port or free_ports(1)[0]
         self.url = f"http://localhost:{self.port}"
         self.database = f"e2e_{uuid4().hex[:8]}"
+        self.bucket = new_bucket()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.commands: dict[str, tuple[str, ...]] = {}
 
@@ -59,6 +75,7 @@ class Service:
             "DATABASE_URL": own.rpartition("/")[0] + f"/{self.database}",
             "REDIS_URL": self.valkey.url,
             "EMAIL_URL": self.mail.url,
+            "S3_BUCKET": self.bucket,
             "PUBLIC_URL": self.url,
             "ALLOWED_HOSTS": "localhost,127.0.0.1",
             "EMAIL_TIMEOUT": "2",

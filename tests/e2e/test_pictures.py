@@ -215,7 +215,7 @@ def test_what_is_sent_is_small_and_no_more_than_was_cut(profile: Page, tmp_path:
     assert size == [1024, 1024]
 
 
-def test_a_picture_goes_straight_to_the_storage(profile: Page, flag: Path) -> None:
+def test_a_picture_goes_straight_to_the_storage(service: Service, profile: Page, flag: Path) -> None:
     met: list[tuple[str, int, int]] = []
 
     def note(sent: Request) -> None:
@@ -227,16 +227,16 @@ def test_a_picture_goes_straight_to_the_storage(profile: Page, flag: Path) -> No
     choose(profile, flag).get_by_role("button", name="Use picture").click()
     save(profile)
     (form,) = [size for url, _status, size in met if url.endswith("/profile/")]
-    (straight,) = [(status, size) for url, status, size in met if url.endswith("/pictures")]
+    (straight,) = [(status, size) for url, status, size in met if url.endswith(f"/{service.bucket}")]
     assert straight[0] == 204
     assert form < 2500 < straight[1], met  # the form's words, and no picture
     assert colors(stored(profile)) == [GREEN, GREEN, GREEN]
 
 
 def test_where_the_storage_cannot_be_reached_the_form_carries_it(
-    context: BrowserContext, profile: Page, flag: Path
+    service: Service, context: BrowserContext, profile: Page, flag: Path
 ) -> None:
-    context.route("**/pictures", lambda route: route.abort())
+    context.route(f"**/{service.bucket}", lambda route: route.abort())
     choose(profile, flag).get_by_role("button", name="Use picture").click()
     save(profile)
     assert colors(stored(profile)) == [GREEN, GREEN, GREEN]

@@ -63,7 +63,7 @@ def our_pages(settings: Settings) -> None:
 
 
 def test_the_bucket_of_the_stack_is_well_and_nothing_is_left_in_it(
-    our_pages: None, capsys: pytest.CaptureFixture[str]
+    our_pages: None, db: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = [key for key, _ in bucket.listing("", after="", at_most=100_000)]
     assert wrong() == []
@@ -72,7 +72,7 @@ def test_the_bucket_of_the_stack_is_well_and_nothing_is_left_in_it(
     assert [key for key, _ in bucket.listing("", after="", at_most=100_000)] == before
 
 
-def test_a_bucket_that_is_public_by_accident_is_told_of(opened: SeaweedFS, settings: Settings) -> None:
+def test_a_bucket_that_is_public_by_accident_is_told_of(opened: SeaweedFS, settings: Settings, db: None) -> None:
     use(settings, opened)
     found = set(wrong())
     assert found == {
@@ -83,7 +83,7 @@ def test_a_bucket_that_is_public_by_accident_is_told_of(opened: SeaweedFS, setti
     }
     assert all(finding.hint for finding in bucket_check.findings() if not finding.is_well)
     assert [*bucket.listing("", after="", at_most=10)] == []
-    with pytest.raises(CommandError, match="6 of these"):
+    with pytest.raises(CommandError, match="7 of these"):
         call_command("check_storage")
 
 

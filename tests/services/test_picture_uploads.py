@@ -71,7 +71,9 @@ def state(upload: PictureUpload) -> tuple[str, str]:
 
 
 def objects(*prefixes: str) -> set[str]:
-    return {key for prefix in prefixes for key, _ in bucket.listing(prefix, after="", at_most=100_000)}
+    """All but who owns the bucket, and the notes of the erased."""
+    found = {key for prefix in prefixes for key, _ in bucket.listing(prefix, after="", at_most=100_000)}
+    return {key for key in found if key.partition("/")[0] not in {"owner", "erased"}}
 
 
 def objects_of(user: User) -> set[str]:

@@ -44,6 +44,7 @@ def put(key: str, content: bytes, *, content_type: str, cache_control: str) -> N
 class Found:
     size: int
     content_type: str
+    written_at: datetime
     body: BinaryIO
 
 
@@ -56,7 +57,7 @@ def get(key: str) -> Found | None:
         if error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}:
             return None
         raise
-    return Found(answer["ContentLength"], answer.get("ContentType", ""), answer["Body"])
+    return Found(answer["ContentLength"], answer.get("ContentType", ""), answer["LastModified"], answer["Body"])
 
 
 def delete(key: str) -> None:

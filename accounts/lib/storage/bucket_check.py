@@ -15,7 +15,7 @@ from django.conf import settings
 
 from accounts.lib.storage import bucket
 
-FOLDERS = ("pictures", "incoming", "exports")
+FOLDERS = ("pictures", "incoming", "exports", "erased")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _CONTENT = b"a trial of manage.py check_storage"
 

@@ -1,10 +1,19 @@
 """Tries out whether the bucket is private to strangers and open to what this service hands out."""
 
+from itertools import chain
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts.lib.storage import bucket, bucket_check
+from accounts.services.profile import objects
+
+
+def _owner() -> bucket_check.Finding:
+    found = objects.owner()
+    if found is objects.Owner.OTHER:
+        return bucket_check.Finding(objects.Owner.THIS.value, f"No: {found.value}.")
+    return bucket_check.Finding(found.value)
 
 
 class Command(BaseCommand):
@@ -13,7 +22,7 @@ class Command(BaseCommand):
     def handle(self, **_: Any) -> None:
         wrong = 0
         try:
-            for finding in bucket_check.findings():
+            for finding in chain(bucket_check.findings(), [_owner()]):
                 self.stdout.write(f"{'ok   ' if finding.is_well else 'WRONG'}  {finding.what}")
                 if not finding.is_well:
                     wrong += 1

@@ -2,9 +2,10 @@
 
 Until then everything works as before, and every page and profile shows the date: an owner must notice if somebody else
 asked for the deletion. Signing in does not cancel it. Erasing is one transaction per account and leaves an
-anonymous tombstone."""
+anonymous tombstone, and a note in the bucket by which a restored backup is told (restoring.py)."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -16,12 +17,15 @@ from django.db import transaction
 
 from accounts.caller import NOBODY, Caller
 from accounts.errors import InvalidKey, LastSuperuser, RecentSignInNeeded
+from accounts.lib import sealing
 from accounts.lib.clock import now
+from accounts.lib.storage import bucket
 from accounts.models import Challenge, Session, Tombstone, User
 from accounts.services import mail
 from accounts.services.account import lifecycle
 from accounts.services.authentication import reauthentication
 from accounts.services.credentials import challenges, identifiers, reserved_usernames
+from accounts.services.profile import objects
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import locks
 
@@ -47,7 +51,7 @@ def request(*, user: User, session: Session, password: str, caller: Caller) -> d
         if confirmed is None and not reauthentication.is_recent(session):
             raise RecentSignInNeeded
         if row.deletes_at is None:
-            _plan(row, caller)
+            plan_locked(row, caller=caller)
     assert row.deletes_at is not None
     user.deletes_at, user.updated_at = row.deletes_at, row.updated_at
     return row.deletes_at
@@ -62,7 +66,8 @@ def require_another_superuser(user: User) -> None:
         raise LastSuperuser
 
 
-def _plan(user: User, caller: Caller) -> None:
+def plan_locked(user: User, *, caller: Caller) -> None:
+    """The grace period begins now, and the user is told. The caller's transaction has locked the row."""
     user.deletes_at = now() + settings.DELETION_GRACE
     user.save_profile("deletes_at")
     audit.record(audit.Kind.USER_DELETION_PLANNED, user=user, caller=caller)
@@ -121,17 +126,23 @@ def cancel_by_key(*, key: str, caller: Caller) -> User:
 def erase_due() -> int:
     """In the worker: erase the accounts whose grace period is over. Several workers share them; one account that fails
     does not block the others. Returns how many."""
-    due = User.objects.filter(deletes_at__lte=now()).order_by("deletes_at").values_list("id", flat=True)
+    due = list(User.objects.filter(deletes_at__lte=now()).order_by("deletes_at").values_list("id", flat=True)[:1000])
+    # A copy of the database knows nothing of those who have kept their account since.
+    if not (due and objects.may_remove()):
+        return 0
     count = 0
-    for user_id in list(due[:1000]):
+    for user_id in due:
         try:
-            count += _erase(user_id)
+            count += _erase_due(user_id)
+        except bucket.ERRORS as error:
+            log.warning("accounts whose grace is over wait for the storage: %s", type(error).__name__)
+            break
         except Exception:
             log.exception("an account whose grace is over could not be erased; it is tried again")
     return count
 
 
-def _erase(user_id: UUID) -> bool:
+def _erase_due(user_id: UUID) -> bool:
     with transaction.atomic():
         # Locked to the end: nobody signs in, and only one worker erases it. FOR UPDATE, not `lock`: no event, session
         # or email about them may be added either.
@@ -139,14 +150,20 @@ def _erase(user_id: UUID) -> bool:
         user = due.first()
         if user is None:
             return False
-        lifecycle.erase(user)
-        _forget_browsers(user)
-        reserved_usernames.reserve(user.username_skeleton, owner=None)
+        _erase(user, tell=True)
+        _note(user_id)  # last, so that nearly nothing can undo what it says
+    return True
+
+
+def _erase(user: User, *, tell: bool) -> None:
+    lifecycle.erase(user)
+    _forget_browsers(user)
+    reserved_usernames.reserve(user.username_skeleton, owner=None)
+    if tell:
         # Its row loses its owner here, and is removed when it is sent (services/mail/delivery.py).
         mail.send(mail.Message.ACCOUNT_ERASED, user=user, caller=NOBODY, expires_at=now() + LAST_MAIL)
-        user.delete()
-        Tombstone.objects.create(erased_on=now().date())
-    return True
+    user.delete()
+    Tombstone.objects.create(erased_on=now().date())
 
 
 def remove(user: User) -> None:
@@ -172,3 +189,34 @@ def _texts(value: object) -> Iterator[str]:
     elif isinstance(value, dict):
         for inner in value.values():
             yield from _texts(inner)
+
+
+# --- Notes of the erased ------------------------------------------------------------------------------------
+
+NOTES = "erased/"
+
+
+def _note(user_id: UUID) -> None:
+    """No restored backup takes back what is in the bucket. It names nobody to a reader without SECRET_KEY. Written
+    before the transaction is committed, so that no erasure lacks one: if the storage is away, it is tried again."""
+    key = f"{NOTES}{now():%Y-%m-%d}/{sealing.mac('erased', user_id.bytes).hex()}"
+    bucket.put(key, b"", content_type="text/plain", cache_control="no-store")
+
+
+def noted_since(moment: datetime) -> frozenset[str]:
+    """Notes of the day of this moment and of all days after it."""
+    # From the day before on: SeaweedFS skips the whole folder that it is to begin at.
+    found = bucket.listing(NOTES, after=f"{NOTES}{moment - timedelta(days=1):%Y-%m-%d}", at_most=sys.maxsize)
+    return frozenset(key.rpartition("/")[2] for key, _ in found if key > f"{NOTES}{moment:%Y-%m-%d}")
+
+
+def is_noted(user_id: UUID, notes: frozenset[str]) -> bool:
+    return any(made.hex() in notes for made in sealing.macs("erased", user_id.bytes))
+
+
+def erase_again(user_id: UUID) -> None:
+    """An account that a restored backup brought back. Its owner has had the email already."""
+    with transaction.atomic():
+        user = User.objects.select_for_update().filter(id=user_id).first()
+        if user is not None:
+            _erase(user, tell=False)

@@ -8,7 +8,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NewType
 from uuid import UUID
 
@@ -220,6 +220,16 @@ def use(challenge: Challenge) -> User:
 def close_all(user: User) -> None:
     """Close every code and link but those that undo something."""
     Challenge.objects.open().proofs().filter(user=user).close()
+
+
+def close_before(moment: datetime, *, answered: datetime, apply: bool) -> int:
+    """Close every code and link of before this moment but those that undo something, and remove the requests of before
+    `answered` that wait for the worker. How many they are."""
+    codes = Challenge.objects.open().proofs().filter(created_at__lt=moment)
+    requests = Challenge.objects.asked().filter(created_at__lt=min(moment, answered))
+    if not apply:
+        return codes.count() + requests.count()
+    return codes.close() + requests.delete()[0]
 
 
 def prune() -> int:

@@ -2,7 +2,7 @@
 
 from accounts.services.mail.delivery import deliver, deliver_mail
 from accounts.services.mail.messages import CODES, URGENT, Message, frame, language_of, render, send
-from accounts.services.mail.queue import export, forget, prune
+from accounts.services.mail.queue import drop_queued, export, forget, prune
 from accounts.services.mail.server import check_server, hang_up
 from accounts.services.mail.status import Delivery, came_back, delay, delivery_of, minutes_late
 
@@ -17,6 +17,7 @@ __all__ = [
     "deliver",
     "deliver_mail",
     "delivery_of",
+    "drop_queued",
     "export",
     "forget",
     "frame",

@@ -98,13 +98,25 @@ def forget(user: User) -> None:
         Email.objects.filter(to=[user.email]).delete()
 
 
+def _waiting() -> QuerySet[Email]:
+    waiting: QuerySet[Email] = Email.objects.filter(status__in=[STATUS.queued, STATUS.requeued])
+    return waiting
+
+
+def _give_up(emails: QuerySet[Email]) -> int:
+    return int(emails.update(status=STATUS.failed, message="", html_message="", context=None))
+
+
+def drop_queued(before: datetime, *, apply: bool) -> int:
+    """Send none of those that were queued before this moment. How many they are."""
+    found = _waiting().filter(created__lt=before)
+    return _give_up(found) if apply else int(found.count())
+
+
 def prune() -> int:
     """Blank what can no longer be sent, and remove the records of old emails."""
     at = now()
-    waiting: QuerySet[Email] = Email.objects.filter(status__in=[STATUS.queued, STATUS.requeued])
-    waiting.filter(expires_at__lte=at, scheduled_time__lte=at).update(
-        status=STATUS.failed, message="", html_message="", context=None
-    )
+    _give_up(_waiting().filter(expires_at__lte=at, scheduled_time__lte=at))
     # The last emails of accounts that are gone, once they are sent or given up.
     Email.objects.filter(owner__isnull=False, owner__user=None, status__in=[STATUS.sent, STATUS.failed]).delete()
     count, _ = Email.objects.filter(created__lt=at - settings.MAIL_RETENTION).delete()

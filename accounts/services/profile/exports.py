@@ -12,8 +12,8 @@ from storages.backends.s3 import S3Storage
 
 from accounts.lib import jobs
 from accounts.lib.clock import now
-from accounts.lib.leases import remove_object_then_row
 from accounts.models import Export, User
+from accounts.services.profile import objects
 
 
 def latest(user: User) -> Export | None:
@@ -52,7 +52,7 @@ def forget(user: User) -> None:
 def remove_expired() -> int:
     """In the worker: remove expired copies. One that is being written waits for the end of the lease."""
     free = Q(claimed_until=None) | Q(claimed_until__lte=now())
-    return remove_object_then_row(Export.objects.filter(free, expires_at__lte=now()).order_by("expires_at"), _remove)
+    return objects.remove_with_rows(Export.objects.filter(free, expires_at__lte=now()).order_by("expires_at"), _remove)
 
 
 def _remove(row: Export) -> bool:

@@ -26,9 +26,9 @@ from accounts.errors import InvalidPicture, Overloaded, PictureTooLarge, Storage
 from accounts.lib import jobs, sealing
 from accounts.lib.clock import now
 from accounts.lib.images import decoding
-from accounts.lib.leases import remove_object_then_row
 from accounts.lib.storage import bucket
 from accounts.models import DiscardedPicture, PictureUpload, Session, User
+from accounts.services.profile import objects
 from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import locks
 
@@ -230,7 +230,7 @@ def _remove_at(key: str, at: datetime) -> None:
 def remove_discarded() -> int:
     """In the worker: remove the objects of pictures that nobody has."""
     discarded = DiscardedPicture.objects.filter(remove_at__lte=now()).order_by("remove_at")
-    return remove_object_then_row(discarded, _remove)
+    return objects.remove_with_rows(discarded, _remove)
 
 
 def _remove(row: DiscardedPicture) -> bool:
@@ -254,6 +254,22 @@ def discard_orphans(*, age: timedelta, at_most: int) -> int:
         DiscardedPicture.objects.bulk_create([DiscardedPicture(key=key) for key in keys], ignore_conflicts=True)
         count += len(keys)
     return count
+
+
+def lost() -> Iterator[str]:
+    """Keys of pictures that users have and the bucket has not: one walk through both, in the order of keys."""
+    named = User.objects.exclude(picture="").order_by("picture").values_list("picture", flat=True)
+    stored = (name.split("/")[1] for name, _ in bucket.listing("pictures/", after="", at_most=sys.maxsize))
+    latest = ""
+    for key in named.iterator():
+        while latest < key:
+            latest = next(stored, "~")  # behind every key
+        if latest != key:
+            yield key
+
+
+def forget_lost(key: str) -> None:
+    User.objects.filter(picture=key).update(picture="", picture_placeholder="", updated_at=now())
 
 
 # --- Showing ------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0023_kept_answers"),
+        ("accounts", "0024_bucket_owner"),
     ]
 
     operations = [

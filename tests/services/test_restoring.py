@@ -1,0 +1,187 @@
+"""After a restored backup: what Postgres forgot is done again, once the operator says so.
+
+Here the rows are put back by hand. tests/drills/test_restore_drill.py restores a real backup."""
+
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils.timezone import now
+from post_office.models import STATUS, Email
+from pytest_django import Settings
+
+from accounts.caller import NOBODY, Caller
+from accounts.lib import sealing
+from accounts.lib.storage import bucket
+from accounts.models import Challenge, DiscardedPicture, ReservedUsername, Tombstone, User
+from accounts.services import mail
+from accounts.services.account import deletion, email_requests, password_resets
+from accounts.services.credentials import challenges
+from accounts.services.profile import pictures
+from tests.conftest import Mailbox, make_user, picture
+from tests.services.test_pictures import down
+
+Restored = Callable[..., str]
+
+
+@pytest.fixture
+def restored(capsys: pytest.CaptureFixture[str]) -> Restored:
+    def restored(*options: str, to: datetime | None = None) -> str:
+        capsys.readouterr()
+        call_command("restored", "--to", (to or now() - timedelta(seconds=1)).isoformat(), *options)
+        return capsys.readouterr().out
+
+    return restored
+
+
+def erase(*people: User) -> None:
+    User.objects.filter(id__in=[user.id for user in people]).update(deletes_at=now())
+    assert deletion.erase_due() == len(people)
+
+
+# --- The erased ---------------------------------------------------------------------------------------------
+
+
+def test_who_was_erased_since_is_erased_again_and_told_nothing_twice(
+    bob: User, carol: User, restored: Restored, mailbox: Mailbox
+) -> None:
+    erase(bob)
+    Tombstone.objects.all().delete()
+    ReservedUsername.objects.all().delete()
+    Email.objects.all().delete()
+    back = make_user("bob", id=bob.id)
+    assert "1 accounts that were erased since" in restored()
+    assert User.objects.filter(id=back.id).exists()  # nothing is done without --yes
+    assert "Nothing was changed" in restored()
+    assert "1 accounts that were erased since, to be erased again: done" in restored("--yes")
+    assert set(User.objects.all()) == {carol}
+    assert Tombstone.objects.count() == 1
+    assert ReservedUsername.objects.count() == 1
+    assert mailbox.all() == []
+    assert "0 accounts" in restored("--yes")
+
+
+def test_a_note_names_nobody_without_the_key(bob: User, settings: Settings) -> None:
+    erase(bob)
+    [note] = [note for note in deletion.noted_since(now()) if deletion.is_noted(bob.id, frozenset({note}))]
+    assert bob.id.hex not in note
+    assert "bob" not in note
+    old, settings.SECRET_KEY = settings.SECRET_KEY, "another" * 8
+    assert not deletion.is_noted(bob.id, frozenset({note}))
+    settings.SECRET_KEY_FALLBACKS = [old]
+    assert deletion.is_noted(bob.id, frozenset({note}))
+
+
+def test_a_note_of_long_before_the_moment_erases_nobody(bob: User, restored: Restored) -> None:
+    """Its erasure was not committed, and the owner has kept the account: else nobody would be there at the moment."""
+    note = sealing.mac("erased", bob.id.bytes).hex()
+    bucket.put(f"erased/2026-01-01/{note}", b"", content_type="text/plain", cache_control="no-store")
+    assert "0 accounts" in restored("--yes")
+    assert "1 accounts" in restored(to=datetime(2026, 1, 1, 12, tzinfo=UTC))
+
+
+def test_while_the_storage_is_away_nobody_is_erased_without_a_note(bob: User, settings: Settings) -> None:
+    User.objects.filter(id=bob.id).update(deletes_at=now())
+    before = settings.STORAGES
+    down(settings)
+    assert deletion.erase_due() == 0
+    assert User.objects.filter(id=bob.id).exists()
+    settings.STORAGES = before
+    assert deletion.erase_due() == 1
+
+
+# --- Plans --------------------------------------------------------------------------------------------------
+
+
+def test_who_kept_the_account_since_is_not_erased_but_asked_again(
+    bob: User, carol: User, restored: Restored, mailbox: Mailbox
+) -> None:
+    User.objects.filter(id=bob.id).update(deletes_at=now() - timedelta(minutes=1))
+    assert "1 planned deletions" in restored()
+    assert "1 planned deletions, to begin their grace period again: done" in restored("--yes")
+    bob.refresh_from_db()
+    assert bob.deletes_at is not None
+    assert bob.deletes_at > now() + timedelta(days=13)
+    assert "will be deleted" in mailbox.last("bob@example.com").message
+    assert deletion.erase_due() == 0
+    deletion.cancel_by_key(key=mailbox.key("bob@example.com"), caller=NOBODY)
+    assert "0 planned" in restored("--yes")
+
+
+def test_a_second_run_plans_and_mails_nothing_again(bob: User, restored: Restored, mailbox: Mailbox) -> None:
+    User.objects.filter(id=bob.id).update(deletes_at=now())
+    moment = now() - timedelta(seconds=1)
+    restored("--yes", to=moment)
+    letters = len(mailbox.all())
+    assert "0 planned" in restored("--yes", to=moment)
+    assert len(mailbox.all()) == letters
+
+
+# --- Emails and codes ---------------------------------------------------------------------------------------
+
+
+def test_emails_that_went_out_since_are_not_sent_again(bob: User, restored: Restored) -> None:
+    before, young = (mail.send(mail.Message.PASSWORD_CHANGED, user=bob, caller=NOBODY) for _ in range(2))
+    assert before is not None
+    assert young is not None
+    Email.objects.filter(id=before.id).update(created=now() - timedelta(hours=2))
+    assert "1 queued emails" in restored("--yes")
+    before.refresh_from_db()
+    young.refresh_from_db()
+    assert (before.status, before.message, before.html_message) == (STATUS.failed, "", "")
+    assert young.status == STATUS.queued
+    Email.objects.filter(id=young.id).update(created=now() - timedelta(hours=2))
+    assert "0 queued emails" in restored("--yes", to=now() - timedelta(hours=3))  # queued after the restore
+
+
+def test_codes_and_requests_of_before_do_not_work_twice(
+    bob: User, restored: Restored, mailbox: Mailbox, caller: Caller
+) -> None:
+    password_resets.request_reset(login="bob", caller=caller)
+    email_requests.answer()
+    undo = challenges.issue(Challenge.Kind.UNDO_EMAIL, user=bob, email=bob.email, caller=caller)
+    password_resets.request_reset(login="bob", caller=caller)  # which a worker has answered since
+    Challenge.objects.update(created_at=now() - timedelta(hours=2))
+    assert "2 open codes" in restored()
+    assert "2 open codes" in restored("--yes")
+    assert list(Challenge.objects.open().values_list("id", flat=True)) == [undo.challenge.id]
+    letters = len(mailbox.all())
+    email_requests.answer()
+    assert len(mailbox.all()) == letters
+
+
+# --- Pictures -----------------------------------------------------------------------------------------------
+
+
+def test_a_picture_whose_object_is_gone_is_taken_from_its_profile_and_no_other(
+    alice: User, bob: User, carol: User, restored: Restored, caller: Caller
+) -> None:
+    for number, user in enumerate((alice, bob, carol)):
+        pictures.replace(user=user, file=io.BytesIO(picture((340 + number, 300))), caller=caller)
+    pictures.discard(bob.picture)
+    User.objects.filter(id=bob.id).update(picture="")
+    pictures.remove_discarded()
+    User.objects.filter(id=bob.id).update(picture=bob.picture)  # as it was before
+    assert list(pictures.lost()) == [bob.picture]
+    assert "1 pictures" in restored("--yes")
+    assert dict(User.objects.values_list("username", "picture")) == {
+        "alice": alice.picture,
+        "bob": "",
+        "carol": carol.picture,
+    }
+    assert list(pictures.lost()) == []
+    assert not DiscardedPicture.objects.exists()
+
+
+# --- The command --------------------------------------------------------------------------------------------
+
+
+def test_the_moment_must_be_one(db: None, settings: Settings) -> None:
+    for words in ((), ("--to", "yesterday"), ("--to", "2026-02-30T10:00:00Z"), ("--to", "2999-01-01T00:00:00Z")):
+        with pytest.raises(CommandError):
+            call_command("restored", *words)
+    down(settings)
+    with pytest.raises(CommandError, match="can't be reached"):
+        call_command("restored", "--to", "2026-01-01 10:00")
