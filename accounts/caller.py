@@ -1,7 +1,9 @@
 """Who asks, as far as rules care: address, device and language. The faces make one (accounts/http.py)."""
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
+from urllib.parse import unquote
 
 from ua_parser import BasicResolver, Domain, load_lazy_builtins
 
@@ -50,12 +52,20 @@ def _rules() -> BasicResolver:
 
 @lru_cache(maxsize=1024)
 def browser_name(user_agent: str) -> str:
+    """ "Firefox on Linux". An app that names no device is called by its own name, or by that of what it is built on."""
     found = _rules()(user_agent[:500], Domain.USER_AGENT | Domain.OS)
     agent = found.user_agent.family if found.user_agent else ""
     system = found.os.family if found.os else ""
-    if agent == "Other":
+    if "/" in agent:  # "Mobile Safari UI/WKWebView": some app that shows pages
         agent = ""
-    return " on ".join(word for word in (agent, system) if word and word != "Other") or "Unknown device"
+    words = dict.fromkeys((_product(user_agent) or agent, system))  # an old Android browser is called "Android" too
+    return " on ".join(word for word in words if word and word != "Other") or "Unknown device"
+
+
+def _product(user_agent: str) -> str:
+    """How an app's agent begins: "User%20Service/1 CFNetwork/1490". Browsers all begin alike."""
+    name = seen(unquote(re.split("[/(]", user_agent[:500], maxsplit=1)[0]))
+    return name if re.fullmatch(r"\w[\w .&+-]{1,39}", name) and name not in {"Mozilla", "Dalvik"} else ""
 
 
 NOBODY = Caller(ip=None, user_agent="")

@@ -221,7 +221,8 @@ class InvalidCode(AccountError):
 
 class InvalidKey(AccountError):
     code = "invalid_key"
-    message = _("That link has expired or was already used. Request a new one.")
+    # No more, because links that undo something can't be requested again.
+    message = _("That link has expired or was already used.")
     field = "key"
 
 
@@ -352,9 +353,11 @@ class StorageUnavailable(AccountError):
 
 
 class RateLimited(AccountError):
-    """`retry_after` in seconds. `limit` is the name of the limit (services/security/rate_limits.py)."""
+    """`retry_after` in seconds. `limit` is the name of the limit (services/security/rate_limits.py), `instead` what
+    still works until then."""
 
     code = "rate_limited"
+    instead: Words = ""
 
     def __init__(self, retry_after: int, limit: str = "") -> None:
         super().__init__(limit)
@@ -373,7 +376,7 @@ class RateLimited(AccountError):
             words = ngettext(
                 "Too many tries. Try again in %(n)d minute.", "Too many tries. Try again in %(n)d minutes.", count
             )
-        return words % {"n": count}
+        return f"{words % {'n': count}} {self.instead}".strip()
 
 
 class UsernameChangeLimited(RateLimited):

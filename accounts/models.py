@@ -70,12 +70,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     first_name = models.CharField(_("first name"), max_length=80, blank=True)
     last_name = models.CharField(_("last name"), max_length=80, blank=True)
     gender = models.CharField(_("gender"), max_length=11, choices=Gender, default=Gender.UNSPECIFIED)
-    language = models.CharField(
-        _("language"), max_length=10, blank=True, default="", db_default="", help_text="of mails; empty: the service's"
-    )
-    time_zone = models.CharField(
-        _("time zone"), max_length=64, blank=True, default="", db_default="", help_text="IANA; empty: the service's"
-    )
+    # Of emails and times. Empty: the service's.
+    language = models.CharField(_("language"), max_length=10, blank=True, default="", db_default="")
+    time_zone = models.CharField(_("time zone"), max_length=64, blank=True, default="", db_default="")
     picture = models.CharField(
         max_length=64, blank=True, editable=False, help_text="The key of the objects, see pictures.py"
     )
@@ -84,11 +81,10 @@ class User(AbstractBaseUser, PermissionsMixin):
     )
     is_active = models.BooleanField(_("active"), default=True)
     is_staff = models.BooleanField(_("staff"), default=False)
-    created_at = models.DateTimeField(default=now, editable=False)
-    updated_at = models.DateTimeField(default=now, editable=False)
-    deletes_at = models.DateTimeField(
-        _("erased after"), null=True, editable=False, help_text="set while a deletion is planned (services/deletion.py)"
-    )
+    created_at = models.DateTimeField(_("signed up"), default=now, editable=False)
+    updated_at = models.DateTimeField(_("last changed"), default=now, editable=False)
+    # Set while a deletion is planned (services/account/deletion.py).
+    deletes_at = models.DateTimeField(_("erased after"), null=True, editable=False)
 
     objects = BaseUserManager.from_queryset(UserQuerySet)()
 
@@ -97,6 +93,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     REQUIRED_FIELDS = ["email"]
 
     class Meta:
+        verbose_name, verbose_name_plural = _("user"), _("users")
         constraints = [
             models.UniqueConstraint(Lower("username"), name="username_unique_without_case"),
             models.UniqueConstraint("email", condition=Q(email_verified=True), name="email_unique_once_proved"),
@@ -162,24 +159,24 @@ class Session(models.Model):
     """A signed-in device, browser or app. One row for its whole life: refreshing updates it in place."""
 
     class Kind(models.TextChoices):
-        BROWSER = "browser"
-        APP = "app"
+        BROWSER = "browser", _("Browser")
+        APP = "app", _("App")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    user = models.ForeignKey(User, models.CASCADE, related_name="sessions")
-    kind = models.CharField(max_length=7, choices=Kind)
-    name = models.CharField(max_length=100, blank=True)
-    platform = models.CharField(max_length=50, blank=True)
-    app_version = models.CharField(max_length=50, blank=True)
-    ip = models.GenericIPAddressField(null=True)
-    created_at = models.DateTimeField(default=now)
-    last_used_at = models.DateTimeField(default=now)
-    authenticated_at = models.DateTimeField(default=now, help_text="auth_time: when this device proved who uses it")
-    authenticated_by = models.CharField(
-        max_length=40, default="pwd", db_default="pwd", help_text="amr, words of RFC 8176 with spaces between them"
-    )
-    expires_at = models.DateTimeField(help_text="the end when it is not used again; never past the absolute end")
-    ended_at = models.DateTimeField(null=True)
+    user = models.ForeignKey(User, models.CASCADE, related_name="sessions", verbose_name=_("user"))
+    kind = models.CharField(_("kind"), max_length=7, choices=Kind)
+    name = models.CharField(_("name"), max_length=100, blank=True)
+    platform = models.CharField(_("platform"), max_length=50, blank=True)
+    app_version = models.CharField(_("app version"), max_length=50, blank=True)
+    ip = models.GenericIPAddressField(_("IP address"), null=True)
+    created_at = models.DateTimeField(_("signed in"), default=now)
+    last_used_at = models.DateTimeField(_("last used"), default=now)
+    # When this device proved who uses it, and how: `auth_time` and `amr` (words of RFC 8176).
+    authenticated_at = models.DateTimeField(default=now)
+    authenticated_by = models.CharField(max_length=40, default="pwd", db_default="pwd")
+    # If it is not used again; never past the absolute end.
+    expires_at = models.DateTimeField(_("expires"))
+    ended_at = models.DateTimeField(_("signed out"), null=True)
     # Refresh tokens, see services/sessions/sessions.py.
     generation = models.PositiveIntegerField(default=0)
     generation_used_at = models.DateTimeField(null=True)
@@ -188,6 +185,7 @@ class Session(models.Model):
     objects = SessionQuerySet.as_manager()
 
     class Meta:
+        verbose_name, verbose_name_plural = _("device"), _("devices")
         indexes = [models.Index("user", condition=Q(ended_at=None), name="session_open_of_user")]
 
     def __str__(self) -> str:
@@ -360,15 +358,16 @@ class Event(models.Model):
     """A line of a user's security log. It contains nothing secret."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="events")
-    kind = models.CharField(max_length=40)
-    created_at = models.DateTimeField(default=now)
-    ip = models.GenericIPAddressField(null=True)
-    device = models.CharField(max_length=200, blank=True)
+    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="events", verbose_name=_("user"))
+    kind = models.CharField(_("code"), max_length=40)
+    created_at = models.DateTimeField(_("time"), default=now)
+    ip = models.GenericIPAddressField(_("IP address"), null=True)
+    device = models.CharField(_("device"), max_length=200, blank=True)
     session = models.ForeignKey(Session, models.SET_NULL, null=True, related_name="+")
-    data = models.JSONField(default=dict)
+    data = models.JSONField(_("details"), default=dict)
 
     class Meta:
+        verbose_name, verbose_name_plural = _("event"), _("events")
         indexes = [
             models.Index("user", F("id").desc(), name="event_of_user"),
             models.Index("created_at", name="event_age"),
@@ -432,6 +431,9 @@ class MailOwner(models.Model):
     mail = models.OneToOneField("post_office.Email", models.CASCADE, primary_key=True, related_name="owner")
     user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="mails")
 
+    class Meta:
+        verbose_name, verbose_name_plural = _("email"), _("emails")
+
     def __str__(self) -> str:
         return f"mail {self.mail_id}"
 
@@ -465,7 +467,10 @@ class Tombstone(models.Model):
     """An account was erased on this day. Nothing else is kept."""
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
-    erased_on = models.DateField()
+    erased_on = models.DateField(_("erased on"))
+
+    class Meta:
+        verbose_name, verbose_name_plural = _("erased account"), _("erased accounts")
 
     def __str__(self) -> str:
         return str(self.erased_on)
@@ -486,12 +491,13 @@ class ReservedUsername(models.Model):
 class ApiUse(models.Model):
     """Calls of one version of the API in one day by one version of an app (services/staff/usage.py)."""
 
-    day = models.DateField()
-    version = models.CharField(max_length=10)
-    app_version = models.CharField(max_length=32, blank=True)
-    calls = models.PositiveBigIntegerField()
+    day = models.DateField(_("day"))
+    version = models.CharField(_("API version"), max_length=10)
+    app_version = models.CharField(_("app version"), max_length=32, blank=True)
+    calls = models.PositiveBigIntegerField(_("calls"))
 
     class Meta:
+        verbose_name, verbose_name_plural = _("use of the API"), _("use of the API")
         constraints = [models.UniqueConstraint("day", "version", "app_version", name="api_use_once_a_day")]
 
     def __str__(self) -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
+from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -55,8 +56,8 @@ class Device:
     """A phone or a security key that makes passkeys and signs with them, as WebAuthn describes it. `synced` ones do not
     count."""
 
-    def __init__(self, *, synced: bool = True, origin: str = "") -> None:
-        self.synced, self.origin = synced, origin or settings.PUBLIC_URL
+    def __init__(self, *, synced: bool = True, origin: str = "", aaguid: str = str(UUID(int=0))) -> None:
+        self.synced, self.origin, self.aaguid = synced, origin or settings.PUBLIC_URL, UUID(aaguid)
         self.verifies, self.counter = True, 0 if synced else 1
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.id, self.user = secrets.token_bytes(24), b""
@@ -79,7 +80,7 @@ class Device:
         """Make a passkey: the answer to `beginPasskey`."""
         self.user = websafe_decode(options["user"]["id"])
         key = cbor.encode(dict(ES256.from_cryptography_key(self._key.public_key())))  # type: ignore[no-untyped-call]
-        attested = bytes(16) + struct.pack(">H", len(self.id)) + self.id + key
+        attested = self.aaguid.bytes + struct.pack(">H", len(self.id)) + self.id + key
         made = {"fmt": "none", "attStmt": {}, "authData": self._authenticator_data(options["rp"]["id"], attested)}
         return self._answer(
             clientDataJSON=self._client_data("create", options["challenge"]), attestationObject=cbor.encode(made)
@@ -95,9 +96,9 @@ class Device:
         return self._answer(clientDataJSON=client, authenticatorData=data, signature=signature, userHandle=self.user)
 
 
-def passkey_on(user: User, session: Session, caller: Caller, *, name: str = "", synced: bool = True) -> Device:
+def passkey_on(user: User, session: Session, caller: Caller, *, name: str = "", **device_has: Any) -> Device:
     """A device with a passkey of this user."""
-    device = Device(synced=synced)
+    device = Device(**device_has)
     begun = passkeys.begin_adding(user=user, session=session)
     passkeys.add(
         user=user, session=session, state=begun.state, credential=device.create(begun.options), name=name, caller=caller

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
+from allauth.account.utils import get_next_redirect_url
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -17,7 +18,6 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import translation
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 from django.views.i18n import set_language
@@ -38,8 +38,26 @@ from accounts.services.sessions import sessions
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """The page was open too long, or its cookie is gone."""
-    return render(request, "403_csrf.html", status=HTTPStatus.FORBIDDEN)
+    """The page was open too long, or its cookie is gone. Whoever has signed in meanwhile, in another tab, goes on."""
+    if request.user.is_authenticated and _is_signing_in(request):
+        messages.info(request, _("You're already signed in."))
+        return redirect(get_next_redirect_url(request) or "overview")
+    has_cookie = settings.CSRF_COOKIE_NAME in request.COOKIES
+    return render(request, "403_csrf.html", {"has_cookie": has_cookie}, status=HTTPStatus.FORBIDDEN)
+
+
+def _is_signing_in(request: Any) -> bool:
+    """Whether this form leads into the account, and not a device that is in it through a step that it lacks."""
+    match request.resolver_match.url_name:
+        case "second_step" | "recovery_code":
+            return not reauthentication.lacks_mfa(request.user_session)
+        case name:
+            return name in _ENTRANCES
+
+
+_ENTRANCES = {
+    "account_login", "account_signup", "account_request_login_code", "account_confirm_login_code", "passkey_sign_in",
+}  # fmt: skip
 
 
 @require_safe
@@ -52,7 +70,6 @@ def brand_stylesheet(request: HttpRequest, color: str) -> HttpResponse:
     return response
 
 
-@never_cache
 @require_POST
 def language(request: HttpRequest) -> HttpResponse:
     """The switcher in the footer: for this browser's pages, and for the emails of a signed-in user."""
@@ -92,7 +109,6 @@ def may_administer(request: HttpRequest) -> bool:
 # --- The entrance -------------------------------------------------------------------------------------------
 
 
-@never_cache
 @sensitive_post_parameters()
 @require_POST
 def password_hint(request: HttpRequest) -> HttpResponse:
@@ -113,7 +129,6 @@ def password_hint(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"level": level, "words": words})
 
 
-@never_cache
 @sensitive_post_parameters("code", "new_password")
 @require_http_methods(["GET", "HEAD", "POST"])
 def password_reset_done(request: HttpRequest) -> HttpResponse:
@@ -140,7 +155,6 @@ def _unconfirmed(request: HttpRequest) -> tuple[User | None, email_addresses.Pro
     return request.user, progress, waiting or (progress.email if progress else request.user.email)
 
 
-@never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def email_confirm(request: HttpRequest) -> HttpResponse:
     """Type the code of the confirmation mail: signed in, or after a sign-up that waits for it."""
@@ -163,7 +177,6 @@ def email_confirm(request: HttpRequest) -> HttpResponse:
     return form_page(request, "accounts/email_confirm.html", form, save, **context)
 
 
-@never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
     """The link of the confirmation mail: a page with a button, because scanners open every link."""
@@ -180,7 +193,6 @@ def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
     return render(request, template, {"email": addresses.shown(challenge.email), "claimant": challenge.user})
 
 
-@never_cache
 @require_POST
 def email_resend(request: HttpRequest) -> HttpResponse:
     """Once more to the address that waits."""
@@ -196,7 +208,6 @@ def email_resend(request: HttpRequest) -> HttpResponse:
     return press(request, resend, done=done, page="email_confirm")
 
 
-@never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def email_undo(request: HttpRequest, key: str) -> HttpResponse:
     """The link that went to the earlier address: a page with a button, because scanners open every link."""
@@ -212,7 +223,6 @@ def email_undo(request: HttpRequest, key: str) -> HttpResponse:
     return render(request, template, {"email": addresses.shown(offer.email), "claimant": offer.user})
 
 
-@never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def deletion_undo(request: HttpRequest, key: str) -> HttpResponse:
     """The link of the mail that says a deletion is planned: a page with a button, because scanners open every link."""
@@ -340,6 +350,16 @@ def email(request: AuthenticatedRequest) -> HttpResponse:
 
 
 @login_required
+@require_POST
+def email_cancel(request: AuthenticatedRequest) -> HttpResponse:
+    def cancel() -> None:
+        email_addresses.cancel_change(user=request.user, session=request.user_session, caller=caller(request))
+
+    request.session.pop("confirming", None)
+    return press(request, cancel, done=_("The change is cancelled. You keep your address."), page="account_email")
+
+
+@login_required
 @require_GET
 def activity(request: AuthenticatedRequest) -> HttpResponse:
     """The user's own security log."""
@@ -393,7 +413,7 @@ def export_request(request: AuthenticatedRequest) -> HttpResponse:
     def ask() -> None:
         export.request(user=request.user, caller=caller(request))
 
-    return press(request, ask, done=_("We're preparing your copy. Check again in a minute."), page="data")
+    return press(request, ask, done=_("We're preparing your copy."), page="data")
 
 
 @login_required

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Callable
 from functools import wraps
+from textwrap import wrap
 from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import UUID
@@ -15,7 +16,6 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from qrcode.image.svg import SvgPathImage
@@ -52,7 +52,6 @@ def overview(request: AuthenticatedRequest) -> HttpResponse:
 # --- The authenticator app ----------------------------------------------------------------------------------
 
 
-@never_cache
 @sensitive_post_parameters("state", "code")
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -74,7 +73,8 @@ def turn_on(request: AuthenticatedRequest) -> HttpResponse:
             form.initial["state"] = setup.state
     except AccountError as error:
         return refused_redirect(request, error, "two_step_turn_on" if isinstance(error, SetupExpired) else "two_step")
-    return form_page(request, "accounts/two_step_turn_on.html", form, save, setup=setup, picture=_qr_code(setup.uri))
+    shown = {"setup": setup, "secret": " ".join(wrap(setup.secret, 4)), "picture": _qr_code(setup.uri)}
+    return form_page(request, "accounts/two_step_turn_on.html", form, save, **shown)
 
 
 def _qr_code(text: str) -> str:
@@ -84,7 +84,6 @@ def _qr_code(text: str) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-@never_cache
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 @recently_signed_in
@@ -99,7 +98,6 @@ def turn_off(request: AuthenticatedRequest) -> HttpResponse:
     )
 
 
-@never_cache
 @login_required
 @require_POST
 @recently_signed_in
@@ -120,7 +118,6 @@ def _show_recovery_codes(request: AuthenticatedRequest, codes: Any) -> HttpRespo
 # --- Passkeys -----------------------------------------------------------------------------------------------
 
 
-@never_cache
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 @recently_signed_in

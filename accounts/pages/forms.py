@@ -12,7 +12,7 @@ from django.utils.text import format_lazy
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
-from accounts.errors import AccountError, InvalidPasskey
+from accounts.errors import AccountError, InvalidPasskey, SetupExpired
 from accounts.http import AuthenticatedRequest, caller
 from accounts.lib import addresses, strict_json, time_zones
 from accounts.models import Gender, User
@@ -87,7 +87,7 @@ class Code(Field):
 
 class Picture(forms.FileField):
     def __init__(self) -> None:
-        widget = forms.FileInput(attrs={"accept": ",".join(pictures.max_pixels())})
+        widget = forms.FileInput(attrs={"class": "file", "accept": ",".join(pictures.max_pixels())})
         super().__init__(label=_("Picture"), required=False, help_text=PICTURE_HELP, widget=widget)
 
 
@@ -217,8 +217,15 @@ class RecoveryCodeForm(forms.Form):
     code = ExactText(label=_("Recovery code"), autocomplete="off", autofocus=True, help_text=_("12 letters and digits"))
 
 
+class State(forms.CharField):
+    """What the page was given by a rule."""
+
+    def __init__(self) -> None:
+        super().__init__(max_length=4096, widget=forms.HiddenInput, error_messages={"required": SetupExpired.message})
+
+
 class TurnOnForm(forms.Form):
-    state = forms.CharField(widget=forms.HiddenInput)
+    state = State()
     code = Code(digits=6)
 
 
@@ -231,7 +238,7 @@ class Credential(forms.CharField):
     def clean(self, value: Any) -> Any:
         try:
             found = strict_json.loads(super().clean(value))
-        except (ValueError, RecursionError):
+        except (forms.ValidationError, ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise forms.ValidationError(str(InvalidPasskey.message), code=InvalidPasskey.code)
@@ -241,7 +248,7 @@ class Credential(forms.CharField):
 class PasskeyForm(forms.Form):
     """Filled in by the script, with what the device answered."""
 
-    state = forms.CharField(widget=forms.HiddenInput, max_length=4096)
+    state = State()
     credential = Credential()
 
 
@@ -276,7 +283,12 @@ class ProfileForm(forms.Form):
     first_name = Text(label=_("First name"), autocomplete="given-name", required=False)
     last_name = Text(label=_("Last name"), autocomplete="family-name", required=False)
     username = ExactText(label=_("Username"), autocomplete="username")
-    gender = forms.ChoiceField(label=_("Gender"), choices=Gender.choices, widget=forms.RadioSelect)
+    gender = forms.ChoiceField(
+        label=_("Gender"),
+        choices=Gender.choices,
+        widget=forms.RadioSelect,
+        error_messages={"required": _("Choose female, male or unspecified.")},
+    )
     language = forms.CharField(
         label=_("Language"), required=False, max_length=100, widget=forms.Select(choices=settings.LANGUAGES)
     )

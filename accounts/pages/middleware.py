@@ -59,7 +59,8 @@ class PageMiddleware:
         if request.method == "POST" and response.status_code == HTTPStatus.FOUND:
             _lead_back(request, response)
             _let_script_follow(request, response)
-        if getattr(request, "user", None) and request.user.is_authenticated:
+        mine = getattr(request, "user", None) and request.user.is_authenticated
+        if mine or request.path.startswith("/account/"):  # forms, and what a stranger typed, are nobody else's either
             response.setdefault("Cache-Control", "no-store")
         return response
 
@@ -127,7 +128,7 @@ def _page(request: HttpRequest, status: HTTPStatus) -> HttpResponse:
 
 
 def _let_script_follow(request: HttpRequest, response: HttpResponse) -> None:
-    """A script that sent a form (account.js) could not see where it leads: its browser would follow unseen, and use up
+    """A script that sent a form (picture.js) could not see where it leads: its browser would follow unseen, and use up
     the notice that waits there."""
     if "X-Follow" in request.headers:
         response.status_code = HTTPStatus.OK

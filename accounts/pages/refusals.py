@@ -11,6 +11,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from accounts.errors import AccountError, InvalidInput, MfaRequired
 from accounts.http import STATUSES, log_refusal
@@ -18,6 +19,7 @@ from accounts.http import STATUSES, log_refusal
 
 def to_mfa(request: HttpRequest) -> HttpResponse:
     """For a browser that signed in before two-step verification was on: it does the step, and comes back."""
+    messages.info(request, _("Nothing has been changed yet. Enter a code first, then make your change again."))
     return HttpResponseRedirect(f"{reverse('second_step')}?{urlencode({'next': request.path})}")
 
 
@@ -26,7 +28,10 @@ def show(form: forms.Form, error: AccountError, request: HttpRequest) -> None:
     log_refusal(request, error)
     if isinstance(error, InvalidInput):
         for problem in error.errors:
-            form.add_error(problem.field if problem.field in form.fields else None, str(problem.message))
+            field = form.fields.get(problem.field)
+            # Those of a page name their field, so that its summary never says the same sentence twice.
+            words = field.error_messages["required"] if field and problem.code == "required" else problem.message
+            form.add_error(problem.field if field else None, str(words))
     else:
         form.add_error(error.field if error.field in form.fields else None, str(error.message))
 

@@ -13,7 +13,6 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.decorators import method_decorator
-from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import FormView
 
@@ -54,7 +53,6 @@ class SignInView(RuleFormMixin, allauth_views.LoginView):
 class _CodeSignInView(RuleFormMixin, RedirectAuthenticatedUserMixin, NextRedirectMixin, FormView):  # type: ignore[type-arg]
     """Signing in by a mailed code, in two pages."""
 
-    @method_decorator(never_cache)
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not settings.SIGN_IN_BY_CODE:
             raise Http404
@@ -102,7 +100,6 @@ class MfaView(RuleFormMixin, FormView):  # type: ignore[type-arg]
     form_class: type[forms.Form] = MfaForm
     template_name = "account/second_step.html"
 
-    @method_decorator(never_cache)
     @method_decorator(sensitive_post_parameters("code"))
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         self.stage = LoginStageController.enter(request, MfaStage.key)
@@ -140,7 +137,6 @@ class RecoveryCodeView(MfaView):
             raise InvalidCode(error.reason, kind="recovery_code_wrong") from None
 
 
-@method_decorator(never_cache, name="dispatch")
 class PasskeyView(RuleFormMixin, NextRedirectMixin, FormView):  # type: ignore[type-arg]
     """Gets what a device answered, from the script: to sign in, or to re-authenticate."""
 
@@ -186,13 +182,17 @@ class ForgotPasswordView(RuleFormMixin, allauth_views.PasswordResetView):
     pass
 
 
-@method_decorator(never_cache, name="dispatch")
 class ResetPasswordView(RuleFormMixin, allauth_views.PasswordResetFromKeyView):
     """The page behind the link. allauth checks the link and keeps its key out of the address; the press of the
     button sets the password."""
 
     def logout(self) -> None:
         """Opening somebody else's link signs nobody out: a new password ends the sessions of the account it is for."""
+
+    def get_context_data(self, **kwargs: Any) -> Any:
+        # The address without the key, where this browser has none to it.
+        elsewhere = self.kwargs["key"] == self.reset_url_key and not self.key
+        return super().get_context_data(elsewhere=elsewhere, **kwargs)
 
     def obey(self, form: Any) -> HttpResponse:
         key = f"{self.kwargs['uidb36']}-{self.key}"

@@ -52,6 +52,7 @@ urlpatterns = [
         name="picture_upload_complete",
     ),
     path("email/", account.email, name="account_email"),
+    path("email/cancel/", account.email_cancel, name="email_cancel"),
     path("password/change/", sign_in.ChangePasswordView.as_view(), name="account_change_password"),
     path("password/set/", RedirectView.as_view(pattern_name="account_reset_password"), name="account_set_password"),
     path("two-step/", factors.overview, name="two_step"),

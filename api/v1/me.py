@@ -56,6 +56,7 @@ def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> User:
         errors.UsernameTaken,
         errors.ProfileChanged,
         errors.UsernameChangeLimited,
+        errors.MfaRequired,
     ),
     openapi_extra={"responses": _ETAG, "parameters": [_IF_MATCH]},
 )
@@ -99,6 +100,15 @@ def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeE
         user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump()
     )
     return Status(202, {"detail": _("Enter the code we emailed to the new address.")})
+
+
+@router.post("/me/email/cancel", operation_id="cancelEmailChange", response=responses({200: schemas.EmailOut}, *TOKEN))
+def cancel_email_change(request: AuthenticatedRequest) -> dict[str, Any]:
+    """Cancel a change of the email address.
+
+    The code and the link for `pending_email` stop working. 200 if no change is pending, too."""
+    email_addresses.cancel_change(user=request.user, session=request.user_session, caller=caller(request))
+    return schemas.email(request.user, email_addresses.progress(request.user))
 
 
 @router.post(

@@ -23,7 +23,8 @@ browser = [
 Rules = Sequence[str]
 # The levels of WCAG, and not also what axe thinks good: for pages of Django's own, and for emails, which are no pages.
 WCAG: Rules = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
-_AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text() + "\n;undefined"
+AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
+_AXE = AXE.read_text() + "\n;undefined"
 
 
 def axe(page: Page, rules: Rules = ()) -> list[str]:

@@ -131,6 +131,7 @@ def entrance(cast: "Cast") -> Iterator[State]:
     yield State("forgot password, check your mail", "/account/password/reset/", act=forgot)
     yield State("forgot password, wrong code", "/account/password/reset/",
                 act=then(forgot, fill(code="00000000", new_password=PASSWORD)))  # fmt: skip
+    yield State("new password, in another browser", f"/account/password/reset/key/{'0' * 32}-set-password/")
     yield State("new password, by the link", cast.links["reset"])
     yield State("new password, too short", cast.links["reset"], act=fill(new_password="short"))
     yield State("new password, old link", f"/account/password/reset/key/{NOBODYS}/")
@@ -160,6 +161,7 @@ def account(cast: "Cast") -> Iterator[State]:
     yield State("profile, mistakes", "/account/profile/", "mira", fill(username="x", first_name="<"))
     yield State("email", "/account/email/", "mira")
     yield State("email, not confirmed", "/account/email/", "nils")
+    yield State("email, another one waits", "/account/email/", "omar")
     yield State("email, mistakes", "/account/email/", "mira", fill(email="no", password="no"))
     yield State("confirm by code", "/account/confirm-email/", "nils")
     yield State("confirm by code, wrong code", "/account/confirm-email/", "nils", fill(code="00000000"))
@@ -172,7 +174,7 @@ def account(cast: "Cast") -> Iterator[State]:
     yield State("two-step and passkeys, not confirmed", "/account/two-step/", "nils")
     yield State("two-step and passkeys, both", "/account/two-step/", "vera")
     yield State("overview, second factors", "/account/", "vera")
-    yield State("two-step, turn on", "/account/two-step/on/", "mira", click("summary"))
+    yield State("two-step, turn on", "/account/two-step/on/", "mira")
     yield State("two-step, wrong code", "/account/two-step/on/", "mira", fill(code="000000"))
     yield State("two-step, turn off", "/account/two-step/off/", "vera")
     yield State("two-step, recovery codes", "/account/two-step/", "vera", click('form[action*="recovery"] button'))
@@ -184,6 +186,7 @@ def account(cast: "Cast") -> Iterator[State]:
     yield State("activity", "/account/activity/", "mira")
     yield State("activity, older", "/account/activity/", "tess", click('a[href^="?cursor"]'))
     yield State("data", "/account/data/", "nils")
+    yield State("data, a copy is being made", "/account/data/", "omar")
     yield State("data, a copy is ready", "/account/data/", "mira")
     yield State("data, deletion planned", "/account/data/", "lea")
     yield State("delete", "/account/delete/", "mira")
@@ -218,18 +221,16 @@ def admin(cast: "Cast") -> Iterator[State]:
 
     yield page("start", "")
     yield page("users", "accounts/user/")
-    yield page("users, found", "accounts/user/?q=mir")
     yield page("users, nobody found", "accounts/user/?q=nobody")
     yield page("user", f"accounts/user/{cast.ids['mira']}/change/")
     yield page("user, asked once more", f"accounts/user/{cast.ids['mira']}/change/", choose_at_admin("disable"))
     yield page("user, history", f"accounts/user/{cast.ids['mira']}/history/")
     yield page("devices", "accounts/session/")
     yield page("directory", "directory/")
-    yield page("directory, found", "directory/?q=mira")
     yield page("statistics", "statistics/")
     yield page("events", "accounts/event/")
     yield page("mails", "post_office/email/")
-    yield page("Arabic", f"accounts/user/{cast.ids['mira']}/change/", language="ar")
+    yield page("Arabic", f"accounts/user/{cast.ids['nils']}/change/", language="ar")
     yield State("403, not staff", "/admin/", "mira")
 
 
@@ -287,10 +288,16 @@ class Cast:
             "UPDATE accounts_session SET authenticated_at = now() - interval '1 day'"
             " WHERE user_id = (SELECT id FROM accounts_user WHERE username = 'omar')"
         )
+        assert service.post("/me/email", {"email": "omar3@example.com", "password": PASSWORD}, tokens["omar"]).ok
+        service.sql(
+            "INSERT INTO accounts_export (id, user_id, state, key, requested_at, tries, claimed_until, device) SELECT"
+            " gen_random_uuid(), id, 'queued', 'x', now(), 0, now() + interval '1 day', '' FROM accounts_user"
+            " WHERE username = 'omar'"
+        )
         self._set_up_second_factors("vera", tokens["vera"])
         self._cookies["stan"] = self.signed_in("stan")
-        service.sql("UPDATE accounts_session SET authenticated_by = 'pwd otp mfa' WHERE kind = 'browser' AND user_id ="
-                    " (SELECT id FROM accounts_user WHERE username = 'stan')")  # fmt: skip
+        service.sql("UPDATE accounts_session SET authenticated_by = 'pwd otp mfa' WHERE kind = 'browser' AND user_id IN"
+                    " (SELECT id FROM accounts_user WHERE username IN ('stan', 'vera'))")  # fmt: skip
         self.ids = {str(name): str(user_id) for name, user_id in service.sql("SELECT username, id FROM accounts_user")}
         return self
 

@@ -1,6 +1,7 @@
 """Second factors in a real browser: a passkey of a virtual device, offered where the username is typed, and an
 authenticator app, with and without JavaScript."""
 
+import re
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -106,19 +107,40 @@ def test_a_device_without_a_passkey_says_so(page: Page) -> None:
     expect(page.get_by_text("The passkey wasn't used")).to_be_visible()
 
 
+def taken_over(page: Page, *, scripts: bool) -> App:
+    """An authenticator app with the secret of the page. A phone can't scan itself, so there it is offered first."""
+    picture = page.get_by_role("img", name="QR code")
+    link = page.get_by_role("link", name="Open in your authenticator app")
+    expect(picture).to_be_visible()
+    expect(link).to_be_hidden()
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(link).to_have_attribute("href", re.compile("^otpauth://totp/"))
+    above, below = link.bounding_box(), picture.bounding_box()
+    assert above
+    assert below
+    assert above["y"] < below["y"]
+    secret = page.locator("code.secret").inner_text().replace(" ", "")
+    copy = page.get_by_role("button", name="Copy the key")
+    expect(copy).to_be_visible(visible=scripts)
+    if scripts:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        copy.click()
+        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        assert page.evaluate("navigator.clipboard.readText()") == secret
+    return App(secret)
+
+
 def test_an_authenticator_app_and_a_recovery_code(either: Page, name: str, request: pytest.FixtureRequest) -> None:
     page = either
     scripts: bool = request.node.callspec.params["either"]
     sign_in(page, name, PASSWORD)
     page.goto("/account/two-step/")
     page.get_by_role("link", name="Turn on").click()
-    expect(page.get_by_role("img", name="QR code")).to_be_visible()
-    page.get_by_text("Can't scan it? Enter it by hand").click()
-    app = App(page.locator("code.secret").inner_text())
+    app = taken_over(page, scripts=scripts)
     page.get_by_label("Code").fill(app.code())
     press(page, "Turn on")
     title(page, "Your recovery codes")
-    codes = page.locator(".codes code").all_inner_texts()
+    codes = page.locator(".recovery code").all_inner_texts()
     assert len(codes) == 10
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()

@@ -20,6 +20,20 @@ SAFARI = (
         ("x", "Unknown device"),
         ("\x00\xff<script>", "Unknown device"),
         ("(" * 100_000, "Unknown device"),
+        ("Mozilla/5.0", "Unknown device"),
+        ("Dalvik/2.1.0 (Linux; U; Android 14; Pixel 8 Build/UQ1A)", "Android"),
+        ("Mozilla/5.0 (Linux; U; Android 4.0.3) AppleWebKit/534 (KHTML, like Gecko) Version/4.0 Safari/534", "Android"),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605 Mobile/15E148", "iOS"),
+        ("User%20Service/1 CFNetwork/1490.0.4 Darwin/23.2.0", "User Service on iOS"),
+        ("%D8%AD%D8%B3%D8%A7%D8%A8%D9%8A/3 CFNetwork/1490 Darwin/23.0.0", "حسابي on iOS"),
+        ("%E2%80%AECrew/1 CFNetwork/1490 Darwin/23.0.0", "Crew on iOS"),
+        ("%3Cscript%3E/1", "Unknown device"),
+        ("User Service/2 (iPhone; iOS 18.0; Scale/3.00)", "User Service on iOS"),
+        ("Crew/2.1 (Android 14; Pixel 8)", "Crew on Android"),
+        ("Dart/3.5 (dart:io)", "Dart"),
+        ("Ktor client", "Ktor client"),
+        ("ktor-client", "ktor-client"),
+        ("okhttp/4.12.0", "okhttp"),
     ],
 )
 def test_a_browser_is_named_in_plain_words(user_agent: str, name: str) -> None:
@@ -27,7 +41,7 @@ def test_a_browser_is_named_in_plain_words(user_agent: str, name: str) -> None:
 
 
 def test_a_system_without_a_known_browser_is_named_alone() -> None:
-    assert browser_name("Nobody/1.0 (Windows NT 10.0)") == "Windows"
+    assert browser_name("Mozilla/5.0 (Windows NT 10.0)") == "Windows"
 
 
 def test_a_browser_without_a_known_system_is_named_alone() -> None:

@@ -13,11 +13,13 @@ from accounts.errors import (
     InvalidInput,
     InvalidKey,
     RateLimited,
+    SessionRevoked,
     WrongPassword,
 )
-from accounts.models import Budget, Challenge, Event, User
+from accounts.models import Budget, Challenge, Event, Session, User
 from accounts.services.account import email_addresses, email_requests, password_resets, signup
 from accounts.services.mail import Delivery
+from accounts.services.sessions import sessions
 from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
 from tests.threads import each_at_once
 
@@ -69,6 +71,40 @@ def test_who_corrects_the_address_before_the_first_proof_is_welcomed_at_the_righ
     email_addresses.request_change(user=user, email="ada@example.com", password=PASSWORD, caller=caller)
     email_addresses.confirm_mine(user=user, code=mailbox.code("ada@example.com"), caller=caller)
     assert welcomes(mailbox) == ["ada@example.com"]
+
+
+def test_a_change_is_cancelled_and_its_code_and_link_stop_working(
+    alice: User, phone: Session, caller: Caller, mailbox: Mailbox
+) -> None:
+    for again in (1, 2):  # and asked for again
+        email_addresses.request_change(user=alice, email="new@example.com", password=PASSWORD, caller=caller)
+        code, key = mailbox.code("new@example.com"), mailbox.key("new@example.com")
+        email_addresses.cancel_change(user=alice, session=phone, caller=caller)
+        with pytest.raises(InvalidCode):
+            email_addresses.confirm_mine(user=alice, code=code, caller=caller)
+        with pytest.raises(InvalidKey):
+            email_addresses.confirm_by_key(key=key, caller=caller)
+        email_addresses.send_again(user=alice, email="new@example.com", caller=caller)
+        assert len(mailbox.all("new@example.com")) == again
+        assert email_addresses.progress(alice) is None
+        assert Event.objects.filter(user=alice, kind="email.change_cancelled").count() == again
+    assert User.objects.get(id=alice.id).email == alice.email
+
+
+def test_there_is_no_change_to_cancel_and_nothing_is_written(
+    carol: User, bob: User, caller: Caller, mailbox: Mailbox
+) -> None:
+    """Bob cancels his own alone, and the proof of a first address is no change."""
+    email_addresses.send_again(user=carol, email=carol.email, caller=caller)
+    code = mailbox.code(carol.email)
+    for user in (carol, bob):
+        session = sessions.begin(user=user, kind=Session.Kind.APP, caller=caller)
+        email_addresses.cancel_change(user=user, session=session, caller=caller)
+        session.end(at=now())
+        with pytest.raises(SessionRevoked):
+            email_addresses.cancel_change(user=user, session=session, caller=caller)
+    email_addresses.confirm_mine(user=carol, code=code, caller=caller)
+    assert not Event.objects.filter(kind="email.change_cancelled").exists()
 
 
 def test_a_late_worker_does_not_end_the_code_of_the_address_that_was_corrected(

@@ -35,6 +35,7 @@ from accounts.services.account import (
     users,
 )
 from accounts.services.authentication import passkeys, reauthentication, sign_in, totp
+from accounts.services.profile import profiles
 from accounts.services.security import tickets
 from accounts.services.sessions import mfa, sessions
 from tests.conftest import PASSWORD, Mailbox
@@ -168,9 +169,14 @@ def test_ten_wrong_codes_pause_it_and_the_owner_is_told_at_the_third(
         with pytest.raises(InvalidCode):
             sign_in.finish(ticket=held, code=app.wrong(), caller=caller)
     for _ in range(2):
-        with pytest.raises(RateLimited):
+        with pytest.raises(RateLimited, check=lambda error: "A recovery code still works." in error.message):
             sign_in.finish(ticket=held, code=app.code(), caller=caller)
     assert tried(mailbox) == 1
+    for _ in range(10):
+        with pytest.raises(InvalidCode):
+            sign_in.finish(ticket=held, code="aaaa-bbbb-cccc", caller=caller)
+    with pytest.raises(RateLimited, check=lambda error: "A code from your authenticator app" in error.message):
+        sign_in.finish(ticket=held, code="aaaa-bbbb-cccc", caller=caller)
 
 
 def test_thirty_wrong_codes_a_day_are_all(app: App, caller: Caller) -> None:
@@ -240,6 +246,12 @@ def test_a_device_from_before_changes_nothing_by_the_password_alone(
         )
     with pytest.raises(MfaRequired):
         deletion.request(user=alice, session=older, password=PASSWORD, caller=caller)
+    for changes in ({"username": "ada"}, {"username": " ADA", "first_name": "Ada"}):
+        with pytest.raises(MfaRequired):
+            profiles.update(user=alice, changes=changes, session=older, caller=caller)
+    # What nobody signs in with, and the same name again.
+    changes = {"username": "Alice", "first_name": "Ada"}
+    assert profiles.update(user=alice, changes=changes, session=older, caller=caller).first_name == "Ada"
     assert not reauthentication.is_recent(older)
 
 

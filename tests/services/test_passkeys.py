@@ -194,9 +194,30 @@ def test_adding_is_in_the_log_and_in_a_mail_and_counts_for_this_device(
     assert Session.objects.get(id=phone.id).methods == ["pwd", "swk", "mfa"]
 
 
-def test_a_passkey_without_a_name_has_the_devices(alice: User, phone: Session, caller: Caller) -> None:
-    passkey_on(alice, phone, caller, name="  ")
-    assert Passkey.objects.get().name == "Ada's iPhone"
+def test_a_passkey_without_a_name_has_the_devices_and_each_another(
+    alice: User, phone: Session, caller: Caller, mailbox: Mailbox
+) -> None:
+    for name in ("  ", "", "Key", "Key", "", "x" * 60):  # what a person typed stays
+        passkey_on(alice, phone, caller, name=name)
+    long = Caller(ip=caller.ip, known_as="x" * 100)
+    passkey_on(alice, phone, long)
+    passkey_on(alice, phone, long)
+    assert [one.name for one in alice.passkeys.order_by("id")] == [
+        "Ada's iPhone", "Ada's iPhone 2", "Key", "Key", "Ada's iPhone 3", "x" * 60, "x" * 57, f"{'x' * 57} 2",
+    ]  # fmt: skip
+    assert "Ada's iPhone 3" in mailbox.all()[4].message
+
+
+def test_a_passkey_without_a_name_is_called_by_what_keeps_it(alice: User, phone: Session, caller: Caller) -> None:
+    for aaguid in (
+        "ea9b8d66-4d01-1d21-3ce4-b6b48cb575d4", "fbfc3007-154e-4ecc-8c0b-6e020557d7bd",
+        "08987058-cadc-4b81-b6e1-30de50dcbe96", "9ddd1817-af5a-4672-a2b9-3e3dd95000a9",
+        "bada5566-a7aa-401f-bd96-45619a55120d", "11111111-1111-1111-1111-111111111111",
+    ):  # fmt: skip
+        passkey_on(alice, phone, caller, aaguid=aaguid)
+    assert [one.name for one in alice.passkeys.order_by("id")] == [
+        "Google Password Manager", "Apple Passwords", "Windows Hello", "Windows Hello 2", "1Password", "Ada's iPhone",
+    ]  # fmt: skip
 
 
 def test_the_device_is_told_what_it_has_already(device: Device, alice: User, phone: Session) -> None:

@@ -1,4 +1,5 @@
 import contextlib
+from dataclasses import replace
 
 import pytest
 from pytest_django import Settings
@@ -13,10 +14,12 @@ from accounts.errors import (
     WrongPassword,
 )
 from accounts.models import Budget, Event, Session, User
-from accounts.services.authentication import reauthentication, sign_in
+from accounts.services.account import password_resets, sign_in_codes
+from accounts.services.authentication import passkeys, reauthentication, sign_in
 from accounts.services.credentials import hashing, identifiers
 from accounts.services.security import rate_limits
-from tests.conftest import PASSWORD, make_user
+from tests.conftest import PASSWORD, Mailbox, make_user, random_ip
+from tests.factors import passkey_on
 from tests.threads import at_once
 
 
@@ -100,6 +103,50 @@ def test_ten_wrong_tries_at_one_name_are_told_alike_for_known_and_unknown(
     with pytest.raises(RateLimited) as refused:
         sign_in.check(login=name, password=PASSWORD, caller=caller)
     assert 0 < refused.value.retry_after <= 901
+
+
+def pause(name: str, caller: Caller) -> str:
+    """Use up the tries at this name; the words of the refusal."""
+    caller = replace(caller, ip=random_ip())
+    for _ in range(10):
+        with pytest.raises(InvalidCredentials):
+            sign_in.check(login=name, password="wrong", caller=caller)
+    with pytest.raises(RateLimited) as refused:
+        sign_in.check(login=name, password=PASSWORD, caller=caller)
+    return refused.value.message
+
+
+def test_a_pause_says_what_still_works_and_it_does(
+    alice: User, phone: Session, caller: Caller, mailbox: Mailbox, settings: Settings
+) -> None:
+    device = passkey_on(alice, phone, caller)
+    words = pause("alice", caller)
+    assert words.endswith("Until then, sign in with an emailed code or a passkey, or choose a new password.")
+    assert pause("nobody", caller) == words
+    sign_in_codes.request(login="alice", caller=caller)
+    sign_in_codes.sign_in_app(login="alice", code=mailbox.code(alice.email), caller=caller)
+    begun = passkeys.begin_sign_in()
+    passkeys.sign_in_app(state=begun.state, credential=device.get(begun.options), caller=caller)
+    pause(alice.email, caller)
+    password_resets.request_reset(login="alice", caller=caller)
+    new = "another lagoon tractor"
+    password_resets.reset_by_key(key=mailbox.key(alice.email), new_password=new, caller=caller)
+    for name in ("alice", alice.email):
+        sign_in.check(login=name, password=new, caller=caller)
+    settings.SIGN_IN_BY_CODE = False
+    assert pause("alice", caller).endswith("Until then, sign in with a passkey, or choose a new password.")
+
+
+def test_who_has_used_up_the_tries_of_a_network_is_not_sent_elsewhere(
+    alice: User, caller: Caller, settings: Settings
+) -> None:
+    """A passkey counts there too."""
+    settings.RATE_LIMITS = ["login_per_ip=1/300"]
+    rate_limits.limits.cache_clear()
+    sign_in.check(login="alice", password=PASSWORD, caller=caller)
+    with pytest.raises(RateLimited, check=lambda error: "Until then" not in error.message):
+        sign_in.check(login="alice", password=PASSWORD, caller=caller)
+    rate_limits.limits.cache_clear()
 
 
 def test_right_passwords_use_up_nothing_and_give_nothing_back(alice: User, caller: Caller) -> None:

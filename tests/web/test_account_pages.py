@@ -126,6 +126,23 @@ def test_the_zone_of_one_reader_is_not_that_of_the_next(alices_page: Client, pag
     assert str(timezone.get_current_timezone()) == "UTC"
 
 
+def test_a_pending_change_of_address_is_cancelled(alices_page: Client, bobs_page: Client, mailbox: Mailbox) -> None:
+    for page in (alices_page, bobs_page):
+        assert "Cancel the change" not in sound(page.get("/account/email/"))
+        page.post("/account/email/", {"email": "new@example.com", "password": PASSWORD})
+        assert "new@example.com" in sound(page.get("/account/confirm-email/"))
+    code = mailbox.code("new@example.com")
+    html = sound(alices_page.get("/account/email/"))
+    assert "Cancel the change" in html
+    html = sound(alices_page.post("/account/email/cancel/", follow=True))
+    assert "The change is cancelled. You keep your address." in html
+    assert "new@example.com" not in html
+    assert "new@example.com" not in sound(alices_page.get("/account/confirm-email/"))
+    refused(alices_page.post("/account/confirm-email/", {"code": code}), status=200)
+    assert "new@example.com" in sound(bobs_page.get("/account/email/"))
+    assert sound(alices_page.post("/account/email/cancel/", follow=True))
+
+
 def test_a_third_username_within_thirty_days_is_refused_beside_the_field_and_says_when(
     alices_page: Client, alice: User
 ) -> None:

@@ -9,10 +9,11 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils.timezone import now
 from post_office.models import Email
 
 from accounts.caller import Caller, Device
-from accounts.models import Event, Session, User, uuid7
+from accounts.models import ApiUse, Event, Session, Tombstone, User, uuid7
 from accounts.pages.staff.admin import AT_ONCE, DEEDS
 from accounts.services.account import email_requests, password_resets
 from accounts.services.sessions import sessions
@@ -58,7 +59,7 @@ def test_the_page_of_a_user_has_what_belongs_to_them_in_parts(
     for anchor in re.findall(r'<a href="#([^"]+)"', html[html.index('class="tabs"') :]):
         assert f'id="{anchor}"' in html
     assert "Bob&#x27;s phone" in html
-    assert "picture.changed" in html
+    assert "Picture changed" in html
     assert "Choose a new Crew password" in html
     assert f'src="{settings.S3_PUBLIC_ENDPOINT_URL}/' in html
 
@@ -165,7 +166,7 @@ def test_rows_of_the_other_lists_are_found_by_whom_they_are_about(
     email_requests.answer()
     for path, shown in (
         ("accounts/session", "Bob&#x27;s phone"),
-        ("accounts/event", "password.reset_requested"),
+        ("accounts/event", "Password reset requested"),
         ("post_office/email", "bob@example.com"),
     ):
         assert shown in words(alices_page.get(f"/admin/{path}/", {"q": "bo"}))
@@ -238,6 +239,33 @@ def test_each_deed_asks_first_and_then_does_it_and_says_so(alices_page: Client, 
     assert not bob.has_usable_password()
     assert ": done for 1 account." in words(alices_page.get(page_of(bob)))
     assert "revoke password" in sound(alices_page.get(f"{LIST}{bob.id}/history/"))
+
+
+def test_a_deed_can_be_left_alone(alices_page: Client, bob: User, carol: User) -> None:
+    for users, back in (((bob,), page_of(bob)), ((bob, carol), LIST)):
+        html = sound(press(alices_page, "disable", *users))
+        assert re.search(rf'<a class="button" href="{back}">Cancel</a>', html)
+
+
+def test_pages_of_staff_speak_to_people(alices_page: Client, bob: User, bobs_phone: Session) -> None:
+    """No notes for developers, no names of tables, and one form of dates."""
+    Tombstone.objects.create(erased_on=now().date())
+    usage = ApiUse.objects.create(day=now().date(), version="1.3.0", calls=3)
+    event = Event.objects.create(user=bob, kind="login.failed")
+    paths = [page_of(bob), page_of(alices_user := User.objects.get(username="alice")), LIST, "/admin/"]
+    paths += [f"/admin/accounts/{name}/" for name in ("session", "event", "apiuse", "tombstone")]
+    paths += [f"/admin/accounts/session/{bobs_phone.id}/change/", f"/admin/accounts/event/{event.id}/change/"]
+    paths += [f"/admin/accounts/apiuse/{usage.id}/change/", "/admin/post_office/email/"]
+    paths += ["/admin/directory/", "/admin/statistics/", f"{LIST}{alices_user.id}/history/"]
+    notes = re.compile(r"\w+\.py\b|RFC|IANA|\bamr\b|Api use|[Tt]ombstones?<|Sessions?<|\bIp\b")
+    dates = re.compile(r"\b\d{1,2}/\d{1,2}/\d{4}|\b[A-Z][a-z]{2}\. \d|[A-Z][a-z]+ \d{1,2}, \d{4}|\b(?:a\.m|p\.m)\.")
+    found = {}
+    for path in paths:
+        text = re.sub(r"<svg.*?</svg>", "", words(alices_page.get(path)), flags=re.DOTALL)
+        if wrong := notes.findall(text) + dates.findall(text):
+            found[path] = wrong
+    assert found == {}
+    assert "Failed sign-in: wrong password" in words(alices_page.get("/admin/accounts/event/"))
 
 
 def test_switching_off_ends_a_browser_at_once(alices_page: Client, bobs_page: Client, bob: User) -> None:

@@ -38,9 +38,12 @@ def test_a_copy_is_asked_for_waited_for_and_downloaded(bobs_page: Client) -> Non
     assert bobs_page.get("/account/data/export/download/").headers["Location"] == "/account/data/"
     html = sound(bobs_page.post("/account/data/export/", follow=True))
     assert "preparing your copy" in html
+    assert 'id="copy" aria-live="polite" data-waits>' in html  # account.js asks until it is another
+    assert "Check again" in html
     assert "Request a copy" not in html
     export.make_queued()
     html = sound(bobs_page.get("/account/data/"))
+    assert 'id="copy" aria-live="polite">' in html
     assert "Download" in html
     answer = bobs_page.get("/account/data/export/download/")
     assert answer.status_code == 302

@@ -1,17 +1,23 @@
 """Each page, for a visitor and for somebody who is signed in."""
 
 import re
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.forms import Form
 from django.test import Client
 from django.urls import reverse
+from django.utils.timezone import now
 
-from accounts.models import User
+from accounts.errors import FIELD_ERRORS
+from accounts.models import Session, User
+from accounts.pages import forms
 from accounts.pages.urls import urlpatterns
-from tests.conftest import Api
-from tests.web.conftest import sound
+from tests.conftest import Api, Mailbox, random_ip
+from tests.web.conftest import refused, sound
 
 # What a GET answers: a page (200), a way elsewhere (302), or nothing but POST (405).
 VISITOR: dict[str, int | str] = {
@@ -38,6 +44,7 @@ FOR_MEMBERS: dict[str, int | str] = {
     "profile": 200,
     "picture_upload_begin": 405,
     "account_email": 200,
+    "email_cancel": 405,
     "account_change_password": 200,
     "session_list": 200,
     "two_step": 200,
@@ -225,6 +232,53 @@ def test_every_field_has_its_label_and_is_filled_in_by_managers(page: Client) ->
             assert found
             assert re.search(rf'autocomplete="{autocomplete}[" ]', found[0]), found[0]
             assert "maxlength" not in found[0]
+
+
+def test_every_form_with_a_password_says_to_a_manager_whose_it_is(alices_page: Client, mailbox: Mailbox) -> None:
+    visitor = Client(SERVER_NAME="localhost", REMOTE_ADDR=random_ip())
+    visitor.post("/account/password/reset/", {"email": "alice"})
+    link = visitor.get(mailbox.link("alice@example.com")).headers["Location"]
+    Session.objects.update(authenticated_at=now() - timedelta(hours=1))  # so that deleting asks for it
+    found: list[str] = []
+    for page, path in (
+        *((visitor, reverse(name)) for name, answer in VISITOR.items() if answer == 200),
+        *((visitor, path) for path in (link, "/account/password/reset/done/")),
+        *((alices_page, reverse(name)) for name, answer in FOR_MEMBERS.items() if answer == 200),
+    ):
+        html = page.get(path).content.decode()
+        forms = re.findall(r"<form\b.*?</form>", html, re.DOTALL)
+        secret = [form for form in forms if re.search(r'autocomplete="(current|new)-password"', form)]
+        assert all(len(re.findall(r'autocomplete="username[" ]', form)) == 1 for form in secret), path
+        found += [path] if secret else []
+    assert len(found) == 8, found
+
+
+def test_a_summary_never_says_the_same_sentence_twice() -> None:
+    """What is missing is named: each form, with nothing in it."""
+    wrong = {}
+    for form in empty_forms():
+        said = [words for errors in form.errors.values() for words in errors]
+        if len(set(said)) < len(said) or FIELD_ERRORS["required"] in said:
+            wrong[type(form).__name__] = said
+    assert wrong == {}
+
+
+def empty_forms() -> Iterator[Any]:
+    needs: dict[str, dict[str, Any]] = {
+        "ChangePasswordForm": {"user": None, "request": None},
+        "DeleteAccountForm": {"needs_password": True},
+        "ProfileForm": {"user": User()},
+    }
+    for name, kind in vars(forms).items():
+        ours = isinstance(kind, type) and issubclass(kind, Form) and kind.__module__ == forms.__name__
+        if ours and name != "ResetKeyForm":  # checks the parts of a link, and is never shown
+            yield kind({}, **needs.get(name, {}))
+
+
+def test_a_form_that_a_script_fills_in_says_what_is_missing(alices_page: Client) -> None:
+    for body in ({"name": ""}, {"state": "x"}, {"credential": "{}"}):
+        html = refused(alices_page.post("/account/two-step/passkeys/add/", body))
+        assert "This field is required" not in html
 
 
 def test_a_form_with_a_picture_can_carry_it(alices_page: Client) -> None:

@@ -91,12 +91,16 @@ def test_the_list_has_both_faces_and_the_admin() -> None:
 
 
 def test_every_address_answers_a_stranger_with_them(api: Api) -> None:
-    found = {
-        (address, method): unsafe(ask(Client(SERVER_NAME="localhost"), api, address, method))
-        for address in ADDRESSES
-        for method in ("GET", "POST", "OPTIONS")
-    }
-    assert {asked: wrong for asked, wrong in found.items() if wrong} == {}
+    offenders = {}
+    for address in ADDRESSES:
+        for method in ("GET", "POST", "OPTIONS"):
+            answer = ask(Client(SERVER_NAME="localhost"), api, address, method)
+            wrong = unsafe(answer)
+            if address.startswith("/account/") and "no-store" not in answer.headers.get("Cache-Control", ""):
+                wrong.append("Cache-Control")
+            if wrong:
+                offenders[address, method] = wrong
+    assert offenders == {}
 
 
 PUBLIC = {

@@ -19,7 +19,7 @@ LANGUAGES = [code for code, _name in settings.LANGUAGES]
 # What is the same in every language.
 NAMES = re.compile(
     r"https?://\S+|\S+@\S+|@?\balice\b|Alice|Crew|JPEG|PNG|WebP|HEIC|AVIF|Firefox|Linux|Unknown device|\bUTC\b"
-    r"|English|Deutsch|Français|Español|JavaScript|\bQR\b|\b[A-Z2-7]{32}\b"
+    r"|English|Deutsch|Français|Español|JavaScript|\bQR\b"
 )
 
 
@@ -113,8 +113,9 @@ def seen(html: str) -> str:
 
 def foreign(html: str) -> list[str]:
     """Latin words on an Arabic page."""
-    cities = re.compile(r"<option value=\"\w+/.*?</option>")  # of time zones: everybody knows them by these names
-    return re.findall(r"[A-Za-z]{2,}(?: [A-Za-z]+)*", NAMES.sub(" ", seen(cities.sub("", html))))
+    # Cities of time zones, which everybody knows by these names, and keys.
+    known = re.compile(r"<option value=\"\w+/.*?</option>|<code\b.*?</code>")
+    return re.findall(r"[A-Za-z]{2,}(?: [A-Za-z]+)*", NAMES.sub(" ", seen(known.sub("", html))))
 
 
 def pages(client: Client, expected: dict[str, int | str], language: str) -> dict[str, str]:

@@ -10,11 +10,13 @@ from django.test import Client
 from pytest_django import Settings
 
 from accounts import http
+from accounts.caller import Caller
 from accounts.http import client_ip
 from accounts.models import Event, Session, User
 from accounts.pages.middleware import PageMiddleware
 from accounts.services.account import email_requests
 from tests.conftest import PASSWORD, Mailbox, picture
+from tests.factors import two_step_on
 from tests.web.conftest import NEW, signed_in, sound, upload, words
 
 FORMS = [
@@ -37,9 +39,37 @@ FORMS = [
 def test_a_form_from_another_site_is_refused(alices_page: Client, path: str) -> None:
     strict = Client(SERVER_NAME="localhost", enforce_csrf_checks=True)
     strict.cookies = alices_page.cookies
-    html = sound(strict.post(path, {"login": "alice", "password": PASSWORD}), 403)
-    assert "open too long" in html
+    answer = strict.post(path, {"login": "alice", "password": PASSWORD})
+    if path in {"/account/login/", "/account/signup/"}:  # a late tab, see below: nothing was done either
+        assert answer.headers["Location"] == "/account/"
+    else:
+        assert "open too long" in sound(answer, 403)
     assert signed_in(alices_page)
+
+
+def test_a_tab_that_is_late_goes_where_the_person_was_going(alices_page: Client, alice: User) -> None:
+    """Another tab signed in first, so the form of this one is out of date."""
+    strict = Client(SERVER_NAME="localhost", enforce_csrf_checks=True)
+    strict.cookies = alices_page.cookies
+    targets = {"/account/devices/": "/account/devices/", "https://evil.example/": "/account/", "": "/account/"}
+    for path in ("login/", "signup/", "login/code/", "login/code/confirm/", "login/passkey/"):
+        for wanted, there in targets.items():
+            answer = strict.post(f"/account/{path}", {"login": "alice", "password": PASSWORD, "next": wanted})
+            assert (answer.status_code, answer.headers["Location"]) == (302, there), (path, wanted)
+    assert "You&#x27;re already signed in." in sound(strict.get("/account/"))
+    assert strict.post("/account/login/second-step/", {"code": "x"}).status_code == 302
+    two_step_on(alice, Session.objects.get(), Caller(ip=None))
+    Session.objects.update(authenticated_by="pwd")  # signed in before, and the step is still to do
+    assert "open too long" in sound(strict.post("/account/login/second-step/", {"code": "x"}), 403)
+
+
+def test_cookies_are_blamed_where_there_is_none(alices_page: Client) -> None:
+    stranger = Client(SERVER_NAME="localhost", enforce_csrf_checks=True)
+    assert "allow cookies" in sound(stranger.post("/account/login/"), 403)
+    stranger.get("/account/login/")
+    html = sound(stranger.post("/account/login/"), 403)
+    assert "open too long" in html
+    assert "allow cookies" not in html
 
 
 def test_a_form_of_ours_passes(alice: User) -> None:

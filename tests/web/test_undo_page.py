@@ -1,10 +1,13 @@
 """The link that takes a change of address back, in the browser."""
 
+from datetime import timedelta
+
 import pytest
 from django.test import Client
+from django.utils.timezone import now
 
 from accounts.caller import Caller
-from accounts.models import User
+from accounts.models import Challenge, User
 from accounts.services.account import email_addresses
 from tests.conftest import PASSWORD, Mailbox, random_ip
 from tests.web.conftest import NEW, signed_in, sound
@@ -16,6 +19,16 @@ def link(alice: User, mailbox: Mailbox) -> str:
     email_addresses.request_change(user=alice, email="mallory@example.com", password=PASSWORD, caller=caller)
     email_addresses.confirm_mine(user=alice, code=mailbox.code("mallory@example.com"), caller=caller)
     return mailbox.link("alice@example.com")
+
+
+def test_a_link_that_is_over_promises_no_other(page: Client, link: str) -> None:
+    """Nobody can ask for a second one: of this kind, and of that which keeps an account."""
+    Challenge.objects.update(created_at=now() - timedelta(days=8), answered_at=now() - timedelta(days=8))
+    for path in (link, f"{link[:-2]}x/", "/account/delete/undo/x-y/"):
+        for answer in (page.get(path), page.post(path)):
+            html = sound(answer)
+            assert "That link has expired or was already used." in html
+            assert "new one" not in html
 
 
 def key_of(link: str) -> str:

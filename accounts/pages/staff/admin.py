@@ -32,12 +32,16 @@ from accounts.lib import addresses, typed
 from accounts.models import ApiUse, Event, MailOwner, Session, Tombstone, User
 from accounts.services.credentials import identifiers
 from accounts.services.profile import pictures
+from accounts.services.security import audit
 from accounts.services.sessions import mfa
 from accounts.services.staff import actions
 
 for _model in (Attachment, Email, EmailTemplate, Log):
     if admin.site.is_registered(_model):
         admin.site.unregister(_model)
+
+# A list needs the width; the start page leads everywhere.
+admin.site.enable_nav_sidebar = False
 
 MOST = 10_000  # that a list counts, and so the end of its pages
 AT_ONCE = 100  # accounts that one press acts on
@@ -199,24 +203,38 @@ class DeletionPlanned(admin.SimpleListFilter):
     parameter_name = "deletion"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("planned", _("planned"))]
+        return [("planned", _("Planned"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
         return queryset.filter(deletes_at__isnull=False) if self.value() == "planned" else queryset
 
 
+# Words of RFC 8176.
+METHODS = {"pwd": _("password"), "otp": _("code"), "swk": _("passkey"), "hwk": _("passkey")}
+
+
+@admin.display(description=_("event"))
+def what(event: Event) -> str:
+    return str(audit.WORDS[audit.Kind(event.kind)])
+
+
 class DeviceTab(Tab):
     model = Session
     anchor = "sessions"
-    verbose_name_plural = _("devices")
-    fields = ("kind", "name", "ip", "authenticated_by", "created_at", "last_used_at", "expires_at", "ended_at")
+    fields = ("kind", "name", "ip", "signed_in_with", "created_at", "last_used_at", "expires_at", "ended_at")
+    readonly_fields = ("signed_in_with",)
+
+    @admin.display(description=_("signed in with"))
+    def signed_in_with(self, row: Session) -> str:
+        return ", ".join(str(METHODS[method]) for method in row.methods if method in METHODS)
 
 
 class EventTab(Tab):
     model = Event
     anchor = "events"
-    verbose_name_plural = _("events")
-    fields = ("created_at", "kind", "ip", "device", "data")
+    fields = ("created_at", "what", "ip", "device", "data")
+    readonly_fields = ("what",)
+    what = staticmethod(what)
 
 
 class MailTab(Tab):
@@ -224,7 +242,6 @@ class MailTab(Tab):
 
     model = MailOwner
     anchor = "mails"
-    verbose_name_plural = _("emails")
     fields = readonly_fields = ("created", "to", "subject", "status", "tries", "delivery")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[MailOwner]:
@@ -306,7 +323,7 @@ class UserAdmin(OfUser):
         deeds = [deed for deed in DEEDS.values() if user and deed.fits(user) and actions.may_act(request.user, user)]
         tabs = {
             **{f"#fieldset-0-{number}-heading": name for number, (name, _options) in enumerate(self.fieldsets)},
-            **{f"#{tab.anchor}-heading": tab.verbose_name_plural for tab in self.inlines},
+            **{f"#{tab.anchor}-heading": tab.model._meta.verbose_name_plural for tab in self.inlines},  # noqa: SLF001 - a documented API of Django's
         }
         return super().change_view(request, object_id, form_url, {"deeds": deeds, "tabs": tabs})
 
@@ -352,9 +369,11 @@ class SessionAdmin(OfUser):
 @admin.register(Event)
 class EventAdmin(OfUser):
     user_field = "user"
-    list_display = ("created_at", "kind", "user", "ip", "device")
+    list_display = ("created_at", what, "user", "ip", "device")
     list_select_related = ("user",)
-    fields = ("created_at", "kind", "user", "ip", "device", "data")
+    fields = ("created_at", "what", "kind", "user", "ip", "device", "data")
+    readonly_fields = ("what",)
+    what = staticmethod(what)
     ordering = ("-id",)
 
 

@@ -233,6 +233,16 @@ def request_change(*, user: User, email: str, password: str, session: Session | 
         send_confirmation(user, email, caller=caller)
 
 
+def cancel_change(*, user: User, session: Session, caller: Caller) -> None:
+    """A signed-in user keeps the present address: the code and the link for the other one stop working. Does nothing if
+    no change is pending. Raises SessionRevoked."""
+    with transaction.atomic():
+        user = locks.lock_active(user, session)
+        asked = Challenge.objects.open().filter(user=user, kind=Challenge.Kind.CONFIRM_EMAIL)
+        if asked.exclude(email=user.email).close():
+            audit.record(audit.Kind.EMAIL_CHANGE_CANCELLED, user=user, caller=caller, session=session)
+
+
 # --- Taking a change back -----------------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ from accounts.models import (
     User,
 )
 from accounts.services import mail
-from accounts.services.authentication import passkeys, totp
+from accounts.services.authentication import passkeys, sign_in, totp
 from accounts.services.credentials import challenges, reserved_usernames
 from accounts.services.profile import exports, picture_uploads
 from accounts.services.security import audit, kept_answers, rate_limits
@@ -190,8 +190,9 @@ PARTS = (
         (),
         erase=lambda user: rate_limits.forget(user.id, user.username, user.email),
         # The new owner did not choose the username.
-        hand_over=lambda user, _caller: rate_limits.clear("username_change_per_account", user.id),
-        revoke=Because("totp.revoke gives back tries at its codes; the others only slow guessing down"),
+        hand_over=lambda user, _caller: rate_limits.clear(("username_change_per_account", user.id)),
+        # Or an owner who forgot the password couldn't sign in with the new one. (totp.revoke: tries at codes.)
+        revoke=lambda user, _why: sign_in.clear_tries(user),
         switch_off=Because("they run out by themselves"),
         export=Because("they are counts of tries, and run out"),
         prune=rate_limits.prune,

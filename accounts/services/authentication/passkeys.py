@@ -128,7 +128,7 @@ def begin_adding(*, user: User, session: Session) -> Ceremony:
 
 def add(*, user: User, session: Session, state: str, credential: Credential, name: str = "", caller: Caller) -> Passkey:
     """Raises SetupExpired, InvalidPasskey, TooManyPasskeys, InvalidInput."""
-    name = clean_name(name) or caller.label[:NAME_MAX_LENGTH] or "Passkey"
+    name = clean_name(name)
     found = tickets.read_own(_Adding, state, user, session)
     answer = _checked(lambda: _server().register_complete(_fido_state(found), credential))
     with transaction.atomic():
@@ -136,17 +136,19 @@ def add(*, user: User, session: Session, state: str, credential: Credential, nam
         tickets.spend(found)
         if user.passkeys.count() >= MAX:
             raise TooManyPasskeys
-        passkey = _create(user, name, answer)
+        passkey = _create(user, name, answer, caller)
         sessions.strengthen(session, _methods(passkey))
-        audit.record(audit.Kind.PASSKEY_ADDED, user=user, caller=caller, session=session, name=name)
-        mail.send(mail.Message.FACTOR_ADDED, user=user, caller=caller, context={"factor": "passkey", "other": name})
+        audit.record(audit.Kind.PASSKEY_ADDED, user=user, caller=caller, session=session, name=passkey.name)
+        context = {"factor": "passkey", "other": passkey.name}
+        mail.send(mail.Message.FACTOR_ADDED, user=user, caller=caller, context=context)
     return passkey
 
 
-def _create(user: User, name: str, answer: AuthenticatorData) -> Passkey:
+def _create(user: User, name: str, answer: AuthenticatorData, caller: Caller) -> Passkey:
     made = answer.credential_data
     if made is None or len(made.credential_id) > ID_MAX_LENGTH:
         raise InvalidPasskey("without an id, or its id is too long")
+    name = name or _new_name(user, MAKERS.get(str(UUID(bytes=bytes(made.aaguid))), caller.label))
     try:
         with transaction.atomic():
             return Passkey.objects.create(
@@ -168,6 +170,29 @@ def clean_name(name: str) -> str:
     if any(map(typed.is_control, name)):
         raise InvalidInput([FieldError("name", "invalid_characters")])
     return name
+
+
+# What keeps a passkey, by its AAGUID: the ones that most people have.
+MAKERS = {
+    "ea9b8d66-4d01-1d21-3ce4-b6b48cb575d4": "Google Password Manager",
+    "fbfc3007-154e-4ecc-8c0b-6e020557d7bd": "Apple Passwords",
+    "dd4ec289-e01d-41c9-bb89-70fa845d4bf2": "Apple Passwords",  # managed by a company
+    "08987058-cadc-4b81-b6e1-30de50dcbe96": "Windows Hello",
+    "9ddd1817-af5a-4672-a2b9-3e3dd95000a9": "Windows Hello",
+    "6028b017-b1d4-4c02-b4b3-afcdafc96bb2": "Windows Hello",
+    "53414d53-554e-4700-0000-000000000000": "Samsung Pass",
+    "bada5566-a7aa-401f-bd96-45619a55120d": "1Password",
+    "d548826e-79b4-db40-a3d8-11116f7e8349": "Bitwarden",
+    "531126d6-e717-415c-9320-3d9aa6981239": "Dashlane",
+    "50726f74-6f6e-5061-7373-50726f746f6e": "Proton Pass",
+    "adce0002-35bc-c60a-648b-0b25f1f05503": "Chrome on Mac",
+}
+
+
+def _new_name(user: User, name: str) -> str:
+    """The name, with a number if the user has a passkey of that name."""
+    taken, name = set(user.passkeys.values_list("name", flat=True)), name[: NAME_MAX_LENGTH - 3]
+    return next(found for n in range(1, MAX + 2) if (found := f"{name} {n}" if n > 1 else name) not in taken)
 
 
 def _fido_state(found: _Adding | _SignIn) -> dict[str, Any]:

@@ -5,9 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
+from django.utils.translation import gettext_lazy as _
 
 from accounts.caller import Caller
-from accounts.errors import AccountDisabled, AccountError, EmailNotVerified, InvalidCode, InvalidCredentials, Overloaded
+from accounts.errors import (
+    AccountDisabled,
+    AccountError,
+    EmailNotVerified,
+    InvalidCode,
+    InvalidCredentials,
+    Overloaded,
+    RateLimited,
+)
 from accounts.models import Session, User
 from accounts.services.credentials import hashing, identifiers
 from accounts.services.security import audit, rate_limits
@@ -18,6 +27,9 @@ from accounts.services.sessions.sessions import SignedIn
 # How a first factor was proved, in the words of RFC 8176.
 BY_PASSWORD = ("pwd",)
 BY_MAIL = ("otp",)  # a one-time password
+# What works while the password is paused.
+INSTEAD = _("Until then, sign in with an emailed code or a passkey, or choose a new password.")
+INSTEAD_WITHOUT_CODES = _("Until then, sign in with a passkey, or choose a new password.")
 
 
 @dataclass
@@ -55,7 +67,12 @@ def check(*, login: str, password: str, caller: Caller) -> User:
         for place, user in enumerate(identifiers.candidates(folded))
     ]
     typed = ("wrong_password_per_login", folded)
-    for one, left in zip(tries, rate_limits.spend_or_refuse(*typed, *(one.budget for one in tries)), strict=True):
+    try:
+        found = rate_limits.spend_or_refuse(*typed, *(one.budget for one in tries))
+    except RateLimited as error:
+        error.instead = INSTEAD if settings.SIGN_IN_BY_CODE else INSTEAD_WITHOUT_CODES
+        raise
+    for one, left in zip(tries, found, strict=True):
         one.left = left
     try:
         user = next((one.user for one in tries if one.is_right(password)), None)
@@ -74,6 +91,12 @@ def check(*, login: str, password: str, caller: Caller) -> User:
         audit.record(audit.Kind.LOGIN_REFUSED, user=user, caller=caller)
         raise
     return user
+
+
+def clear_tries(user: User) -> None:
+    """Give all tries back, under every name that the user may type."""
+    names = [("wrong_password_per_login", name) for name in (user.username, user.email) if name]
+    rate_limits.clear(("wrong_password_per_account", user.id), *names)
 
 
 def _reason(one: _Try) -> str:

@@ -14,6 +14,7 @@ from accounts.caller import Caller
 from accounts.errors import FieldError, InvalidInput, ProfileChanged, UsernameChangeLimited, UsernameTaken
 from accounts.lib import time_zones, typed
 from accounts.models import Gender, Session, User
+from accounts.services.authentication import reauthentication
 from accounts.services.credentials import identifiers, reserved_usernames
 from accounts.services.profile import pictures
 from accounts.services.security import audit, rate_limits
@@ -71,8 +72,10 @@ def update(
     `versions` are the profile's versions that the caller may change.
 
     Raises ProfileChanged if it has another by now, InvalidInput, UsernameTaken, UsernameChangeLimited, SessionRevoked,
-    and for a picture what `pictures.prepare` raises."""
+    MfaRequired for a username, and for a picture what `pictures.prepare` raises."""
     changes = _cleaned(user, changes, caller)
+    if session and changes.get("username", user.username) != user.username:  # people sign in with it
+        reauthentication.require_mfa(user, session)
     prepared = pictures.NO_PICTURE if remove_picture else None
     if picture:
         prepared = pictures.prepare(user, picture)

@@ -52,6 +52,7 @@ class Kind(StrEnum):
     PASSKEY_REMOVED = "passkey.removed"
     PASSKEY_REFUSED = "passkey.refused"
     EMAIL_CHANGE_REQUESTED = "email.change_requested"
+    EMAIL_CHANGE_CANCELLED = "email.change_cancelled"
     EMAIL_CHANGED = "email.changed"
     EMAIL_CHANGE_UNDONE = "email.change_undone"
     EMAIL_CONFIRMED = "email.confirmed"
@@ -102,6 +103,7 @@ WORDS: dict[Kind, Words] = {
     Kind.PASSKEY_REMOVED: _("Passkey removed"),
     Kind.PASSKEY_REFUSED: _("Passkey refused: it may have been copied"),
     Kind.EMAIL_CHANGE_REQUESTED: _("Email address change requested"),
+    Kind.EMAIL_CHANGE_CANCELLED: _("Email address change cancelled"),
     Kind.EMAIL_CHANGED: _("Email address changed"),
     Kind.EMAIL_CHANGE_UNDONE: _("Email address change undone; all devices signed out"),
     Kind.EMAIL_CONFIRMED: _("Email address confirmed"),

@@ -240,9 +240,9 @@ def spend_or_refuse(name: str, subject: object, *others: Wanted) -> list[bool]:
     return found
 
 
-def clear(name: str, subject: object) -> None:
-    """All tries of this kind are left again: they were somebody else's."""
-    Budget.objects.filter(key=_key(name, str(subject))).delete()
+def clear(*spent: Wanted) -> None:
+    """All tries of these are left again: they were somebody else's."""
+    Budget.objects.filter(key__in=[_key(name, str(subject)) for name, subject in spent]).delete()
 
 
 def forget(*subjects: object) -> None:

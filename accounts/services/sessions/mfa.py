@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.twofactor.hotp import HOTP
 from django.db import transaction
 from django.db.models import F
 from django.utils.timezone import now
+from django.utils.translation import gettext_lazy as _
 
 from accounts.caller import Caller
-from accounts.errors import InvalidCode, InvalidTicket, MfaRequired
+from accounts.errors import InvalidCode, InvalidTicket, MfaRequired, RateLimited
 from accounts.lib import sealing, typed
 from accounts.models import TotpAuthenticator, User
 from accounts.services import mail
@@ -92,9 +93,14 @@ def check(*, ticket: str, code: str, caller: Caller) -> Passed:
     if user is None or not sealing.is_mac("ticket password", _password_of(user), bytes.fromhex(found.password)):
         raise InvalidTicket("changed in the meantime")
     given = read_code(code)
-    limits = LIMITS[len(given) == RECOVERY_LENGTH]
+    is_recovery = len(given) == RECOVERY_LENGTH
+    limits = LIMITS[is_recovery]
     for limit in limits:
-        rate_limits.spend_or_refuse(limit, user.id)
+        try:
+            rate_limits.spend_or_refuse(limit, user.id)
+        except RateLimited as error:
+            error.instead = INSTEAD[is_recovery]
+            raise
     with transaction.atomic():
         # First, as everywhere (models.UserQuerySet.lock): the account may be erased at this moment.
         held = User.objects.lock().filter(id=user.id).first()
@@ -114,6 +120,10 @@ LIMITS = {
     False: ("wrong_second_step_per_account", "wrong_second_step_per_day"),
     True: ("wrong_recovery_code_per_account",),
 }
+INSTEAD = {
+    False: _("A recovery code still works."),
+    True: _("A code from your authenticator app still works."),
+}
 
 
 def _note_failure(user: User, caller: Caller) -> None:
@@ -128,8 +138,7 @@ def _note_failure(user: User, caller: Caller) -> None:
 
 def clear_tries(user: User) -> None:
     """Give all tries back."""
-    for limit in (*LIMITS[False], *LIMITS[True]):
-        rate_limits.clear(limit, user.id)
+    rate_limits.clear(*((limit, user.id) for limit in (*LIMITS[False], *LIMITS[True])))
 
 
 def step_up(*, user: User, code: str, caller: Caller) -> tuple[str, ...]:

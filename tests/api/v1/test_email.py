@@ -27,6 +27,20 @@ def test_another_address_takes_effect_with_its_code(alices_api: Api, mailbox: Ma
     assert "new@example.com" in mailbox.last("alice@example.com").message
 
 
+def test_a_change_is_cancelled_and_told_so_again(alices_api: Api, mailbox: Mailbox) -> None:
+    assert ask(alices_api, "new@example.com").status_code == 202
+    code = mailbox.code("new@example.com")
+    assert alices_api.get("/me/email").json()["pending_email"] == "new@example.com"
+    for _ in range(2):
+        answer = alices_api.post("/me/email/cancel")
+        assert answer.status_code == 200
+        told = answer.json()
+        assert (told["email"], told["email_verified"]) == ("alice@example.com", True)
+        assert {told[name] for name in ("pending_email", "pending_email_display", "delivery", "since")} == {None}
+    problem(alices_api.post("/me/email/confirm", {"code": code}), 400, "invalid_code")
+    problem(alices_api.post("/me/email/cancel", token="x"), 401, "invalid_token")
+
+
 def test_an_address_that_somebody_has_proved_gets_the_same_answer(alices_api: Api, bob: User, mailbox: Mailbox) -> None:
     free, taken = ask(alices_api, "new@example.com"), ask(alices_api, bob.email)
     assert free.status_code == taken.status_code == 202

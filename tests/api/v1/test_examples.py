@@ -146,6 +146,8 @@ def _second_factors(send: Reader) -> None:
 
 def _other_address_and_password(send: Reader, mailbox: Mailbox) -> None:
     send("requestEmailChange")
+    send("cancelEmailChange")
+    send("requestEmailChange")
     send("confirmMyEmail", code=mailbox.code("ada@example.net"))
     send("changePassword")
     send("undoEmailChange", key=mailbox.key("ada@example.com"))

@@ -30,6 +30,7 @@ OPERATIONS = {
     "changePassword": "POST /me/password",
     "getMyEmail": "GET /me/email",
     "requestEmailChange": "POST /me/email",
+    "cancelEmailChange": "POST /me/email/cancel",
     "putPicture": "PUT /me/picture",
     "deletePicture": "DELETE /me/picture",
     "beginPictureUpload": "POST /me/picture/uploads",

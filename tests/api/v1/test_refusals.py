@@ -14,6 +14,7 @@ DANGEROUS: dict[str, dict[str, Any] | None] = {
     "POST /me/password": {"current_password": PASSWORD, "new_password": "another lagoon tractor"},
     "POST /me/email": {"email": "bob2@example.com", "password": PASSWORD},
     "POST /me/deletion": {"password": PASSWORD},
+    "PATCH /me": {"username": "robert"},
     "POST /me/mfa/totp": None,
     "POST /me/mfa/recovery-codes": None,
     "POST /me/mfa/passkeys/begin": None,
