@@ -6,12 +6,12 @@ from ninja import Router
 
 from accounts.services.profile import pictures
 from api.v1 import schemas
-from api.v1.responses import responses
+from api.v1.responses import answers
 
 router = Router(tags=["config"])
 
 
-@router.get("/config", operation_id="getConfig", response=responses({200: schemas.ConfigOut}))
+@router.get("/config", operation_id="getConfig", **answers({200: schemas.ConfigOut}))
 def get_config(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
     """Get what an app must not hard-code.
 

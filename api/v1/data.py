@@ -8,13 +8,13 @@ from accounts.services.account import deletion, export
 from accounts.services.profile import exports
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import BODY, PASSWORD, TOKEN, responses
+from api.v1.responses import BODY, PASSWORD, TOKEN, answers
 
 router = Router(tags=["data"], auth=AccessToken())
 
 
 @router.post(
-    "/me/export", operation_id="requestExport", response=responses({202: schemas.ExportOut}, *TOKEN, errors.RateLimited)
+    "/me/export", operation_id="requestExport", **answers({202: schemas.ExportOut}, *TOKEN, errors.RateLimited)
 )
 def request_export(request: AuthenticatedRequest) -> Status[Any]:
     """Request a copy of all data.
@@ -24,7 +24,7 @@ def request_export(request: AuthenticatedRequest) -> Status[Any]:
     return Status(202, schemas.export(export.request(user=request.user, caller=caller(request))))
 
 
-@router.get("/me/export", operation_id="getExport", response=responses({200: schemas.ExportOut}, *TOKEN))
+@router.get("/me/export", operation_id="getExport", **answers({200: schemas.ExportOut}, *TOKEN))
 def get_export(request: AuthenticatedRequest) -> dict[str, Any]:
     """Get the state of the copy.
 
@@ -35,9 +35,7 @@ def get_export(request: AuthenticatedRequest) -> dict[str, Any]:
 @router.post(
     "/me/deletion",
     operation_id="requestDeletion",
-    response=responses(
-        {202: schemas.DeletionOut}, *TOKEN, *BODY, *PASSWORD, errors.RecentSignInNeeded, errors.LastSuperuser
-    ),
+    **answers({202: schemas.DeletionOut}, *TOKEN, *BODY, *PASSWORD, errors.RecentSignInNeeded, errors.LastSuperuser),
 )
 def request_deletion(request: AuthenticatedRequest, payload: schemas.DeletionIn) -> Status[Any]:
     """Plan the deletion of the account.
@@ -50,7 +48,7 @@ def request_deletion(request: AuthenticatedRequest, payload: schemas.DeletionIn)
     return Status(202, {"erased_on": erased_on})
 
 
-@router.get("/me/deletion", operation_id="getDeletion", response=responses({200: schemas.DeletionOut}, *TOKEN))
+@router.get("/me/deletion", operation_id="getDeletion", **answers({200: schemas.DeletionOut}, *TOKEN))
 def get_deletion(request: AuthenticatedRequest) -> dict[str, Any]:
     """Get the planned deletion.
 
@@ -58,7 +56,7 @@ def get_deletion(request: AuthenticatedRequest) -> dict[str, Any]:
     return {"erased_on": request.user.deletes_at}
 
 
-@router.delete("/me/deletion", operation_id="cancelDeletion", response=responses({204: None}, *TOKEN))
+@router.delete("/me/deletion", operation_id="cancelDeletion", **answers({204: None}, *TOKEN))
 def cancel_deletion(request: AuthenticatedRequest) -> Status[None]:
     """Keep the account.
 

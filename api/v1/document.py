@@ -3,6 +3,9 @@
 import json
 from typing import Any
 
+from api.v1.schemas import ProblemOut
+
+REFUSALS = "x-refusals"  # what an operation brings along, by status; it stands in no document
 # Of answers. What an app may send is in the description of the document (api/v1/__init__.py).
 _HEADERS = {
     "X-Request-Id": "The id of the request: yours if you sent one (64 letters, digits, `.`, `_` or `-` at most).",
@@ -35,6 +38,9 @@ def complete(schema: dict[str, Any]) -> None:
     used = json.dumps(schema, default=str)
     for name in [name for name in types if f'"#/components/schemas/{name}"' not in used]:
         del types[name]
+    problem = ProblemOut.model_json_schema(ref_template="#/components/schemas/{model}")
+    types |= problem.pop("$defs")
+    types["ProblemOut"] = problem
     for shape in types.values():
         for field in shape.get("properties", {}).values():
             field.pop("title", None)  # its name once more
@@ -52,16 +58,19 @@ def _describe(operation: dict[str, Any], types: dict[str, Any]) -> None:
     summary, _, rest = operation["description"].partition("\n\n")
     operation |= {"summary": summary.rstrip("."), "description": rest or summary}
     _exemplify(operation.get("requestBody", {}), types)
+    refusals = operation.pop(REFUSALS)
     for status, response in operation["responses"].items():
         if int(status) < 400:
             response.update(headers("X-Request-Id", "Deprecation", *response.get("headers", ())))
             _exemplify(response, types)
             continue
-        response.update(headers("X-Request-Id", *_ALSO.get(int(status), ())))
-        problem = response["content"]["application/json"]
-        codes = problem["schema"].pop("x-codes")
-        words = f"{response['description']}: {', '.join(f'`{code}`' for code in codes)}"
-        response.update({"description": words, "x-codes": codes, "content": {"application/problem+json": problem}})
+        codes = refusals[int(status)]
+        response["description"] += f": {', '.join(f'`{code}`' for code in codes)}"
+        response["content"] = {"application/problem+json": {"schema": _PROBLEM}}
+        response.update(headers("X-Request-Id", *_ALSO.get(int(status), ())) | {"x-codes": codes})
+
+
+_PROBLEM = {"$ref": "#/components/schemas/ProblemOut"}
 
 
 def _exemplify(message: dict[str, Any], types: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from accounts.http import AuthenticatedRequest
 from accounts.services.security import audit
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import TOKEN, responses
+from api.v1.responses import TOKEN, answers
 
 router = Router(tags=["security log"], auth=AccessToken())
 
@@ -13,7 +13,7 @@ router = Router(tags=["security log"], auth=AccessToken())
 @router.get(
     "/me/events",
     operation_id="listEvents",
-    response=responses({200: schemas.EventsOut}, *TOKEN, errors.InvalidInput, errors.InvalidCursor),
+    **answers({200: schemas.EventsOut}, *TOKEN, errors.InvalidInput, errors.InvalidCursor),
 )
 def list_events(request: AuthenticatedRequest, page: Query[schemas.PageIn]) -> audit.Page:
     """List the security log.

@@ -13,7 +13,7 @@ from api.repeats import repeatable
 from api.security import AccessToken
 from api.v1 import schemas
 from api.v1.document import headers
-from api.v1.responses import BODY, KEY, PASSWORD, TOKEN, responses, versions
+from api.v1.responses import BODY, KEY, PASSWORD, TOKEN, answers, versions
 
 router = Router(tags=["me"], auth=AccessToken())
 
@@ -36,8 +36,11 @@ def _with_etag(user: User, response: HttpResponse) -> User:
 @router.get(
     "/me",
     operation_id="getProfile",
-    response=responses({200: schemas.ProfileOut, 304: None}, *TOKEN),
-    openapi_extra={"responses": _ETAG, "parameters": [_IF_NONE_MATCH]},
+    **answers(
+        {200: schemas.ProfileOut, 304: None},
+        *TOKEN,
+        extra={"responses": _ETAG, "parameters": [_IF_NONE_MATCH]},
+    ),
 )
 def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> User:
     """Get the profile of the signed-in user.
@@ -49,7 +52,7 @@ def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> User:
 @router.patch(
     "/me",
     operation_id="updateProfile",
-    response=responses(
+    **answers(
         {200: schemas.ProfileOut},
         *TOKEN,
         *BODY,
@@ -57,8 +60,8 @@ def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> User:
         errors.ProfileChanged,
         errors.UsernameChangeLimited,
         errors.MfaRequired,
+        extra={"responses": _ETAG, "parameters": [_IF_MATCH]},
     ),
-    openapi_extra={"responses": _ETAG, "parameters": [_IF_MATCH]},
 )
 def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> User:
     """Change the profile.
@@ -78,7 +81,7 @@ def update_profile(request: AuthenticatedRequest, response: HttpResponse, payloa
     return _with_etag(user, response)
 
 
-@router.get("/me/email", operation_id="getMyEmail", response=responses({200: schemas.EmailOut}, *TOKEN))
+@router.get("/me/email", operation_id="getMyEmail", **answers({200: schemas.EmailOut}, *TOKEN))
 def get_my_email(request: AuthenticatedRequest) -> dict[str, Any]:
     """Get the state of the email address.
 
@@ -89,7 +92,7 @@ def get_my_email(request: AuthenticatedRequest) -> dict[str, Any]:
 @router.post(
     "/me/email",
     operation_id="requestEmailChange",
-    response=responses({202: schemas.AcceptedOut}, *TOKEN, *BODY, *KEY, *PASSWORD),
+    **answers({202: schemas.AcceptedOut}, *TOKEN, *BODY, *KEY, *PASSWORD),
 )
 @repeatable
 def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeEmailIn) -> Status[Any]:
@@ -102,7 +105,7 @@ def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeE
     return Status(202, {"detail": _("Enter the code we emailed to the new address.")})
 
 
-@router.post("/me/email/cancel", operation_id="cancelEmailChange", response=responses({200: schemas.EmailOut}, *TOKEN))
+@router.post("/me/email/cancel", operation_id="cancelEmailChange", **answers({200: schemas.EmailOut}, *TOKEN))
 def cancel_email_change(request: AuthenticatedRequest) -> dict[str, Any]:
     """Cancel a change of the email address.
 
@@ -114,7 +117,7 @@ def cancel_email_change(request: AuthenticatedRequest) -> dict[str, Any]:
 @router.post(
     "/me/email/confirm",
     operation_id="confirmMyEmail",
-    response=responses({200: schemas.ProfileOut}, *TOKEN, *BODY, *KEY, errors.InvalidCode, errors.RateLimited),
+    **answers({200: schemas.ProfileOut}, *TOKEN, *BODY, *KEY, errors.InvalidCode, errors.RateLimited),
 )
 @repeatable
 def confirm_my_email(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.CodeIn) -> User:

@@ -12,7 +12,7 @@ from accounts.services.sessions.sessions import SignedIn
 from api.repeats import repeatable
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import BODY, KEY, PASSWORD, RECENT, TOKEN, responses
+from api.v1.responses import BODY, KEY, PASSWORD, RECENT, TOKEN, answers
 
 entrance = Router(tags=["tokens"])
 router = Router(tags=["second factors"], auth=AccessToken())
@@ -23,7 +23,7 @@ router = Router(tags=["second factors"], auth=AccessToken())
 @entrance.post(
     "/token/mfa",
     operation_id="finishSignIn",
-    response=responses(
+    **answers(
         {200: schemas.SignedInOut},
         *BODY,
         *KEY,
@@ -43,9 +43,7 @@ def finish_sign_in(request: HttpRequest, payload: schemas.SecondStepIn) -> Signe
     return sign_in.finish(ticket=payload.ticket, code=payload.code, caller=where)
 
 
-@entrance.post(
-    "/token/passkey/begin", operation_id="beginPasskeySignIn", response=responses({200: schemas.CeremonyOut})
-)
+@entrance.post("/token/passkey/begin", operation_id="beginPasskeySignIn", **answers({200: schemas.CeremonyOut}))
 def begin_passkey_sign_in(request: HttpRequest) -> passkeys.Ceremony:
     """Begin a sign-in with a passkey.
 
@@ -56,7 +54,7 @@ def begin_passkey_sign_in(request: HttpRequest) -> passkeys.Ceremony:
 @entrance.post(
     "/token/passkey/finish",
     operation_id="finishPasskeySignIn",
-    response=responses(
+    **answers(
         {200: schemas.SignedInOut},
         *BODY,
         *KEY,
@@ -82,7 +80,7 @@ def finish_passkey_sign_in(request: HttpRequest, payload: schemas.PasskeySignInI
 @router.post(
     "/me/reauthenticate",
     operation_id="reauthenticate",
-    response=responses({204: None}, *TOKEN, *BODY, *PASSWORD, errors.InvalidCode),
+    **answers({204: None}, *TOKEN, *BODY, *PASSWORD, errors.InvalidCode),
 )
 def reauthenticate(request: AuthenticatedRequest, payload: schemas.ReauthenticateIn) -> Status[None]:
     """Enter the password again.
@@ -94,7 +92,7 @@ def reauthenticate(request: AuthenticatedRequest, payload: schemas.Reauthenticat
     return Status(204, None)
 
 
-@router.get("/me/mfa", operation_id="getMfa", response=responses({200: schemas.MfaOut}, *TOKEN))
+@router.get("/me/mfa", operation_id="getMfa", **answers({200: schemas.MfaOut}, *TOKEN))
 def get_mfa(request: AuthenticatedRequest) -> totp.Factors:
     """Get the second factors.
 
@@ -105,7 +103,7 @@ def get_mfa(request: AuthenticatedRequest) -> totp.Factors:
 @router.post(
     "/me/mfa/totp",
     operation_id="beginTotp",
-    response=responses({200: schemas.TotpOut}, *TOKEN, *RECENT, errors.EmailNotVerified, errors.MfaIsOn),
+    **answers({200: schemas.TotpOut}, *TOKEN, *RECENT, errors.EmailNotVerified, errors.MfaIsOn),
 )
 def begin_totp(request: AuthenticatedRequest) -> totp.Setup:
     """Begin to set up an authenticator app.
@@ -117,7 +115,7 @@ def begin_totp(request: AuthenticatedRequest) -> totp.Setup:
 @router.post(
     "/me/mfa/totp/confirm",
     operation_id="confirmTotp",
-    response=responses(
+    **answers(
         {200: schemas.RecoveryCodesOut},
         *TOKEN,
         *BODY,
@@ -140,9 +138,7 @@ def confirm_totp(request: AuthenticatedRequest, payload: schemas.ConfirmTotpIn) 
     return {"recovery_codes": codes}
 
 
-@router.delete(
-    "/me/mfa/totp", operation_id="removeTotp", response=responses({204: None}, *TOKEN, *RECENT, errors.MfaIsOff)
-)
+@router.delete("/me/mfa/totp", operation_id="removeTotp", **answers({204: None}, *TOKEN, *RECENT, errors.MfaIsOff))
 def remove_totp(request: AuthenticatedRequest) -> Status[None]:
     """Turn two-step verification off.
 
@@ -154,7 +150,7 @@ def remove_totp(request: AuthenticatedRequest) -> Status[None]:
 @router.post(
     "/me/mfa/recovery-codes",
     operation_id="makeRecoveryCodes",
-    response=responses({200: schemas.RecoveryCodesOut}, *TOKEN, *RECENT, errors.MfaIsOff),
+    **answers({200: schemas.RecoveryCodesOut}, *TOKEN, *RECENT, errors.MfaIsOff),
 )
 def make_recovery_codes(request: AuthenticatedRequest) -> dict[str, Any]:
     """Make ten new recovery codes.
@@ -167,7 +163,7 @@ def make_recovery_codes(request: AuthenticatedRequest) -> dict[str, Any]:
 @router.post(
     "/me/mfa/passkeys/begin",
     operation_id="beginPasskey",
-    response=responses({200: schemas.CeremonyOut}, *TOKEN, *RECENT, errors.EmailNotVerified, errors.TooManyPasskeys),
+    **answers({200: schemas.CeremonyOut}, *TOKEN, *RECENT, errors.EmailNotVerified, errors.TooManyPasskeys),
 )
 def begin_passkey(request: AuthenticatedRequest) -> passkeys.Ceremony:
     """Begin to add a passkey.
@@ -179,7 +175,7 @@ def begin_passkey(request: AuthenticatedRequest) -> passkeys.Ceremony:
 @router.post(
     "/me/mfa/passkeys",
     operation_id="addPasskey",
-    response=responses(
+    **answers(
         {201: schemas.PasskeyOut},
         *TOKEN,
         *BODY,
@@ -202,7 +198,7 @@ def add_passkey(request: AuthenticatedRequest, payload: schemas.AddPasskeyIn) ->
 @router.patch(
     "/me/mfa/passkeys/{passkey_id}",
     operation_id="renamePasskey",
-    response=responses({200: schemas.PasskeyOut}, *TOKEN, *BODY, errors.PasskeyNotFound),
+    **answers({200: schemas.PasskeyOut}, *TOKEN, *BODY, errors.PasskeyNotFound),
 )
 def rename_passkey(request: AuthenticatedRequest, passkey_id: UUID, payload: schemas.RenamePasskeyIn) -> Passkey:
     """Rename a passkey.
@@ -214,7 +210,7 @@ def rename_passkey(request: AuthenticatedRequest, passkey_id: UUID, payload: sch
 @router.delete(
     "/me/mfa/passkeys/{passkey_id}",
     operation_id="removePasskey",
-    response=responses({204: None}, *TOKEN, *RECENT, errors.InvalidInput, errors.PasskeyNotFound, errors.LastWayIn),
+    **answers({204: None}, *TOKEN, *RECENT, errors.InvalidInput, errors.PasskeyNotFound, errors.LastWayIn),
 )
 def remove_passkey(request: AuthenticatedRequest, passkey_id: UUID) -> Status[None]:
     """Remove a passkey.

@@ -11,7 +11,7 @@ from accounts.services.account import password_resets, passwords
 from api.repeats import repeatable
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import BODY, KEY, PASSWORD, TOKEN, responses
+from api.v1.responses import BODY, KEY, PASSWORD, TOKEN, answers
 
 router = Router(tags=["password"])
 
@@ -19,7 +19,7 @@ router = Router(tags=["password"])
 @router.post(
     "/password/forgot",
     operation_id="requestPasswordReset",
-    response=responses({202: schemas.MailOut}, *BODY, *KEY, errors.RateLimited),
+    **answers({202: schemas.MailOut}, *BODY, *KEY, errors.RateLimited),
 )
 @repeatable
 def request_password_reset(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
@@ -34,9 +34,7 @@ def request_password_reset(request: HttpRequest, payload: schemas.LoginIn) -> St
 @router.post(
     "/password/reset",
     operation_id="resetPassword",
-    response=responses(
-        {204: None}, *BODY, *KEY, errors.InvalidCode, errors.InvalidKey, errors.RateLimited, errors.Overloaded
-    ),
+    **answers({204: None}, *BODY, *KEY, errors.InvalidCode, errors.InvalidKey, errors.RateLimited, errors.Overloaded),
 )
 @repeatable
 def reset_password(request: HttpRequest, payload: schemas.ResetPasswordIn) -> Status[None]:
@@ -57,7 +55,7 @@ def reset_password(request: HttpRequest, payload: schemas.ResetPasswordIn) -> St
     "/me/password",
     operation_id="changePassword",
     auth=AccessToken(),
-    response=responses({204: None}, *TOKEN, *BODY, *KEY, *PASSWORD),
+    **answers({204: None}, *TOKEN, *BODY, *KEY, *PASSWORD),
 )
 @repeatable
 def change_password(request: AuthenticatedRequest, payload: schemas.ChangePasswordIn) -> Status[None]:

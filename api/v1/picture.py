@@ -13,7 +13,7 @@ from accounts.services.profile import picture_uploads, pictures
 from api.errors import MalformedBody, UnsupportedMediaType
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import BODY, TOKEN, responses
+from api.v1.responses import BODY, TOKEN, answers
 
 router = Router(tags=["picture"], auth=AccessToken())
 
@@ -42,7 +42,7 @@ def _read_file(request: AuthenticatedRequest) -> BinaryIO:
 @router.put(
     "/me/picture",
     operation_id="putPicture",
-    response=responses(
+    **answers(
         {200: schemas.ProfileOut},
         *TOKEN,
         *BODY,
@@ -52,8 +52,8 @@ def _read_file(request: AuthenticatedRequest) -> BinaryIO:
         errors.RateLimited,
         errors.Overloaded,
         errors.StorageUnavailable,
+        extra=_FILE,
     ),
-    openapi_extra=_FILE,
 )
 def put_picture(request: AuthenticatedRequest) -> User:
     """Set the profile picture.
@@ -64,7 +64,7 @@ def put_picture(request: AuthenticatedRequest) -> User:
     )
 
 
-@router.delete("/me/picture", operation_id="deletePicture", response=responses({204: None}, *TOKEN))
+@router.delete("/me/picture", operation_id="deletePicture", **answers({204: None}, *TOKEN))
 def delete_picture(request: AuthenticatedRequest) -> Status[None]:
     """Remove the profile picture.
 
@@ -76,7 +76,7 @@ def delete_picture(request: AuthenticatedRequest) -> Status[None]:
 @router.post(
     "/me/picture/uploads",
     operation_id="beginPictureUpload",
-    response=responses({201: schemas.PictureUploadFormOut}, *TOKEN, *BODY, errors.PictureTooLarge, errors.RateLimited),
+    **answers({201: schemas.PictureUploadFormOut}, *TOKEN, *BODY, errors.PictureTooLarge, errors.RateLimited),
 )
 def begin_picture_upload(request: AuthenticatedRequest, payload: schemas.PictureUploadIn) -> Status[Any]:
     """Begin a direct upload of a picture.
@@ -90,7 +90,7 @@ def begin_picture_upload(request: AuthenticatedRequest, payload: schemas.Picture
 @router.post(
     "/me/picture/uploads/{upload_id}/complete",
     operation_id="completePictureUpload",
-    response=responses({202: schemas.PictureUploadOut}, *TOKEN, errors.InvalidInput, errors.UploadNotFound),
+    **answers({202: schemas.PictureUploadOut}, *TOKEN, errors.InvalidInput, errors.UploadNotFound),
 )
 def complete_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> Status[Any]:
     """Say that the file was uploaded.
@@ -103,7 +103,7 @@ def complete_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> S
 @router.get(
     "/me/picture/uploads/{upload_id}",
     operation_id="getPictureUpload",
-    response=responses({200: schemas.PictureUploadOut}, *TOKEN, errors.InvalidInput, errors.UploadNotFound),
+    **answers({200: schemas.PictureUploadOut}, *TOKEN, errors.InvalidInput, errors.UploadNotFound),
 )
 def get_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> PictureUpload:
     """Get the state of an upload.

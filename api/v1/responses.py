@@ -5,14 +5,13 @@ from collections import defaultdict
 from functools import cache
 from hashlib import blake2s
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.openapi.schema import OpenAPISchema
 from ninja.renderers import JSONRenderer
 from ninja.responses import NinjaJSONEncoder
-from pydantic import Field
 
 from accounts import errors
 from accounts.errors import AccountError
@@ -28,7 +27,6 @@ from api.errors import (
     UnsupportedMediaType,
 )
 from api.v1 import document
-from api.v1.schemas import ProblemOut
 
 # What can be refused of an access token, of a body, of an Idempotency-Key (api/repeats.py), of a password that is asked
 # for, and before a change that could lock the owner out.
@@ -39,16 +37,19 @@ PASSWORD = (errors.WrongPassword, errors.MfaRequired, errors.RateLimited, errors
 RECENT = (errors.RecentSignInNeeded, errors.MfaRequired)
 
 
-def responses(success: dict[int, Any], *refusals: type[AccountError]) -> dict[int, Any]:
-    """What an operation can answer: its own, and these refusals. Any can fail, and meet a Postgres that is away."""
+def answers(
+    success: dict[int, Any], *refusals: type[AccountError], extra: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """What an operation can answer: its own, and these refusals. Any can fail, and meet a Postgres that is away.
+
+    `extra` goes into its part of the document, as the codes do (document.py). A refusal has no shape of ninja's own: it
+    would make one for each status of each operation, 300 in all, 7 MB of each process."""
     codes: dict[int, set[str]] = defaultdict(set)
     always: tuple[type[AccountError], ...] = (ServerError, ServiceUnavailable)
     for kind in refusals + always:
         codes[CASES[kind].status].add(kind.code)
-    return success | {
-        status: Annotated[ProblemOut, Field(json_schema_extra={"x-codes": [*sorted(found)]})]
-        for status, found in sorted(codes.items())
-    }
+    told = {status: sorted(found) for status, found in sorted(codes.items())}
+    return {"response": success | dict.fromkeys(told), "openapi_extra": {**(extra or {}), document.REFUSALS: told}}
 
 
 class Encoder(timestamps.Encoder, NinjaJSONEncoder):

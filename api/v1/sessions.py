@@ -7,7 +7,7 @@ from accounts.http import AuthenticatedRequest, caller
 from accounts.services.sessions import sessions
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import TOKEN, responses
+from api.v1.responses import TOKEN, answers
 
 router = Router(tags=["devices"], auth=AccessToken())
 
@@ -15,7 +15,7 @@ router = Router(tags=["devices"], auth=AccessToken())
 @router.get(
     "/me/sessions",
     operation_id="listSessions",
-    response=responses({200: schemas.SessionsOut}, *TOKEN, errors.InvalidInput, errors.InvalidCursor),
+    **answers({200: schemas.SessionsOut}, *TOKEN, errors.InvalidInput, errors.InvalidCursor),
 )
 def list_sessions(request: AuthenticatedRequest, page: Query[schemas.SessionPageIn]) -> sessions.Page:
     """List the signed-in devices.
@@ -29,7 +29,7 @@ def list_sessions(request: AuthenticatedRequest, page: Query[schemas.SessionPage
 @router.delete(
     "/me/sessions/{session_id}",
     operation_id="endSession",
-    response=responses({204: None}, *TOKEN, errors.InvalidInput, errors.SessionNotFound),
+    **answers({204: None}, *TOKEN, errors.InvalidInput, errors.SessionNotFound),
 )
 def end_session(request: AuthenticatedRequest, session_id: UUID) -> Status[None]:
     """Sign one device out.
@@ -39,7 +39,7 @@ def end_session(request: AuthenticatedRequest, session_id: UUID) -> Status[None]
     return Status(204, None)
 
 
-@router.delete("/me/sessions", operation_id="endOtherSessions", response=responses({204: None}, *TOKEN))
+@router.delete("/me/sessions", operation_id="endOtherSessions", **answers({204: None}, *TOKEN))
 def end_other_sessions(request: AuthenticatedRequest) -> Status[None]:
     """Sign out every other device.
 

@@ -10,7 +10,7 @@ from accounts.services.account import email_addresses, email_recovery, signup
 from accounts.services.sessions.sessions import SignedIn
 from api.repeats import repeatable
 from api.v1 import schemas
-from api.v1.responses import BODY, KEY, responses
+from api.v1.responses import BODY, KEY, answers
 
 router = Router(tags=["sign up"])
 
@@ -18,7 +18,7 @@ router = Router(tags=["sign up"])
 @router.post(
     "/signup",
     operation_id="signUp",
-    response=responses(
+    **answers(
         {201: schemas.SignedInOut, 202: schemas.AcceptedOut},
         *BODY,
         *KEY,
@@ -44,7 +44,7 @@ def sign_up(request: HttpRequest, payload: schemas.SignUpIn) -> Status[Any]:
 @router.post(
     "/email/confirm",
     operation_id="confirmEmail",
-    response=responses(
+    **answers(
         {200: schemas.SignedInOut},
         *BODY,
         *KEY,
@@ -69,7 +69,7 @@ def confirm_email(request: HttpRequest, payload: schemas.ConfirmEmailIn) -> Sign
 @router.post(
     "/email/undo",
     operation_id="undoEmailChange",
-    response=responses({200: schemas.UndoneOut}, *BODY, *KEY, errors.InvalidKey, errors.EmailInUse, errors.RateLimited),
+    **answers({200: schemas.UndoneOut}, *BODY, *KEY, errors.InvalidKey, errors.EmailInUse, errors.RateLimited),
 )
 @repeatable
 def undo_email_change(request: HttpRequest, payload: schemas.KeyIn) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def undo_email_change(request: HttpRequest, payload: schemas.KeyIn) -> dict[str,
 @router.post(
     "/email/resend",
     operation_id="resendConfirmation",
-    response=responses({202: schemas.AcceptedOut}, *BODY, errors.RateLimited),
+    **answers({202: schemas.AcceptedOut}, *BODY, errors.RateLimited),
 )
 def resend_confirmation(request: HttpRequest, payload: schemas.EmailIn) -> Status[Any]:
     """Email the verification code again.

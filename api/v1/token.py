@@ -13,7 +13,7 @@ from accounts.services.sessions import sessions
 from accounts.services.sessions.sessions import SignedIn, Tokens
 from api.repeats import repeatable
 from api.v1 import schemas
-from api.v1.responses import BODY, KEY, responses
+from api.v1.responses import BODY, KEY, answers
 
 router = Router(tags=["tokens"])
 
@@ -21,7 +21,7 @@ router = Router(tags=["tokens"])
 @router.post(
     "/token",
     operation_id="signIn",
-    response=responses(
+    **answers(
         {200: schemas.SignedInOut},
         *BODY,
         *KEY,
@@ -47,7 +47,7 @@ def sign_in_by_password(request: HttpRequest, payload: schemas.SignInIn) -> Sign
 @router.post(
     "/token/code/request",
     operation_id="requestSignInCode",
-    response=responses({202: schemas.MailOut}, *BODY, errors.CodeSignInClosed, errors.RateLimited),
+    **answers({202: schemas.MailOut}, *BODY, errors.CodeSignInClosed, errors.RateLimited),
 )
 def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
     """Email a code to sign in with.
@@ -61,7 +61,7 @@ def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Stat
 @router.post(
     "/token/code",
     operation_id="signInByCode",
-    response=responses(
+    **answers(
         {200: schemas.SignedInOut},
         *BODY,
         *KEY,
@@ -84,7 +84,7 @@ def sign_in_by_code(request: HttpRequest, payload: schemas.SignInByCodeIn) -> Si
 @router.post(
     "/token/refresh",
     operation_id="refreshTokens",
-    response=responses(
+    **answers(
         {200: schemas.TokensOut},
         *BODY,
         errors.SessionRevoked,
@@ -101,7 +101,7 @@ def refresh_tokens(request: HttpRequest, payload: schemas.RefreshTokenIn) -> Tok
     return sessions.refresh(refresh_token=payload.refresh_token, caller=caller(request))
 
 
-@router.post("/token/revoke", operation_id="signOut", response=responses({204: None}, *BODY))
+@router.post("/token/revoke", operation_id="signOut", **answers({204: None}, *BODY))
 def sign_out(request: HttpRequest, payload: schemas.RefreshTokenIn) -> Status[None]:
     """Sign this device out.
 

@@ -11,7 +11,7 @@ from accounts.services.staff import directory
 from accounts.services.staff.directory import PublicProfile
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import TOKEN, responses
+from api.v1.responses import TOKEN, answers
 
 router = Router(tags=["directory"], auth=AccessToken())
 
@@ -19,9 +19,7 @@ router = Router(tags=["directory"], auth=AccessToken())
 @router.get(
     "/users",
     operation_id="listUsers",
-    response=responses(
-        {200: schemas.UsersOut}, *TOKEN, errors.InvalidInput, errors.InvalidCursor, errors.DirectoryClosed
-    ),
+    **answers({200: schemas.UsersOut}, *TOKEN, errors.InvalidInput, errors.InvalidCursor, errors.DirectoryClosed),
 )
 def list_users(request: AuthenticatedRequest, page: Query[schemas.IdPageIn]) -> HttpResponse:
     """List the ids of all active users.
@@ -42,7 +40,7 @@ def list_users(request: AuthenticatedRequest, page: Query[schemas.IdPageIn]) -> 
 SHOWN = (*TOKEN, errors.InvalidInput, errors.DirectoryClosed)
 
 
-@router.get("/users/by-ids", operation_id="getUsers", response=responses({200: schemas.PublicProfilesOut}, *SHOWN))
+@router.get("/users/by-ids", operation_id="getUsers", **answers({200: schemas.PublicProfilesOut}, *SHOWN))
 def get_users(request: AuthenticatedRequest, response: HttpResponse, query: Query[schemas.IdsIn]) -> dict[str, Any]:
     """Get the public profiles of up to 100 users.
 
@@ -54,7 +52,7 @@ def get_users(request: AuthenticatedRequest, response: HttpResponse, query: Quer
 @router.get(
     "/users/{user_id}",
     operation_id="getUser",
-    response=responses({200: schemas.PublicProfileOut}, *SHOWN, errors.UserNotFound),
+    **answers({200: schemas.PublicProfileOut}, *SHOWN, errors.UserNotFound),
 )
 def get_user(request: AuthenticatedRequest, response: HttpResponse, user_id: UUID) -> PublicProfile:
     """Get the public profile of a user.
