@@ -51,7 +51,7 @@ PYTEST = [sys.executable, "-m", "pytest", "--ds=tests.settings"]
 # Each folder is looked at in one lane; what is in none of these makes a lane of its own. A lane costs twenty seconds of
 # a processor before its first test, so there are no more than keep two of them busy.
 LANES = (["tests/e2e", "tests/drills"],)
-MAIN = ["tests/services", "tests/smoke"]
+MAIN = ["tests/services", "tests/smoke", "tests/stack"]
 
 
 def test() -> int:

@@ -1,6 +1,6 @@
 """After a restored backup: what Postgres forgot is done again, once the operator says so.
 
-Here the rows are put back by hand. tests/drills/test_restore_drill.py restores a real backup."""
+Here the rows are put back by hand. tests/outages/test_restore.py restores a real backup."""
 
 import io
 from collections.abc import Callable
