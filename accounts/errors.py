@@ -292,6 +292,7 @@ class IdempotencyKeyReused(AccountError):
 class RequestInProgress(AccountError):
     code = "request_in_progress"
     message = _("The same request is still being answered. Try again in a moment.")
+    retry_after = 2
 
 
 class SearchTooBroad(AccountError):

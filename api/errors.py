@@ -11,6 +11,7 @@ from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, TooManyFilesSent
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.multipartparser import MultiPartParserError
+from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
@@ -156,6 +157,24 @@ def _body(request: HttpRequest, error: AccountError) -> dict[str, Any]:
     if isinstance(error, MfaRequired):
         body["ticket"] = error.ticket
     return body
+
+
+def example(kind: type[AccountError]) -> dict[str, Any]:
+    """What such a refusal looks like, for the document."""
+    request, error = HttpRequest(), _sample(kind)
+    request.id = "4f0b3f7c8d1e4a52b6c90d7e8f1a2b3c"  # type: ignore[attr-defined]
+    with translation.override("en"):
+        return _body(request, error) | {"type": f"https://accounts.example.com/api/errors#{kind.code}"}
+
+
+def _sample(kind: type[AccountError]) -> AccountError:
+    if issubclass(kind, RateLimited):
+        return kind(60)
+    if issubclass(kind, InvalidInput):
+        return kind([FieldError("username", "username_reserved")])
+    if issubclass(kind, MfaRequired):
+        return kind("eyJ1Ijoi…")
+    return kind()
 
 
 # Of a page: it shows these beside a field, but the field is not what is wrong.

@@ -19,7 +19,7 @@ def withstands(password: str, known: Iterable[str]) -> float:
     if is_common(password):
         return 0
     texts = [text.lower().encode(errors="ignore").decode() for text in known]
-    words = [word for text in texts for word in (text, *re.split(r"[\W_]+", text)) if word]
+    words = [word[:LENGTH] for text in texts for word in (text, *re.split(r"[\W_]+", text)) if word]
     return zxcvbn(password[:LENGTH].translate(_RARE_DISGUISES), words).guesses_log10
 
 

@@ -3,9 +3,14 @@
 import json
 from typing import Any
 
+from django.utils import translation
+
+from api.catalogue import ACTIONS
+from api.errors import CASES, example
 from api.v1.schemas import ProblemOut
 
 REFUSALS = "x-refusals"  # what an operation brings along, by status; it stands in no document
+_KINDS = {kind.code: kind for kind in CASES}
 # Of answers. What an app may send is in the description of the document (api/v1/__init__.py).
 _HEADERS = {
     "X-Request-Id": "The id of the request: yours if you sent one (64 letters, digits, `.`, `_` or `-` at most).",
@@ -48,17 +53,29 @@ def complete(schema: dict[str, Any]) -> None:
             field.pop("default", None)
             if len(field.get("allOf", ())) == 1:  # how ninja puts a default beside a name
                 field.update(field.pop("allOf")[0])
+    schema["info"]["description"] += _actions()
+    used_codes: set[str] = set()
     for operations in schema["paths"].values():
         for operation in operations.values():
-            _describe(operation, types)
+            used_codes |= _describe(operation, types)
+    schema["components"]["examples"] = {code: {"value": example(_KINDS[code])} for code in sorted(used_codes)}
 
 
-def _describe(operation: dict[str, Any], types: dict[str, Any]) -> None:
-    """The docstring's first line is the summary. A refusal is a problem with its codes; all else has an example."""
+def _actions() -> str:
+    with translation.override("en"):
+        rows = "\n".join(f"| `{action}` | {words} |" for action, words in ACTIONS.items())
+    return f"\n**What an app does about a refusal**\n\n| `action` | what it means |\n|---|---|\n{rows}\n"
+
+
+def _describe(operation: dict[str, Any], types: dict[str, Any]) -> set[str]:
+    """The docstring's first line is the summary. A refusal is a problem with its codes; all else has an example. The
+    codes."""
     summary, _, rest = operation["description"].partition("\n\n")
-    operation |= {"summary": summary.rstrip("."), "description": rest or summary}
+    # Redoc shows no operation's name, and the texts name others.
+    words = f"`{operation['operationId']}`\n\n{rest or summary}"
+    operation |= {"summary": summary.rstrip("."), "description": words}
     _exemplify(operation.get("requestBody", {}), types)
-    refusals = operation.pop(REFUSALS)
+    refusals: dict[int, list[str]] = operation.pop(REFUSALS)
     for status, response in operation["responses"].items():
         if int(status) < 400:
             response.update(headers("X-Request-Id", "Deprecation", *response.get("headers", ())))
@@ -66,8 +83,10 @@ def _describe(operation: dict[str, Any], types: dict[str, Any]) -> None:
             continue
         codes = refusals[int(status)]
         response["description"] += f": {', '.join(f'`{code}`' for code in codes)}"
-        response["content"] = {"application/problem+json": {"schema": _PROBLEM}}
+        shown = {code: {"$ref": f"#/components/examples/{code}"} for code in codes}
+        response["content"] = {"application/problem+json": {"schema": _PROBLEM, "examples": shown}}
         response.update(headers("X-Request-Id", *_ALSO.get(int(status), ())) | {"x-codes": codes})
+    return {code for codes in refusals.values() for code in codes}
 
 
 _PROBLEM = {"$ref": "#/components/schemas/ProblemOut"}

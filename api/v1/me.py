@@ -18,6 +18,7 @@ from api.v1.responses import BODY, KEY, PASSWORD, TOKEN, answers, versions
 router = Router(tags=["me"], auth=AccessToken())
 
 _ETAG = {200: headers("ETag")}
+_ETAGS = {**_ETAG, 304: headers("ETag")}
 _IF_MATCH = {
     "in": "header", "name": "If-Match", "required": False, "schema": {"type": "string"},
     "description": "The ETag that was read. 412 if the profile has changed since.",
@@ -39,7 +40,7 @@ def _with_etag(user: User, response: HttpResponse) -> User:
     **answers(
         {200: schemas.ProfileOut, 304: None},
         *TOKEN,
-        extra={"responses": _ETAG, "parameters": [_IF_NONE_MATCH]},
+        extra={"responses": _ETAGS, "parameters": [_IF_NONE_MATCH]},
     ),
 )
 def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> User:
@@ -66,7 +67,8 @@ def get_profile(request: AuthenticatedRequest, response: HttpResponse) -> User:
 def update_profile(request: AuthenticatedRequest, response: HttpResponse, payload: schemas.ProfileIn) -> User:
     """Change the profile.
 
-    Username, names, gender, language and time zone: only what is sent. A username can change twice in 30 days."""
+    Username, names, gender, language and time zone: only what is sent. A username can change twice in 30 days. After
+    412, get the profile again before you repeat the change."""
     given = request.headers.get("If-Match", "*")
     changes = payload.model_dump(exclude_unset=True)
     if changes.get("username") == request.user.username:

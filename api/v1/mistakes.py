@@ -28,8 +28,7 @@ def _profile(given: Given, request: HttpRequest) -> Iterable[FieldError]:
 
 def _new_password(given: Given, request: HttpRequest) -> Iterable[FieldError]:
     user = getattr(request, "user", None)
-    if user is None:
-        rate_limits.count_address("code_per_ip", caller=caller(request))
+    rate_limits.count_address("password_hint_per_ip" if user else "code_per_ip", caller=caller(request))
     known = password_policy.about(user) if user else ()
     found = password_policy.problem(given["new_password"], *known, field="new_password")
     return [found] if found else []

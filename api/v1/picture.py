@@ -81,8 +81,9 @@ def delete_picture(request: AuthenticatedRequest) -> Status[None]:
 def begin_picture_upload(request: AuthenticatedRequest, payload: schemas.PictureUploadIn) -> Status[Any]:
     """Begin a direct upload of a picture.
 
-    The answer is a form with which the app sends the file straight to the storage, with progress. Then call
-    `completePictureUpload`."""
+    The answer is a form: send its `fields` and then the file as `file` to its `url`, as multipart/form-data. The
+    storage answers 2xx, or with an error in XML of its own if the size or the type is not what was announced. Then
+    call `completePictureUpload`."""
     upload, form = picture_uploads.begin(user=request.user, caller=caller(request), **payload.model_dump())
     return Status(201, {"id": upload.id, "url": form.url, "fields": form.fields, "expires_at": upload.expires_at})
 
@@ -95,8 +96,8 @@ def begin_picture_upload(request: AuthenticatedRequest, payload: schemas.Picture
 def complete_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> Status[Any]:
     """Say that the file was uploaded.
 
-    It is checked and published within seconds. Call `getPictureUpload` until its state is neither `asked` nor
-    `queued`."""
+    It is checked and published within seconds. Call `getPictureUpload` once a second until its state is neither `asked`
+    nor `queued`."""
     return Status(202, picture_uploads.complete(user=request.user, upload_id=upload_id, caller=caller(request)))
 
 

@@ -97,7 +97,8 @@ def refresh_tokens(request: HttpRequest, payload: schemas.RefreshTokenIn) -> Tok
     """Get new tokens.
 
     The one successor of this refresh token, and a new access token. If an answer was lost, send the same token again:
-    the answer is the same until the successor is used, and for a minute after that."""
+    the refresh token in the answer is the same until it is used, and for a minute after that. Later, the same token
+    again means that somebody has a copy: the session ends (`refresh_reused`)."""
     return sessions.refresh(refresh_token=payload.refresh_token, caller=caller(request))
 
 

@@ -6,7 +6,7 @@ from django.http import HttpResponse
 from ninja import Query, Router
 
 from accounts import errors
-from accounts.http import AuthenticatedRequest
+from accounts.http import AuthenticatedRequest, caller
 from accounts.services.staff import directory
 from accounts.services.staff.directory import PublicProfile
 from api.security import AccessToken
@@ -37,16 +37,16 @@ def list_users(request: AuthenticatedRequest, page: Query[schemas.IdPageIn]) -> 
     return response
 
 
-SHOWN = (*TOKEN, errors.InvalidInput, errors.DirectoryClosed)
+SHOWN = (*TOKEN, errors.InvalidInput, errors.DirectoryClosed, errors.RateLimited)
 
 
 @router.get("/users/by-ids", operation_id="getUsers", **answers({200: schemas.PublicProfilesOut}, *SHOWN))
 def get_users(request: AuthenticatedRequest, response: HttpResponse, query: Query[schemas.IdsIn]) -> dict[str, Any]:
     """Get the public profiles of up to 100 users.
 
-    In the order of the ids. Users that `getUser` would not find are left out."""
+    In the order of the ids. Users that `getUser` would not find are left out. 403 as there."""
     _may_be_kept(response)
-    return {"users": directory.public_profiles(viewer=request.user, user_ids=query.ids)}
+    return {"users": directory.public_profiles(viewer=request.user, user_ids=query.ids, caller=caller(request))}
 
 
 @router.get(
@@ -57,9 +57,9 @@ def get_users(request: AuthenticatedRequest, response: HttpResponse, query: Quer
 def get_user(request: AuthenticatedRequest, response: HttpResponse, user_id: UUID) -> PublicProfile:
     """Get the public profile of a user.
 
-    404 also for a user who was switched off or erased."""
+    404 also for a user who was switched off or erased. 403 if the operator shows people to staff alone."""
     _may_be_kept(response)
-    return directory.public_profile(viewer=request.user, user_id=user_id)
+    return directory.public_profile(viewer=request.user, user_id=user_id, caller=caller(request))
 
 
 def _may_be_kept(response: HttpResponse) -> None:

@@ -167,6 +167,7 @@ for (const part of document.querySelectorAll("[data-waits]")) {
     if (!now || now.matches("[data-waits]")) return;
     clearInterval(timer);
     part.replaceChildren(...now.childNodes);
+    document.querySelector(".notices")?.remove(); // it said that this would come
   }, 3000);
   setTimeout(() => clearInterval(timer), 600_000);
 }

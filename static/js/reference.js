@@ -35,7 +35,11 @@ function theme(dark) {
       links: { color: accent, visited: accent, hover: accent, textDecoration: "underline", hoverTextDecoration: "underline" },
     },
     sidebar: { backgroundColor: surface, textColor: ink, activeTextColor: accent },
-    rightPanel: { backgroundColor: "#191b1e", textColor: "#eceef1" },
+    rightPanel: {
+      backgroundColor: "#191b1e",
+      textColor: "#eceef1",
+      servers: { overlay: { backgroundColor: surface, textColor: ink }, url: { backgroundColor: dark ? "#101113" : "#fff" } },
+    },
     codeBlock: { backgroundColor: "#101113" },
     fab: { backgroundColor: surface, color: accent },
   };

@@ -130,7 +130,8 @@ class CheckedApi(Api):
             assert body["detail"]
             assert body["type"].endswith(f"/api/errors#{body['code']}")
             assert ("errors" in body) == (body["code"] in OF_FIELDS)
-            assert ("retry_after" in body) == (answer.status_code in {429, 503})
+            waits = answer.status_code in {429, 503} or body["code"] == "request_in_progress"
+            assert ("retry_after" in body) == waits
             assert answer.headers.get("Retry-After") == (str(body["retry_after"]) if "retry_after" in body else None)
             limit = re.fullmatch(r'"([a-z_]+)";r=0;t=(\d+)', answer.headers.get("RateLimit", ""))
             assert (limit is not None) == (answer.status_code == 429)

@@ -16,7 +16,7 @@ from accounts.services.security import kept_answers
 from accounts.services.security.kept_answers import Asked
 from tests.api.conftest import CheckedApi, contract, problem, sign_up_body
 from tests.api.test_bodies import BODIES, send
-from tests.conftest import PASSWORD, Api, Mailbox
+from tests.conftest import PASSWORD, Api, Mailbox, random_ip
 from tests.factors import App
 from tests.threads import at_once
 
@@ -136,6 +136,16 @@ def test_a_key_that_is_none_or_of_another_request_is_refused(alices_api: Api, al
         field = next(name for name, value in body.items() if isinstance(value, str))
         answer = send(alices_api, operation, {**body, field: "something else"}, HTTP_IDEMPOTENCY_KEY=key)
         problem(answer, 422, "idempotency_key_reused", "fix_input")
+
+
+def test_a_key_that_somebody_knows_is_no_way_to_guess(alice: User) -> None:
+    """Of what was sent with it: the first other body takes its answer away, and each after that is a try."""
+    body = {"login": "alice", "password": PASSWORD}
+    key = {"HTTP_IDEMPOTENCY_KEY": str(uuid4()), "REMOTE_ADDR": random_ip()}
+    assert Api().post("/token", body, **key).status_code == 200
+    wrong = [Api().post("/token", {**body, "password": f"guess {number}"}, **key) for number in range(12)]
+    codes = [answer.json()["code"] for answer in wrong]
+    assert codes == ["idempotency_key_reused", *["invalid_credentials"] * 10, "rate_limited"]
 
 
 def test_of_many_at_once_one_is_done(transactional_db: None) -> None:

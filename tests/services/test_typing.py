@@ -362,6 +362,9 @@ def test_a_username_is_shown_as_typed_where_no_capital_makes_it_another() -> Non
         "KaI": "",
         "\N{GREEK CAPITAL LETTER ETA}\N{GREEK CAPITAL LETTER ALPHA}ΡΡΥ": "",
         "\u0412\u041e\u0412": "",
+        # The same with a mark on a letter: "Juli\u00e1n" and "m\u00e1x".
+        "JuI\u00e1n": "",
+        "\u039c\u0386\u03a7": "",
         "R" * 31: "",
     }
     assert {given: identifiers.as_typed(given) for given in shown} == shown

@@ -52,7 +52,8 @@ def as_typed(username: str) -> str:
     if spelling == folded or len(spelling) > MAX_LENGTH:
         return ""
     looks = skeleton(skeleton(spelling.replace("I", "l")).casefold())
-    return "" if looks.isascii() and looks != skeleton(folded) else spelling
+    plain = "".join(one for one in looks if not unicodedata.category(one).startswith("M"))
+    return "" if plain.isascii() and looks != skeleton(folded) else spelling
 
 
 def username_problem(username: str, *, by_operator: bool = False) -> FieldError | None:
@@ -94,12 +95,12 @@ def _reserved_skeleton(username: str) -> str:
 
 
 def _base(letter: str) -> str:
-    """A letter without its stroke or hook, which no decomposition knows."""
+    """A letter without its stroke or hook, which no decomposition knows, and not as a small capital."""
     found = _WITH.match(unicodedata.name(letter, ""))
-    return found[1].lower() if found else letter
+    return (found[1] or found[2]).lower() if found else letter
 
 
-_WITH = re.compile("LATIN SMALL LETTER ([A-Z]) WITH ")
+_WITH = re.compile("LATIN (?:SMALL LETTER ([A-Z]) WITH |LETTER SMALL CAPITAL ([A-Z])$)")
 
 
 # --- Addresses ----------------------------------------------------------------------------------------------

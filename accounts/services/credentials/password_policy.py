@@ -1,5 +1,8 @@
 """What a new password must be."""
 
+import re
+from collections.abc import Sequence
+
 from django.conf import settings
 
 from accounts.errors import FieldError, InvalidInput
@@ -20,9 +23,8 @@ def problem(password: str, *known: str, field: str = "password") -> FieldError |
         return FieldError(field, "password_too_short", settings.PASSWORD_MIN_LENGTH)
     if len(password) > settings.PASSWORD_MAX_LENGTH:
         return FieldError(field, "password_too_long", settings.PASSWORD_MAX_LENGTH)
-    enough = ENOUGH_OF_LETTERS if password.isalpha() else ENOUGH
-    if _withstands(password, *known) < enough:
-        return FieldError(field, "password_too_common" if _withstands(password) < enough else "password_too_similar")
+    if _is_guessed(password, *known):
+        return FieldError(field, "password_too_common" if _is_guessed(password) else "password_too_similar")
     if breached_passwords.is_breached(password):
         return FieldError(field, "password_breached")
     return None
@@ -30,7 +32,8 @@ def problem(password: str, *known: str, field: str = "password") -> FieldError |
 
 def is_strong(password: str, *known: str) -> bool:
     """Whether it is better than it must be."""
-    return _withstands(hashing.normalise(password), *known) >= STRONG
+    password = hashing.normalise(password)
+    return all(_withstands(form, *known) >= STRONG for form in _forms(password, known))
 
 
 def about(user: User) -> tuple[str, ...]:
@@ -43,6 +46,26 @@ def hashed(password: str, user: User) -> str:
     if found := problem(password, *about(user), field="new_password"):
         raise InvalidInput([found])
     return hashing.hashed(password)
+
+
+def _is_guessed(password: str, *known: str) -> bool:
+    return any(
+        _withstands(form, *known) < (ENOUGH_OF_LETTERS if form.isalpha() else ENOUGH)
+        for form in _forms(password, known)
+    )
+
+
+_SEPARATES = re.compile(r"[\W_]+")
+_SPELLED = 4  # letters: longer pieces are words of their own
+
+
+def _forms(password: str, known: Sequence[str]) -> set[str]:
+    """As typed; and without what separates, where that stands between single letters or beside what is known:
+    "p a s s w o r d" and "anna-schmidt-1990" are no better for it."""
+    pieces, names = _SEPARATES.split(password.lower()), _SEPARATES.split(" ".join(known).lower())
+    if all(len(piece) <= _SPELLED for piece in pieces) or not set(pieces).isdisjoint(set(names) - {""}):
+        return {password, _SEPARATES.sub("", password) or password}
+    return {password}
 
 
 def _withstands(password: str, *known: str) -> float:

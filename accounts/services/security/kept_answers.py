@@ -57,6 +57,8 @@ def begin(asked: Asked) -> bytes | None:
         _claim(asked)
         return None
     if not sealing.is_mac(asked.purpose("body"), asked.body.encode(), bytes(row.body_mac)):
+        if row.sealed:
+            rows.delete()  # or each further body would be a guess that no limit counts
         raise IdempotencyKeyReused
     if not row.sealed:
         raise RequestInProgress

@@ -41,6 +41,7 @@ DEFAULTS = (
     Limit("code_per_ip", 100, 600),
     Limit("mail_per_ip", 60, 3600),
     Limit("refresh_per_ip", 1200, 60),
+    Limit("people_per_ip", 3000, 3600),
     Limit("wrong_password_per_account", 10, 900),
     Limit("wrong_password_per_login", 10, 900),
     Limit("wrong_code_per_account", 20, 86400),

@@ -26,7 +26,7 @@ from accounts.errors import DirectoryClosed, SearchTooBroad, UserNotFound
 from accounts.lib import addresses, replica, timestamps
 from accounts.models import User
 from accounts.services.credentials import identifiers
-from accounts.services.security import audit, cursors
+from accounts.services.security import audit, cursors, rate_limits
 from accounts.services.staff import counts
 
 # --- Ids, for everybody -------------------------------------------------------------------------------------
@@ -83,16 +83,18 @@ class PublicProfile:
     picture_placeholder: str
 
 
-def public_profiles(*, viewer: User, user_ids: Sequence[UUID]) -> Sequence[PublicProfile]:
-    """Those of active users, in the order of the ids; nobody else is in it. Raises DirectoryClosed."""
+def public_profiles(*, viewer: User, user_ids: Sequence[UUID], caller: Caller) -> Sequence[PublicProfile]:
+    """Those of active users, in the order of the ids; nobody else is in it. Raises DirectoryClosed, RateLimited."""
     _admit(viewer)
+    rate_limits.count_address("people_per_ip", caller=caller)
     found = {profile.id: profile for profile in replica.read(lambda using: _profiles(user_ids, using))}
     return [found[user_id] for user_id in dict.fromkeys(user_ids) if user_id in found]
 
 
-def public_profile(*, viewer: User, user_id: UUID) -> PublicProfile:
-    """Raises DirectoryClosed, UserNotFound: for an id that was never there as for one that was switched off."""
-    for profile in public_profiles(viewer=viewer, user_ids=[user_id]):
+def public_profile(*, viewer: User, user_id: UUID, caller: Caller) -> PublicProfile:
+    """Raises DirectoryClosed, RateLimited, and UserNotFound for an id that was never there as for one that was switched
+    off."""
+    for profile in public_profiles(viewer=viewer, user_ids=[user_id], caller=caller):
         return profile
     raise UserNotFound
 

@@ -47,6 +47,19 @@ def test_every_body_and_every_success_has_an_example_that_fits() -> None:
     assert wrong == {}
 
 
+def test_every_code_shows_its_own_refusal() -> None:
+    document, wrong = contract().document, {}
+    for operation in contract().operations.values():
+        for status, response in operation["responses"].items():
+            for code in response.get("x-codes", ()):
+                shown = document["components"]["examples"][code]["value"]
+                errors = contract().errors_of_shape("#/components/schemas/ProblemOut", shown)
+                if errors or (shown["status"], shown["code"]) != (int(status), code):
+                    wrong[code] = errors
+                assert code in response["content"]["application/problem+json"]["examples"]
+    assert wrong == {}
+
+
 def test_every_field_has_words() -> None:
     silent = [
         f"{name}.{field}"

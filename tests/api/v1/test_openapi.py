@@ -131,7 +131,8 @@ def test_it_names_this_service(served: Contract, settings: Any) -> None:
 def test_every_reference_leads_somewhere(served: Contract) -> None:
     parts = served.document["components"]
     used = {item["$ref"] for item in each(served.document) if "$ref" in item}
-    assert used == {f"#/components/{kind}/{name}" for kind in ("schemas", "headers") for name in parts[kind]}
+    kinds = ("schemas", "headers", "examples")
+    assert used == {f"#/components/{kind}/{name}" for kind in kinds for name in parts[kind]}
 
 
 def test_every_refusal_is_a_problem_and_every_success_is_json(served: Contract) -> None:

@@ -1,6 +1,7 @@
 """The directory: every active user exactly once, with exact counts, and no cursor but our own."""
 
 import base64
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -8,7 +9,7 @@ import pytest
 
 from accounts.models import Gender, User, uuid7
 from tests.api.conftest import problem, wrong_fields
-from tests.conftest import Api
+from tests.conftest import Api, random_ip
 
 
 @pytest.fixture
@@ -198,3 +199,12 @@ def test_profiles_are_kept_for_staff_as_the_list_is(alices_api: Api, bobs_api: A
         problem(answer, 403, "forbidden", "none")
     assert alices_api.get(f"/users/{bob.id}").json()["username"] == "bob"
     assert len(by_ids(alices_api, bob.id).json()["users"]) == 1
+
+
+def test_nobody_reads_everybody(alices_api: Api, bob: User, limits: Callable[..., None]) -> None:
+    limits("people_per_ip=2/3600")
+    ip = random_ip()
+    for path in (f"/users/{bob.id}", f"/users/by-ids?ids={bob.id}"):
+        assert alices_api.get(path, REMOTE_ADDR=ip).status_code == 200
+    for path in (f"/users/{bob.id}", f"/users/by-ids?ids={bob.id}"):
+        problem(alices_api.get(path, REMOTE_ADDR=ip), 429, "rate_limited", "retry")
