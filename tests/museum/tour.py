@@ -107,6 +107,12 @@ def tour() -> list[Step]:
         },
         {"mail": "ada@example.net", "keep": {"code": "code"}},
         {"ask": "POST /me/email/confirm", "as": "access2", "body": {"code": "{code}"}},
+        {
+            "ask": "POST /me/email",
+            "as": "access2",
+            "body": {"email": "ada@example.edu", "password": "another lagoon tractor"},
+        },
+        {"ask": "POST /me/email/cancel", "as": "access2"},
         # Locked out, and in again by each door.
         {"ask": "POST /password/forgot", "body": {"login": "ada"}},
         {"mail": "ada@example.net", "keep": {"code": "code"}},
