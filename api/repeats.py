@@ -51,7 +51,7 @@ def _answer_once(run: Run) -> Run:
         if "HTTP_IDEMPOTENCY_KEY" not in request.META:
             return run(request, **values)
         try:
-            # Whoever has it signed in: a key that two apps chose opens nothing of the other's.
+            # In the account's name: a key that two apps chose opens nothing of the other's.
             account = str(AccessToken()(request).id) if operation.auth_callbacks else ""
             asked = _read(request, account)
             kept = kept_answers.begin(asked)

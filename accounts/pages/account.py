@@ -38,7 +38,7 @@ from accounts.services.sessions import sessions
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """The page was open too long, or its cookie is gone. Whoever has signed in meanwhile, in another tab, goes on."""
+    """The page was open too long, or its cookie is gone. A person who signed in meanwhile, in another tab, goes on."""
     if request.user.is_authenticated and _is_signing_in(request):
         messages.info(request, _("You're already signed in."))
         return redirect(get_next_redirect_url(request) or "overview")

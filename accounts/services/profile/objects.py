@@ -67,7 +67,7 @@ def claim() -> Owner:
 
 
 def take() -> None:
-    """Own the bucket from now on, whoever has it. Raises what `bucket.ERRORS` names."""
+    """Own the bucket from now on, also if another database has it. Raises what `bucket.ERRORS` names."""
     _renew(None)
 
 

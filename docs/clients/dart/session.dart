@@ -26,7 +26,7 @@ class Problem {
 /// Nobody is signed in.
 class NotSignedIn implements Exception {}
 
-/// No answer of the service just now, such as in a tunnel or behind a hotel's login page. Whoever is signed in stays so.
+/// No answer of the service just now, such as in a tunnel or behind a hotel's login page. The person stays signed in.
 class NotNow implements Exception {}
 
 /// A signed-in app (docs/clients/README.md). Needs the packages http and uuid.

@@ -38,7 +38,7 @@ class Problem(val code: String, val action: String, val retryAfter: Double?)
 /** Nobody is signed in. */
 class NotSignedIn : Exception()
 
-/** No answer of the service just now, such as in a tunnel or behind a hotel's login page. Whoever is signed in stays so. */
+/** No answer of the service just now, such as in a tunnel or behind a hotel's login page. The person stays signed in. */
 class NotNow : IOException()
 
 /** A signed-in app (docs/clients/README.md). Needs kotlinx-coroutines and nothing else. */

@@ -30,7 +30,7 @@ public struct Problem: Decodable, Sendable {
 public enum SessionError: Error {
     /// Nobody is signed in.
     case notSignedIn
-    /// No answer of the service just now, such as in a tunnel or behind a hotel's login page. Whoever is signed in stays so.
+    /// No answer of the service just now, such as in a tunnel or behind a hotel's login page. The person stays signed in.
     case notNow
 }
 

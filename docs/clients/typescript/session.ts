@@ -42,7 +42,7 @@ export interface Options {
 
 /** Nobody is signed in. */
 export class NotSignedIn extends Error {}
-/** No answer of the service just now, such as in a tunnel or behind a hotel's login page. Whoever is signed in stays so. */
+/** No answer of the service just now, such as in a tunnel or behind a hotel's login page. The person stays signed in. */
 export class NotNow extends Error {}
 
 interface Tokens {
