@@ -28,7 +28,8 @@ _HEADER = {
     "name": "Idempotency-Key",
     "required": False,
     "schema": {"type": "string"},
-    "description": "A new UUID for each request. If its answer is lost, send the same again within a day.",
+    "description": "A new UUID for each request (16 to 128 characters). If its answer is lost, send the same again "
+    "within a day.",
 }
 
 

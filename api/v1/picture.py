@@ -17,7 +17,8 @@ from api.v1.responses import BODY, TOKEN, answers
 
 router = Router(tags=["picture"], auth=AccessToken())
 
-_FORM = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
+_PART = {"type": "string", "format": "binary", "description": "The picture, as a part with a `filename`."}
+_FORM = {"type": "object", "required": ["file"], "properties": {"file": _PART}}
 _FILE = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
 _ENVELOPE = 16 * 1024  # bytes of multipart around the file
 
@@ -109,5 +110,6 @@ def complete_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> S
 def get_picture_upload(request: AuthenticatedRequest, upload_id: UUID) -> PictureUpload:
     """Get the state of an upload.
 
-    Also why it was refused. It can be asked for an hour."""
+    If it is `refused`, `code` says why: `upload_missing` (no file has arrived), `invalid_picture`,
+    `picture_incomplete` or `picture_too_large`. It can be asked for an hour."""
     return picture_uploads.find(user=request.user, upload_id=upload_id)
