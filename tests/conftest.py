@@ -82,10 +82,17 @@ def random_ip() -> str:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
-    """The database of the tests owns the bucket, so that a test that is rolled back takes nothing over."""
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The database of the tests owns the bucket, so that a test that is rolled back takes nothing over. At the end
+    nothing is connected to it: a thread may be, and Postgres would not drop it."""
     with django_db_blocker.unblock():
         objects.take()
+    yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
 
 
 @pytest.fixture(autouse=True)
