@@ -11,8 +11,8 @@ from django.utils.cache import patch_vary_headers
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
-from accounts.errors import FIELD_ERRORS, RateLimited, Words
-from api.errors import CASES, Action
+from accounts.errors import FIELD_ERRORS, Words
+from api.errors import CASES, Action, sample
 
 # What each action asks of an app.
 ACTIONS: dict[Action, Words] = {
@@ -40,8 +40,7 @@ class Line:
 def lines() -> Iterator[Line]:
     """Every code in the order of the alphabet."""
     for kind, case in sorted(CASES.items(), key=lambda pair: pair[0].code):
-        sentence = kind(60).message if issubclass(kind, RateLimited) else kind.message
-        yield Line(kind.code, case.status, case.action, sentence, ACTIONS[case.action])
+        yield Line(kind.code, case.status, case.action, sample(kind).message, ACTIONS[case.action])
 
 
 def fields() -> Iterator[tuple[str, str]]:

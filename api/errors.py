@@ -161,13 +161,14 @@ def _body(request: HttpRequest, error: AccountError) -> dict[str, Any]:
 
 def example(kind: type[AccountError]) -> dict[str, Any]:
     """What such a refusal looks like, for the document."""
-    request, error = HttpRequest(), _sample(kind)
+    request, error = HttpRequest(), sample(kind)
     request.id = "4f0b3f7c8d1e4a52b6c90d7e8f1a2b3c"  # type: ignore[attr-defined]
     with translation.override("en"):
         return _body(request, error) | {"type": f"https://accounts.example.com/api/errors#{kind.code}"}
 
 
-def _sample(kind: type[AccountError]) -> AccountError:
+def sample(kind: type[AccountError]) -> AccountError:
+    """One of this kind, whatever it needs to be made."""
     if issubclass(kind, RateLimited):
         return kind(60)
     if issubclass(kind, InvalidInput):
