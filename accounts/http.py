@@ -126,6 +126,18 @@ def caller(request: HttpRequest, device: Device | None = None) -> Caller:
     )
 
 
+OTHER = "other"
+
+
+def operation_of(request: HttpRequest) -> str:
+    """What was asked for, in one of a few hundred words and never with anything of a person: the operation_id of the
+    API (api/v1/responses.py leaves it here), else the name of the URL."""
+    if operation_id := getattr(request, "operation_id", ""):
+        return str(operation_id)
+    met = request.resolver_match
+    return met.view_name if met and met.url_name else OTHER
+
+
 def has_no_length(request: HttpRequest) -> bool:
     """Whether it has a body in chunks, of which Django reads nothing."""
     coding = request.META.get("HTTP_TRANSFER_ENCODING", "").lower()
