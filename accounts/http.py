@@ -17,6 +17,7 @@ from django_guid import set_guid
 from accounts import errors
 from accounts.caller import Caller, Device
 from accounts.errors import AccountError
+from accounts.lib import metrics
 from accounts.models import Session, User
 
 log = logging.getLogger("accounts.refused")  # its lines have one form
@@ -146,6 +147,7 @@ def has_no_length(request: HttpRequest) -> bool:
 
 def log_refusal(request: HttpRequest, error: AccountError) -> None:
     """One line, with the reason that the caller was not told, and nothing that was typed."""
+    metrics.add(metrics.REFUSED, error.code)
     log.info(
         "refused code=%s reason=%r path=%s ip=%s request_id=%s",
         error.code,

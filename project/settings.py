@@ -86,6 +86,7 @@ INSTALLED_APPS = [
 
 # Pages walk through all of these, the API through none but its own (project/wsgi.py).
 MIDDLEWARE = [
+    "project.metrics.PageTimes",
     "accounts.http.RequestMiddleware",
     # These three before whatever may refuse a request: a refusal has their headers too.
     "django.middleware.security.SecurityMiddleware",
@@ -102,6 +103,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
 ]
 API_MIDDLEWARE = [
+    "project.metrics.ApiTimes",
     "accounts.http.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "api.middleware.CorsMiddleware",
@@ -503,6 +505,17 @@ STATIC_ROOT = env.text(
     "STATIC_ROOT", str(BASE_DIR / "staticroot"), "Where collectstatic puts files for the web server."
 )
 
+# --- Watching -----------------------------------------------------------------------------------------------
+
+METRICS_TOKEN = env.text(
+    "METRICS_TOKEN",
+    "",
+    "What Prometheus sends as `Authorization: Bearer`, to read GET /metrics. Empty: nothing is measured, and 404.",
+    secret=True,
+)
+SERVICE_VERSION = env.text(
+    "SERVICE_VERSION", "unknown", "What /metrics says is running here. The image brings its own."
+)
 # The id of a request goes with the tasks that it enqueues. (Which ids are taken: accounts.http.RequestMiddleware.)
 DJANGO_GUID = {"GUID_HEADER_NAME": "X-Request-Id", "INTEGRATIONS": [CeleryIntegration()]}
 LOGGING = {

@@ -11,7 +11,7 @@ from django.views.generic import RedirectView
 from accounts.pages import account
 from accounts.pages.staff import admin as _staff_admin  # noqa: F401 - registers our pages in the admin
 from api import well_known
-from project import health
+from project import health, metrics
 
 admin.autodiscover()
 for _model in (EmailAddress, EmailConfirmation, Group):  # nothing here reads them
@@ -37,6 +37,7 @@ urlpatterns = [
     path("favicon.ico", lambda _: redirect(static("img/icon.svg"))),
     path("livez", health.livez, name="livez"),
     path("readyz", health.readyz, name="readyz"),
+    path("metrics", metrics.show, name="metrics"),
 ]
 if settings.ANYMAIL_ESP:
     from accounts.pages import hooks

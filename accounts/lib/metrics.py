@@ -1,0 +1,207 @@
+"""What an operator watches: the one list. GET /metrics (project/metrics.py), docs/reference/metrics.md, the alerts and
+the dashboard in docs/ops/ (project/alerts.py) are made of it.
+
+Where METRICS_TOKEN is not set, nothing starts this, prometheus-client is not imported, and nothing is counted."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+
+class Kind(StrEnum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """`labels` hold words of ours from a list that ends: never a user, an address or a path. Where there are `buckets`,
+    or it is `counted`, the web processes count it; all others are read from Postgres when somebody asks."""
+
+    name: str
+    kind: Kind
+    about: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    counted: bool = False
+
+
+HTTP = Metric(
+    "us_http_seconds",
+    Kind.HISTOGRAM,
+    "Seconds until a request was answered.",
+    ("face", "operation", "status"),
+    (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
+)
+HASH_WAIT = Metric(
+    "us_hash_wait_seconds",
+    Kind.HISTOGRAM,
+    "Seconds that a password waited for a place to be hashed.",
+    buckets=(0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+)
+REFUSED = Metric("us_refused_total", Kind.COUNTER, "Refusals, by the code of the error.", ("code",), counted=True)
+FALLBACK_LIMITS = Metric(
+    "us_fallback_limits_total",
+    Kind.COUNTER,
+    "Tries that a web process counted alone, because Valkey was away.",
+    counted=True,
+)
+REPLICA_AWAY = Metric(
+    "us_replica_away_total",
+    Kind.COUNTER,
+    "Reads that the primary had to answer, because the replica was away.",
+    counted=True,
+)
+DB_UP = Metric("us_db_up", Kind.GAUGE, "1 if Postgres answered. If not, what is read there is missing.")
+DB_CONNECTIONS = Metric("us_db_connections", Kind.GAUGE, "Connections to the Postgres server, from anybody.")
+DB_MAX_CONNECTIONS = Metric("us_db_max_connections", Kind.GAUGE, "Its `max_connections`.")
+MAIL_OLDEST = Metric(
+    "us_mail_oldest_seconds",
+    Kind.GAUGE,
+    "How long the oldest email, or request for one, has waited. One that its recipient's server put off is left out.",
+)
+MAIL_FAILED = Metric("us_mail_failed_total", Kind.COUNTER, "Emails that were given up.")
+BEAT_SEEN = Metric("us_beat_seen_timestamp_seconds", Kind.GAUGE, "When beat last asked for work.")
+WORKER_SEEN = Metric("us_worker_seen_timestamp_seconds", Kind.GAUGE, "When a worker last did what beat asks for.")
+EVENTS = Metric(
+    "us_events_total", Kind.COUNTER, "Events of the security log, from 0 each day (UTC), by kind.", ("kind",)
+)
+SIGN_UPS = Metric("us_sign_ups_total", Kind.COUNTER, "Accounts made by sign-up, from 0 each day (UTC).")
+CONFIRMATIONS = Metric("us_confirmations_total", Kind.COUNTER, "Addresses confirmed, from 0 each day (UTC).")
+SIGNING_KEY_AGE = Metric("us_signing_key_age_days", Kind.GAUGE, "How long the current key has signed.")
+SIGNING_KEY_MAX_AGE = Metric("us_signing_key_max_age_days", Kind.GAUGE, "`SIGNING_KEY_DAYS`.")
+NEXT_KEY = Metric("us_next_key_published", Kind.GAUGE, "1 from the day before a new key signs until it does.")
+ERASURES_OVERDUE = Metric(
+    "us_erasures_overdue", Kind.GAUGE, "Accounts whose erasure is more than an hour late (at most 1,000 are counted)."
+)
+BUILD = Metric("us_build_info", Kind.GAUGE, "1, with the version of this process (`SERVICE_VERSION`).", ("version",))
+
+METRICS = (
+    HTTP, REFUSED, HASH_WAIT, MAIL_OLDEST, MAIL_FAILED, BEAT_SEEN, WORKER_SEEN, EVENTS, SIGN_UPS, CONFIRMATIONS,
+    SIGNING_KEY_AGE, SIGNING_KEY_MAX_AGE, NEXT_KEY, ERASURES_OVERDUE, FALLBACK_LIMITS, REPLICA_AWAY, DB_UP,
+    DB_CONNECTIONS, DB_MAX_CONNECTIONS, BUILD,
+)  # fmt: skip
+
+Reading = tuple[Metric, tuple[str, ...], float]  # what was read of a metric: its labels and its value
+
+# --- Counting -----------------------------------------------------------------------------------------------
+
+_made: dict[Metric, Any] = {}
+
+
+def add(metric: Metric, *labels: str) -> None:
+    """Counts one more."""
+    if made := _made.get(metric):
+        (made.labels(*labels) if labels else made).inc()
+
+
+def observe(metric: Metric, seconds: float, *labels: str) -> None:
+    if made := _made.get(metric):
+        (made.labels(*labels) if labels else made).observe(seconds)
+
+
+# --- Several processes --------------------------------------------------------------------------------------
+# Each web process counts in files of its own, and whichever is asked adds up all of them. They belong to a place and
+# not to a process: one that is started in the place of another goes on counting where that one ended. So nothing
+# falls when a process is killed, and there are never more files than processes at the same time.
+
+PREFIX = "user-service-metrics-"
+
+
+class _Place:
+    """The first place of this folder that no other process has. The kernel frees it when the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pid = 0
+
+    def __call__(self) -> int:
+        if self._pid != os.getpid():  # the first time, and after a fork
+            self._pid, self._number = os.getpid(), self._take()
+        return self._number
+
+    def _take(self) -> int:
+        for number in count():
+            self._lock = (self._folder / f"{number}.lock").open("a")
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._lock.close()
+            else:
+                break
+        return number
+
+
+def folder() -> Path:
+    """That of the processes of this parent, in memory where the temporary folder is. Those of parents that are gone are
+    removed."""
+    base, mine = Path(tempfile.gettempdir()), f"{PREFIX}{os.getppid()}"
+    for other in base.glob(f"{PREFIX}*"):
+        if other.name != mine and not _is_alive(other.name.removeprefix(PREFIX)):
+            shutil.rmtree(other, ignore_errors=True)
+    found = base / mine
+    found.mkdir(mode=0o700, exist_ok=True)
+    if found.is_symlink() or found.stat().st_uid != os.geteuid():
+        raise PermissionError(f"{found} belongs to somebody else")
+    return found
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError):
+        pass
+    return True
+
+
+def start(path: Path, codes: Iterable[str] = ()) -> None:
+    """From now on this process counts, in that folder. `codes` are the refusals that there can be: Prometheus sees no
+    increase in a number that appears."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(path)
+    from prometheus_client import Counter, Histogram, values  # noqa: PLC0415 - only where it is wanted
+
+    values.ValueClass = values.MultiProcessValue(_Place(path))  # type: ignore[no-untyped-call]
+    for metric in METRICS:
+        if metric.buckets:
+            _made[metric] = Histogram(metric.name, metric.about, metric.labels, buckets=metric.buckets, registry=None)
+        elif metric.counted:
+            _made[metric] = Counter(metric.name, metric.about, metric.labels, registry=None)
+    for code in codes:
+        _made[REFUSED].labels(code)
+
+
+def text(readings: Iterable[Reading]) -> bytes:
+    """What all processes of this folder have counted, and what was read, as Prometheus wants it."""
+    from prometheus_client import CollectorRegistry, generate_latest, multiprocess  # noqa: PLC0415 - as above
+
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(_Read(tuple(readings)))
+    return generate_latest(registry)
+
+
+class _Read:
+    """A collector of prometheus-client."""
+
+    def __init__(self, readings: tuple[Reading, ...]) -> None:
+        self._readings = readings
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415 - as above
+
+        families: dict[Metric, Any] = {}
+        for metric, labels, value in self._readings:
+            family = CounterMetricFamily if metric.kind == Kind.COUNTER else GaugeMetricFamily
+            found = families.setdefault(metric, family(metric.name, metric.about, labels=metric.labels))
+            found.add_metric(labels, value)
+        yield from families.values()
