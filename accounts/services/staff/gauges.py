@@ -17,7 +17,6 @@ from accounts.services.sessions import signing_keys
 from accounts.services.staff import counts
 
 LATE = timedelta(hours=1)
-DAY = 86400.0  # seconds
 
 
 def read() -> Iterator[Reading]:
@@ -50,8 +49,8 @@ def _signing_keys() -> Iterator[Reading]:
     if settings.SIGNING_KEY_FILES:
         return
     ring, at = signing_keys.ring(), now()
-    yield metrics.SIGNING_KEY_AGE, (), max(0.0, (at - ring.signing.signs_from).total_seconds() / DAY)
-    yield metrics.SIGNING_KEY_MAX_AGE, (), settings.SIGNING_KEY_LIFETIME.total_seconds() / DAY
+    yield metrics.SIGNING_KEY_AGE, (), max(0.0, (at - ring.signing.signs_from).total_seconds())
+    yield metrics.SIGNING_KEY_MAX_AGE, (), settings.SIGNING_KEY_LIFETIME.total_seconds()
     yield metrics.NEXT_KEY, (), float(any(key.signs_from > at for key in ring.keys))
 
 
