@@ -101,7 +101,8 @@ ALERTS = (
         summary="One sign-in in twenty takes more than a second.",
         action="Look at us_hash_wait_seconds (more web processes help), then at Postgres.",
         fires=_buckets(metrics.HTTP, 2.5, 60, 'operation="signIn",'),
-        quiet=_buckets(metrics.HTTP, 0.5, 60, 'operation="signIn",') | _buckets(metrics.HTTP, 10, 60, 'operation="x",'),
+        quiet=_buckets(metrics.HTTP, 0.5, 60, 'operation="signIn",')
+        | _buckets(metrics.HTTP, 2.5, 60, 'operation="x",'),
     ),
     Alert(
         name="MailLate",

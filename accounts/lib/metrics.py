@@ -39,13 +39,13 @@ HTTP = Metric(
     Kind.HISTOGRAM,
     "Seconds until a request was answered.",
     ("face", "operation", "status"),
-    (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
+    (0.025, 0.1, 0.25, 0.5, 1.0, 2.5),  # each is a series for each operation
 )
 HASH_WAIT = Metric(
     "us_hash_wait_seconds",
     Kind.HISTOGRAM,
     "Seconds that a password waited for a place to be hashed.",
-    buckets=(0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
 )
 REFUSED = Metric("us_refused_total", Kind.COUNTER, "Refusals, by the code of the error.", ("code",), counted=True)
 FALLBACK_LIMITS = Metric(

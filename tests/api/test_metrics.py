@@ -39,8 +39,8 @@ def watched(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     metrics._made.clear()
 
 
-def scrape(client: Client, token: str = TOKEN) -> str:
-    answer = client.get("/metrics", HTTP_AUTHORIZATION=f"Bearer {token}")
+def scrape(client: Client) -> str:
+    answer = client.get("/metrics", HTTP_AUTHORIZATION=f"Bearer {TOKEN}", HTTP_HOST="10.0.0.5:8000")
     assert answer.status_code == 200, answer.content
     assert answer["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert answer["Cache-Control"] == "no-store"
