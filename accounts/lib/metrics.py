@@ -4,12 +4,15 @@ the dashboard in docs/ops/ (project/alerts.py) are made of it.
 Where METRICS_TOKEN is not set, nothing starts this, prometheus-client is not imported, and nothing is counted."""
 
 import fcntl
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -173,35 +176,53 @@ def start(path: Path, codes: Iterable[str] = ()) -> None:
     values.ValueClass = values.MultiProcessValue(_Place(path))  # type: ignore[no-untyped-call]
     for metric in METRICS:
         if metric.buckets:
-            _made[metric] = Histogram(metric.name, metric.about, metric.labels, buckets=metric.buckets, registry=None)
+            _made[metric] = Histogram(metric.name, "", metric.labels, buckets=metric.buckets, registry=None)
         elif metric.counted:
-            _made[metric] = Counter(metric.name, metric.about, metric.labels, registry=None)
+            _made[metric] = Counter(metric.name, "", metric.labels, registry=None)
     for code in codes:
         _made[REFUSED].labels(code)
 
 
 def text(readings: Iterable[Reading]) -> bytes:
-    """What all processes of this folder have counted, and what was read, as Prometheus wants it."""
-    from prometheus_client import CollectorRegistry, generate_latest, multiprocess  # noqa: PLC0415 - as above
+    """What all processes of this folder have counted, and what was read, as Prometheus wants it. The library's own way
+    takes five times as long."""
+    from prometheus_client.mmap_dict import MmapedDict  # noqa: PLC0415 - as above
 
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    registry.register(_Read(tuple(readings)))
-    return generate_latest(registry)
+    found: dict[tuple[str, str, str, str], float] = defaultdict(float)
+    for path in sorted(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*.db")):
+        for key, value, _, _ in MmapedDict.read_all_values_from_file(path):
+            found[_parts(key)] += value
+    lines: dict[str, list[str]] = defaultdict(list)
+    below: dict[tuple[str, str], float] = defaultdict(float)
+    for (metric, name, labels, bound), value in found.items():
+        if not bound:
+            lines[metric].append(_line(name, labels, value))
+            continue
+        # In each file the buckets of a histogram stand in their order.
+        below[metric, labels] += value
+        lines[metric].append(_line(name, f'{labels},le="{bound}"'.lstrip(","), below[metric, labels]))
+        if bound == "+Inf":
+            lines[metric].append(_line(f"{metric}_count", labels, below[metric, labels]))
+    for each, its, value in readings:
+        lines[each.name].append(_line(each.name, _labels(zip(each.labels, its, strict=True)), value))
+    return "".join(
+        f"# HELP {each.name} {each.about}\n# TYPE {each.name} {each.kind}\n{''.join(lines[each.name])}"
+        for each in METRICS
+        if each.name in lines
+    ).encode()
 
 
-class _Read:
-    """A collector of prometheus-client."""
+@cache
+def _parts(key: str) -> tuple[str, str, str, str]:
+    """Of a key in the library's files: the metric, the name of the number, its labels, and of a bucket its bound."""
+    metric, name, labels, _ = json.loads(key)
+    bound = labels.pop("le", "")
+    return name if name.endswith("_total") else metric, name, _labels(labels.items()), bound
 
-    def __init__(self, readings: tuple[Reading, ...]) -> None:
-        self._readings = readings
 
-    def collect(self) -> Iterator[Any]:
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415 - as above
+def _labels(pairs: Iterable[tuple[str, str]]) -> str:
+    return ",".join(f"{label}={json.dumps(value, ensure_ascii=False)}" for label, value in pairs)
 
-        families: dict[Metric, Any] = {}
-        for metric, labels, value in self._readings:
-            family = CounterMetricFamily if metric.kind == Kind.COUNTER else GaugeMetricFamily
-            found = families.setdefault(metric, family(metric.name, metric.about, labels=metric.labels))
-            found.add_metric(labels, value)
-        yield from families.values()
+
+def _line(name: str, labels: str, value: float) -> str:
+    return f"{name}{{{labels}}} {float(value)}\n" if labels else f"{name} {float(value)}\n"
