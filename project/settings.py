@@ -410,7 +410,7 @@ ANDROID_APPS = env.items(
 CORS_ALLOWED_ORIGINS = env.origins(
     "CORS_ALLOWED_ORIGINS",
     "Web apps on other hosts whose pages may call the API, divided by commas: https://app.example.com. For uploads the "
-    "bucket has a list of its own (docs/operating.md).",
+    "bucket has a list of its own (docs/bucket.md).",
 )
 API_V1_DEPRECATED_AT = env.moment(
     "API_V1_DEPRECATED_AT", "When version 1 was deprecated, as 2027-01-31: sent as Deprecation (RFC 9745)."
