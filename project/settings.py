@@ -61,6 +61,16 @@ SUPPORT_EMAIL = env.text(
     "SUPPORT_EMAIL", "", "Where people write to for help: on every page, in mails and as their Reply-To."
 )
 
+SECURITY_CONTACT = [
+    contact if ":" in contact else f"mailto:{contact}"
+    for contact in env.items(
+        "SECURITY_CONTACT",
+        "",
+        "Where to report a vulnerability, as /.well-known/security.txt says it: an email address or https://…, several "
+        "divided by commas. Empty: there is no such file.",
+    )
+]
+
 ROOT_URLCONF = "project.urls"
 WSGI_APPLICATION = "project.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

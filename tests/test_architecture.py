@@ -76,7 +76,7 @@ def routes(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
 
 def test_no_path_outside_the_house() -> None:
     heads = {re.split(r"[/^]", path)[0] for path in routes(get_resolver())}
-    assert heads <= {"", "account", "admin", "api", ".well-known", "livez", "readyz", "favicon.ico"}
+    assert heads <= {"", "account", "admin", "api", ".well-known", "livez", "readyz", "favicon.ico", "robots.txt"}
 
 
 def test_nothing_names_a_registry_or_this_machine() -> None:
