@@ -133,11 +133,11 @@ class _Place:
 
     def _take(self) -> int:
         for number in count():
-            self._lock = (self._folder / f"{number}.lock").open("a")
+            lock = os.open(self._folder / f"{number}.lock", os.O_CREAT | os.O_RDWR, 0o600)
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # kept open to the end
             except BlockingIOError:
-                self._lock.close()
+                os.close(lock)
             else:
                 break
         return number

@@ -14,6 +14,7 @@ from django.db import Error
 from django.http import HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver
+from prometheus_client import values
 
 from accounts.lib import metrics
 from accounts.models import Seen
@@ -37,6 +38,7 @@ def watched(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     door.start()
     yield
     metrics._made.clear()
+    values.ValueClass.close_all_files()
 
 
 def scrape(client: Client) -> str:
