@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ def _rates(operation: str, status: str, rate: int) -> Series:
 def _buckets(metric: Metric, below: float, rate: int, labels: str = "") -> Series:
     """All observations are between `below` and the bucket before it."""
     return {
-        f'{metric.name}_bucket{{{labels}le="{bound}"}}': f"0+{rate if float(bound) >= below else 0}x60"
-        for bound in (*metric.buckets, "+Inf")
+        f'{metric.name}_bucket{{{labels}le="{"+Inf" if bound == inf else bound}"}}': f"0+{rate if bound >= below else 0}x60"
+        for bound in (*metric.buckets, inf)
     }
 
 

@@ -190,7 +190,7 @@ def text(readings: Iterable[Reading]) -> bytes:
 
     found: dict[tuple[str, str, str, str], float] = defaultdict(float)
     for path in sorted(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*.db")):
-        for key, value, _, _ in MmapedDict.read_all_values_from_file(path):
+        for key, value, _, _ in MmapedDict.read_all_values_from_file(path):  # type: ignore[no-untyped-call]
             found[_parts(key)] += value
     lines: dict[str, list[str]] = defaultdict(list)
     below: dict[tuple[str, str], float] = defaultdict(float)

@@ -197,7 +197,7 @@ def pages(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
 
 def test_no_label_holds_anything_of_a_person(watched: None, alices_api: Api, alices_page: Client) -> None:
     """Through all operations and all pages, with something of a person wherever something can be."""
-    headers = {
+    headers: dict[str, Any] = {
         "HTTP_USER_AGENT": CANARY,
         "HTTP_X_APP_VERSION": CANARY,
         "HTTP_X_REQUEST_ID": CANARY,

@@ -39,8 +39,8 @@ FILL = """
 
 
 class Asked:
-    def __init__(self, **settings: str) -> None:
-        self.server = Server(**settings)
+    def __init__(self, token: str) -> None:
+        self.server = Server(METRICS_TOKEN=token)
         self.client = Client(self.server.port)
         self.token = self.client.sign_in()["access_token"]
         self.cpu: list[float] = []  # milliseconds a request, of each round
@@ -95,7 +95,7 @@ def see_every_label(folder: str) -> None:
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
-    off, on = Asked(), Asked(METRICS_TOKEN=TOKEN)
+    off, on = Asked(""), Asked(TOKEN)
     try:
         for number in range(ROUNDS):
             for each in (off, on) if number % 2 else (on, off):

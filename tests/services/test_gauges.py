@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 from post_office.models import STATUS, Email
 
@@ -147,7 +147,7 @@ def test_tries_and_reads_that_something_away_made_different_are_counted(
     assert counted(metrics.FALLBACK_LIMITS) == 1
     replica.read(lambda using: using)
     assert counted(metrics.REPLICA_AWAY) == 0  # there is none
-    monkeypatch.setitem(replica.connections.databases, "replica", {})
+    monkeypatch.setitem(connections.databases, "replica", {})
     assert replica.read(lambda using: using) == "replica"
     assert counted(metrics.REPLICA_AWAY) == 0
     replica.breaker.failed()

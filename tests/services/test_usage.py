@@ -96,6 +96,7 @@ def test_a_request_that_finds_it_due_adds_up_and_the_end_of_the_process_does(
     alices_api.get("/me", HTTP_X_APP_VERSION="9.9")
     assert rows() == {("v1", "9.9"): 1}
     # What a worker of granian does before it ends.
-    [finalizer] = [each for each in util._finalizer_registry.values() if each._callback is usage._try_to_add_up]
+    registry = util._finalizer_registry.values()  # type: ignore[attr-defined]
+    [finalizer] = [each for each in registry if each._callback is usage._try_to_add_up]
     finalizer._callback()
     assert rows() == {("v1", "9.9"): 2}
