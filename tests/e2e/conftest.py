@@ -107,12 +107,15 @@ class Service:
         )  # fmt: skip
         return done.stdout
 
+    def prepare(self, **environment: str) -> None:
+        command = [sys.executable, "-m", "project.devstack.prepare"]
+        subprocess.run(command, cwd=BASE, env=self.environment | environment, check=True)
+
     def start(self) -> None:
         self.sql(f"CREATE DATABASE {self.database}", database="postgres")
         self.valkey.start()
         self.mail.start()
-        self.manage("migrate", "--verbosity=0")
-        self.manage("collectstatic", "--noinput", "--verbosity=0")
+        self.prepare()
         self.run_web()
         self.run_worker("worker")
         self.run_beat()

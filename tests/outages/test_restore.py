@@ -68,9 +68,7 @@ class Crew(Service):
     def start(self) -> None:
         for server in (self.postgres, self.valkey, self.mail):
             server.start()
-        self.manage("migrate", "--verbosity=0")
-        if not (Path(os.environ["STATIC_ROOT"]) / "staticfiles.json").exists():
-            self.manage("collectstatic", "--noinput", "--verbosity=0")
+        self.prepare()
         self.run_web()
         eventually(self.ready)
 
