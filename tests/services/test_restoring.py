@@ -5,6 +5,7 @@ Here the rows are put back by hand. tests/outages/test_restore.py restores a rea
 import io
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -15,13 +16,14 @@ from pytest_django import Settings
 from accounts.caller import NOBODY, Caller
 from accounts.lib import sealing
 from accounts.lib.storage import bucket
-from accounts.models import Challenge, DiscardedPicture, ReservedUsername, Tombstone, User
+from accounts.models import Challenge, DiscardedPicture, Event, ReservedUsername, Tombstone, User
 from accounts.services import mail
 from accounts.services.account import deletion, email_requests, password_resets
 from accounts.services.credentials import challenges
 from accounts.services.profile import pictures
 from tests.conftest import Mailbox, make_user, picture
 from tests.services.test_pictures import down
+from tests.threads import at_once, each_at_once
 
 Restored = Callable[..., str]
 
@@ -61,6 +63,47 @@ def test_who_was_erased_since_is_erased_again_and_told_nothing_twice(
     assert ReservedUsername.objects.count() == 1
     assert mailbox.all() == []
     assert "0 accounts" in restored("--yes")
+
+
+def test_who_was_erased_again_is_erased_again_after_the_next_restore_too(bob: User, restored: Restored) -> None:
+    """A backup is made of the restored database before `restored` has run there. By then the first note is old."""
+    erase(bob)
+    make_user("bob", id=bob.id)
+    [note] = [note for note in deletion.noted_since(now()) if deletion.is_noted(bob.id, frozenset({note}))]
+    bucket.delete(f"erased/{now():%Y-%m-%d}/{note}")
+    bucket.put(f"erased/2026-01-01/{note}", b"", content_type="text/plain", cache_control="no-store")
+    assert "1 accounts" in restored("--yes", to=datetime(2026, 1, 1, 12, tzinfo=UTC))
+    make_user("bob", id=bob.id)
+    assert "1 accounts" in restored()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_operators_at_once_erase_and_plan_once(bob: User, carol: User, mailbox: Mailbox) -> None:
+    erase(bob)
+    make_user("bob", id=bob.id)
+    User.objects.filter(id=carol.id).update(deletes_at=now(), email_verified=True)
+    Email.objects.all().delete()
+    moment = (now() - timedelta(seconds=1)).isoformat()
+    failed = at_once(2, lambda: call_command("restored", "--to", moment, "--yes"))
+    assert [error for error in failed if error] == []
+    assert set(User.objects.all()) == {carol}
+    assert Tombstone.objects.count() == 2  # that of the first erasure was not restored away here
+    assert Event.objects.filter(kind="user.deletion_planned").count() == 1
+    assert len(mailbox.all()) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_was_not_stopped_erases_nobody_a_second_time(bob: User, mailbox: Mailbox) -> None:
+    erase(bob)
+    make_user("bob", id=bob.id, deletes_at=now())
+    Email.objects.all().delete()
+    moment = (now() - timedelta(seconds=1)).isoformat()
+    works = (deletion.erase_due, partial(call_command, "restored", "--to", moment, "--yes"))
+    done, _ = each_at_once(works)
+    assert done in {0, 1}
+    assert not User.objects.exists()
+    assert Tombstone.objects.count() == 2
+    assert len(mailbox.all()) == done
 
 
 def test_a_note_names_nobody_without_the_key(bob: User, settings: Settings) -> None:
