@@ -355,6 +355,9 @@ def main(earlier: str = "") -> None:
         raise
     finally:
         service.stop()
+    for log in sorted(service.folder.glob("*.log")):
+        wrong = [line for line in log.read_text().splitlines() if re.search("ERROR|CRITICAL|Traceback", line)]
+        print(f"{log.name}: {len(wrong)} errors", *wrong[:5], sep="\n  ")
     report(load, earlier, folder)
     shutil.rmtree(folder, ignore_errors=True)
 
