@@ -15,7 +15,7 @@ def nginx(folder: Path, *, listen: int, web: int) -> "subprocess.Popen[bytes]":
     conf = (BASE / "docker/nginx.conf").read_text()
     for theirs, ours in (
         ("listen 8080", f"listen 127.0.0.1:{listen}"),
-        ("server web:8000", f"server 127.0.0.1:{web}"),
+        ("server web:8000 resolve", f"server 127.0.0.1:{web}"),  # Debian's nginx is too old to look up names again
         ("pid /tmp/nginx.pid", f"pid {folder}/pid"),
         ("_path /tmp/", f"_path {folder}/"),
         ("include mime.types", "include /etc/nginx/mime.types"),

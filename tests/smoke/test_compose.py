@@ -198,12 +198,15 @@ class ComposePostgres(Postgres):
 
 
 class ComposeValkey(Valkey):
-    def __init__(self, folder: Path, service: Service) -> None:
-        super().__init__(folder)
-        self.service = service
+    arguments: list[str]
+
+    @property
+    def url(self) -> str:
+        password = Path(self.arguments[1]).read_text().split()[1]
+        return f"redis://:{password}@{HOST}:{self.port}/0"
 
     def command(self) -> list[str]:
-        program, *arguments = self.service["command"]
+        program, *arguments = self.arguments
         binary = super().command()[0]
         assert Path(binary).name == program
         return [binary, *arguments, "--bind", HOST, "--port", str(self.port), "--dir", str(self.folder)]
@@ -268,7 +271,7 @@ class Machine:
             "/app/staticroot": f"{self.folder}/staticroot",
             "docker/make_secrets.py": f"{self.folder}/edited/make_secrets.py",
         }
-        for path in self.services[name].get("tmpfs", []):
+        for path in (mounted.partition(":")[0] for mounted in self.services[name].get("tmpfs", [])):
             here[path] = str(self.made(f"tmpfs/{name}"))
         for volume in self.services[name].get("volumes", []):
             if volume["type"] == "volume":
@@ -336,7 +339,7 @@ class Machine:
         self.make_secrets()
         password = self.volume("postgres_secrets") / "password"
         seaweedfs = ComposeSeaweedFS(self.folder / "seaweedfs")
-        valkey = ComposeValkey(self.folder / "valkey", self.services["valkey"])
+        valkey = ComposeValkey(self.folder / "valkey")
         postgres = ComposePostgres(self.folder / "postgres", self.services["postgres"], password)
         bouncer = ComposePgBouncer(self.folder / "pgbouncer")
         self.mail = Mail(self.folder / "mail")
@@ -346,6 +349,7 @@ class Machine:
         }  # fmt: skip
         self.edit_files()
         seaweedfs.arguments = self.arguments("seaweedfs")
+        valkey.arguments = self.arguments("valkey")
         bouncer.arguments = self.arguments("pgbouncer")
         servers: list[Server] = [seaweedfs, self.mail, valkey, postgres, *([bouncer] if PGBOUNCER else [])]
         planned = [server.ports for server in servers]
@@ -407,8 +411,9 @@ class Machine:
         # The wheel has no client. This one knows the port, and answers as the image's does.
         client = self.made("tools") / "valkey-cli"
         client.write_text(
-            f"#!{sys.executable}\nimport redis, sys\nvalkey = redis.Redis(port={self.ports['6379']})\n"
-            "valkey.response_callbacks.clear()\nprint(valkey.execute_command(*sys.argv[1:]).decode())\n"
+            f"#!{sys.executable}\nimport redis, sys\n_, _, _, password, *command = sys.argv\n"
+            f"valkey = redis.Redis(port={self.ports['6379']}, password=password)\n"
+            "valkey.response_callbacks.clear()\nprint(valkey.execute_command(*command).decode())\n"
         )
         client.chmod(0o755)
 
