@@ -1,4 +1,5 @@
-"""docs/ops/kubernetes/ runs what the Dockerfile and docker-compose.yml run. Its form is held by `make check`."""
+"""What operators copy from docs/ops/ runs what the Dockerfile and docker-compose.yml run. The form of the manifests is
+held by `make check`."""
 
 import json
 import re
@@ -170,3 +171,19 @@ def test_every_selector_finds_pods() -> None:
                 assert set(expression["values"]) <= components, name
     assert manifests()["NetworkPolicy", "all"]["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert all(found(manifests()["NetworkPolicy", "all"]["spec"]["podSelector"]["matchLabels"]))
+
+
+def test_the_example_for_ci_calls_what_there_is() -> None:
+    jobs = yaml.safe_load((BASE / "docs/ops/ci.yml").read_text())["jobs"]
+    commands = "\n".join(step["run"] for job in jobs.values() for step in job["steps"] if "run" in step)
+    targets = re.findall(r"^make (.+)", commands, re.MULTILINE)
+    assert targets
+    makefile = (BASE / "Makefile").read_text()
+    for target in targets[0].split():
+        assert f"\n{target}:" in makefile, target
+    stages = re.findall(r"--target (\w+)", commands)
+    assert stages
+    assert {stage for stage in stages if f" AS {stage}\n" not in (BASE / "Dockerfile").read_text()} == set()
+    arguments = set(re.findall(r'--build-arg "?(\w+)=', commands))
+    assert arguments == {name for name in arguments if f"\nARG {name}=" in (BASE / "Dockerfile").read_text()}
+    assert f"--tag {compose('web')['image'].partition(':-')[2].rstrip('}')} " in commands
