@@ -57,7 +57,8 @@ def compose(name: str) -> Manifest:
 
 
 def dockerfile(instruction: str) -> str:
-    return re.findall(rf"^{instruction} ((?:.*\\\n)*.*)", (BASE / "Dockerfile").read_text(), re.MULTILINE)[-1]
+    found: list[str] = re.findall(rf"^{instruction} ((?:.*\\\n)*.*)", (BASE / "Dockerfile").read_text(), re.MULTILINE)
+    return found[-1]
 
 
 def megabytes(size: str) -> int:
