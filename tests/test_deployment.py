@@ -188,3 +188,22 @@ def test_the_example_for_ci_calls_what_there_is() -> None:
     arguments = set(re.findall(r'--build-arg "?(\w+)=', commands))
     assert arguments == {name for name in arguments if f"\nARG {name}=" in (BASE / "Dockerfile").read_text()}
     assert f"--tag {compose('web')['image'].partition(':-')[2].rstrip('}')} " in commands
+
+
+def test_the_commands_that_install_it_name_what_there_is() -> None:
+    section = (BASE / "docs/operating.md").read_text().partition("### On Kubernetes")[2].partition("\n### ")[0]
+    block = section.partition("```sh\n")[2].partition("```")[0]
+    commands = [line.partition("  #")[0] for line in block.splitlines()]
+    assert len(commands) <= 12
+    files = set(re.findall(r"[\w.]+\.yaml", "\n".join(commands))) - {"secret.yaml"}
+    assert {name for name in files if not (FOLDER / name).exists()} == set()
+    version = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["images"][0]
+    assert f"{version['newName']}:{version['newTag']}" in commands[0]
+    # What migrate needs is there before it runs, and nothing else is.
+    first = re.findall(r"component in \(([^)]+)\)", block)[0].split(", ")
+    chosen = {
+        key for key, one in manifests().items() if one["metadata"]["labels"].get("app.kubernetes.io/component") in first
+    }
+    assert {kind for kind, _ in chosen} == {"ConfigMap", "Secret", "Job"}
+    policy = manifests()["NetworkPolicy", "web"]["spec"]["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"]
+    assert {f"{key}={value}" for key, value in policy.items()} <= set(block.split())
