@@ -46,6 +46,7 @@ FROM scratch AS sbom
 COPY --from=components /sbom.cdx.json /
 
 FROM $PYTHON
+ARG VERSION=0.1.0
 # Nothing is installed at run time.
 RUN pip uninstall --yes --root-user-action=ignore pip setuptools wheel \
     && rm -r /usr/local/lib/python3.*/ensurepip \
@@ -60,7 +61,6 @@ RUN SECRET_KEY=unused PUBLIC_URL=http://unused DATABASE_URL=postgres://unused/un
     EMAIL_URL=smtp://unused S3_ACCESS_KEY_ID=unused S3_SECRET_ACCESS_KEY=unused \
     python manage.py collectstatic --noinput --verbosity 0 \
     && python -m compileall -q accounts api project
-ARG VERSION=0.1.0
 ARG REVISION=
 ARG SOURCE=
 LABEL org.opencontainers.image.title="User Service" \
