@@ -7,7 +7,7 @@ from accounts.models import Seen
 from accounts.services import mail
 from accounts.services.account import deletion, email_requests, export, lifecycle, users
 from accounts.services.authentication import totp
-from accounts.services.profile import exports, picture_uploads, pictures
+from accounts.services.profile import exports, objects, picture_uploads, pictures
 from accounts.services.security import tickets
 from accounts.services.sessions import signing_keys
 from accounts.services.staff import usage
@@ -19,6 +19,7 @@ TASKS = (
     exports.remove_expired,
     mail.check_server,
     mail.deliver_mail,
+    objects.may_remove,
     picture_uploads.poll_uploads,
     picture_uploads.publish_upload,
     picture_uploads.remove_old,

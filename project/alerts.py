@@ -47,9 +47,10 @@ def _rates(operation: str, status: str, rate: int) -> Series:
 
 def _buckets(metric: Metric, below: float, rate: int, labels: str = "") -> Series:
     """All observations are between `below` and the bucket before it."""
+    bounds = {**{bound: str(bound) for bound in metric.buckets}, inf: "+Inf"}
     return {
-        f'{metric.name}_bucket{{{labels}le="{"+Inf" if bound == inf else bound}"}}': f"0+{rate if bound >= below else 0}x60"
-        for bound in (*metric.buckets, inf)
+        f'{metric.name}_bucket{{{labels}le="{name}"}}': f"0+{rate if bound >= below else 0}x60"
+        for bound, name in bounds.items()
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from io import StringIO
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,7 @@ from django.test import Client
 from django_guid import clear_guid, get_guid, set_guid
 
 from project.devstack.servers import Valkey
-from project.logs import Formatter
+from project.logs import Formatter, Outages
 from tests.conftest import Api
 
 
@@ -30,6 +31,21 @@ def test_a_line_names_its_request(page: Client, api: Api, face: str, caplog: pyt
     assert " INFO accounts.refused order-17.b refused code=" in caplog.text
     logging.getLogger("accounts").info("afterwards")
     assert " INFO accounts - afterwards" in caplog.text
+
+
+def test_a_form_of_a_thousand_fields_is_one_line(page: Client) -> None:
+    lines = StringIO()
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(Formatter())
+    handler.addFilter(Outages())
+    logging.getLogger().addHandler(handler)
+    try:
+        answer = page.post("/account/login/", {f"f{number}": "x" for number in range(1001)})
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert answer.status_code == 400
+    [line] = lines.getvalue().splitlines()
+    assert " WARNING django.security.TooManyFieldsSent " in line
 
 
 def test_a_task_has_the_id_of_the_request_that_enqueued_it(tmp_path: Path) -> None:

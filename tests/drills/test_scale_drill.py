@@ -115,7 +115,9 @@ class Nginx(Server):
         changed = edited(
             BASE / "docker/nginx.conf",
             {
-                "server web:8000 max_fails=0;": "".join(f"server 127.0.0.1:{port} max_fails=0;" for port in self.webs),
+                "server web:8000 resolve max_fails=0;": "".join(
+                    f"server 127.0.0.1:{port} max_fails=0;" for port in self.webs
+                ),
                 "listen 8080;": f"listen 127.0.0.1:{self.port};",
                 "include mime.types;": "",
                 " /tmp/": f" {self.folder}/",
@@ -171,8 +173,7 @@ class Scaled(Service):
         for server in (self.valkey, self.mail, self.pgbouncer):
             server.start()
         # Past PgBouncer, as in production: a migration is one long session.
-        self.manage("migrate", "--verbosity=0", DATABASE_URL=self.direct.rpartition("/")[0] + f"/{self.database}")
-        self.manage("collectstatic", "--noinput", "--verbosity=0")
+        self.prepare(DATABASE_URL=self.direct.rpartition("/")[0] + f"/{self.database}")
         self.standby.start()
         for name, port in zip(("web", "web2"), self.webs, strict=True):
             self.run_web(name, port)
