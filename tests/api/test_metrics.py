@@ -84,10 +84,15 @@ def test_without_the_token_there_is_nothing(watched: None, api: Api, settings: A
 def test_only_one_spelling_of_the_path_is_answered(watched: None, db: None) -> None:
     """Through the door of the web process, which decides whether a path is the API's or a page's."""
     said: dict[str, str] = {}
-    for path in ("/metrics", "//metrics", "/metrics/", "/metrics/x", "/./metrics", "/x/../metrics", "/METRICS"):
+    body_of = {}
+    spellings = ("//metrics", "/metrics/", "/metrics/x", "/./metrics", "/x/../metrics", "/METRICS")
+    for path in ("/metrics", *spellings, "/metrics"):
         environ = {**RequestFactory().get("/").environ, "PATH_INFO": path, "HTTP_AUTHORIZATION": f"Bearer {TOKEN}"}
         body = b"".join(application(environ, lambda status, _, path=path: said.update({path: status})))
         assert (b"us_build_info" in body) == (path == "/metrics")
+        body_of[path] = body.decode()
+    # Not that of pages, and measured as what it is.
+    assert value(body_of["/metrics"], "us_http_seconds_count", face="api", operation="metrics", status="200") == 1
     assert said.pop("/metrics") == "200 OK"
     assert set(said.values()) == {"404 Not Found"}
 
