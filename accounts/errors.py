@@ -65,6 +65,11 @@ class FieldError:
     most: int | None = None
 
     @property
+    def reason(self) -> str:
+        """For the log. The name of a field that does not exist was typed by somebody."""
+        return f"{'?' if self.code in {'unknown_field', 'duplicate_field'} else self.field}:{self.code}"
+
+    @property
     def message(self) -> Words:
         words = FIELD_ERRORS[self.code]
         return words if self.n is None else str(words) % {"n": self.n, "most": self.most}
@@ -92,7 +97,7 @@ class InvalidInput(AccountError):
     message = _("Please check the highlighted fields.")
 
     def __init__(self, errors: Sequence[FieldError], reason: str = "") -> None:
-        super().__init__(reason or ",".join(f"{error.field}:{error.code}" for error in errors))
+        super().__init__(reason or ",".join(error.reason for error in errors))
         self.errors = tuple(errors)
 
 

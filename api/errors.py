@@ -18,8 +18,9 @@ from ninja.errors import HttpError, ValidationError
 
 from accounts import errors
 from accounts.errors import AccountError, FieldError, InvalidInput, MfaRequired, RateLimited
-from accounts.http import STATUSES, ServiceUnavailable, log_refusal
+from accounts.http import STATUSES, ServiceUnavailable, log_refusal, operation_of
 from accounts.lib import postgres
+from accounts.lib.log_lines import Fields, request_ids
 from accounts.services.security import rate_limits
 
 log = logging.getLogger(__name__)
@@ -275,5 +276,8 @@ def server_error(request: HttpRequest, error: Exception) -> HttpResponse:
         return refuse(request, BodyTooLarge(type(error).__name__))
     if isinstance(error, MultiPartParserError | SuspiciousOperation | UnicodeError):
         return refuse(request, MalformedBody(type(error).__name__))
-    log.exception("unforeseen path=%s request_id=%s", request.path, getattr(request, "id", "-"))
+    log.exception(
+        "unforeseen operation=%(operation)s path=%(path)s request_id=%(request_id)s",
+        Fields(operation=operation_of(request), path=request.path, request_id=request_ids()[0] or "-"),
+    )
     return problem(request, ServiceUnavailable() if postgres.is_away(error) else ServerError())

@@ -87,6 +87,7 @@ INSTALLED_APPS = [
 # Pages walk through all of these, the API through none but its own (project/wsgi.py).
 MIDDLEWARE = [
     "accounts.http.RequestMiddleware",
+    "accounts.http.AccessMiddleware",
     # These three before whatever may refuse a request: a refusal has their headers too.
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -103,6 +104,7 @@ MIDDLEWARE = [
 ]
 API_MIDDLEWARE = [
     "accounts.http.RequestMiddleware",
+    "accounts.http.AccessMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "api.middleware.CorsMiddleware",
     "api.middleware.ProblemMiddleware",
@@ -503,12 +505,28 @@ STATIC_ROOT = env.text(
     "STATIC_ROOT", str(BASE_DIR / "staticroot"), "Where collectstatic puts files for the web server."
 )
 
-# The id of a request goes with the tasks that it enqueues. (Which ids are taken: accounts.http.RequestMiddleware.)
+# --- The log --------------------------------------------------------------------------------------------------
+
+# The ids of a request go with the tasks that it enqueues. (Which they are: accounts.http.RequestMiddleware.)
 DJANGO_GUID = {"GUID_HEADER_NAME": "X-Request-Id", "INTEGRATIONS": [CeleryIntegration()]}
+LOG_FORMAT = env.choice("LOG_FORMAT", "text", ("text", "json"), "json: each line is one JSON object.")
+ACCESS_LOG = env.flag("ACCESS_LOG", False, "1 logs a line for each request, without its path and its query string.")
+OTEL_EXPORTER_OTLP_ENDPOINT = env.text(
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "",
+    "Where traces are sent (OTLP over HTTP): http://collector:4318 (needs opentelemetry; docs/operating.md). Empty: "
+    "nowhere.",
+)
+OTEL_TRACES_SAMPLER_ARG = env.share(
+    "OTEL_TRACES_SAMPLER_ARG", 0.01, "The share of requests that is traced, from 0 to 1."
+)
+if OTEL_EXPORTER_OTLP_ENDPOINT:
+    for _chain in (MIDDLEWARE, API_MIDDLEWARE):
+        _chain.insert(0, "project.tracing.Middleware")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": "project.logs.Formatter"}},
+    "formatters": {"line": {"()": f"project.logs.{'JsonFormatter' if LOG_FORMAT == 'json' else 'Formatter'}"}},
     "filters": {"outages": {"()": "project.logs.Outages"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["outages"]}},
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR.")},
@@ -517,6 +535,9 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         "django.server": {"level": "WARNING"},
         "django_guid": {"level": "WARNING"},
+        # Each task that is due, and each that arrives. That it is done is said too (project/celery.py).
+        "celery.beat": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
         "fido2": {"level": "WARNING"},  # it logs the id of each passkey that is used
         # Scanners try foreign host names all day; each is answered with 400.
         "django.security.DisallowedHost": {"level": "CRITICAL"},

@@ -55,8 +55,8 @@ def commands(stack: Stack) -> dict[str, list[str]]:
     schedule = f"--schedule={stack.folder / 'beat'}"
     return {
         "web": ["-m", "granian", "--no-ws", *options(granian), "project.wsgi:application"],
-        "worker": [*celery, "worker", "--concurrency=2", "--loglevel=WARNING"],
-        "beat": [*celery, "beat", "--loglevel=WARNING", "--pidfile=", schedule],
+        "worker": [*celery, "worker", "--concurrency=2"],
+        "beat": [*celery, "beat", "--pidfile=", schedule],
     }
 
 

@@ -129,15 +129,12 @@ class Service:
 
     def run_worker(self, name: str, **environment: str) -> None:
         self.run(
-            name, "celery", "-A", "project", "worker", "--concurrency", "1", "--loglevel", "WARNING", "-n",
-            f"{name}@%h", **environment,
+            name, "celery", "-A", "project", "worker", "--concurrency", "1", "-n", f"{name}@%h", **environment,
         )  # fmt: skip
 
     def run_beat(self) -> None:
         schedule = str(self.folder / "beat")
-        self.run(
-            "beat", "celery", "-A", "project", "beat", "--loglevel", "WARNING", "--pidfile=", "--schedule", schedule
-        )
+        self.run("beat", "celery", "-A", "project", "beat", "--pidfile=", "--schedule", schedule)
 
     def run(self, name: str, *module: str, **environment: str) -> None:
         self.commands[name] = module
