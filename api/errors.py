@@ -277,7 +277,7 @@ def server_error(request: HttpRequest, error: Exception) -> HttpResponse:
     if isinstance(error, MultiPartParserError | SuspiciousOperation | UnicodeError):
         return refuse(request, MalformedBody(type(error).__name__))
     log.exception(
-        "unforeseen operation=%(operation)s path=%(path)s request_id=%(request_id)s",
-        Fields(operation=operation_of(request), path=request.path, request_id=request_ids()[0] or "-"),
+        "unforeseen path=%(path)s operation=%(operation)s request_id=%(request_id)s",
+        Fields(path=request.path, operation=operation_of(request), request_id=request_ids()[0] or "-"),
     )
     return problem(request, ServiceUnavailable() if postgres.is_away(error) else ServerError())

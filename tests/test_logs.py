@@ -14,6 +14,7 @@ from celery import Celery
 from celery.signals import task_postrun, task_prerun
 from django.db import IntegrityError, ProgrammingError, connection, transaction
 from django.test import Client
+from django.utils.module_loading import import_string
 from django_guid import clear_guid, get_guid, set_guid
 from pytest_django import Settings
 
@@ -21,7 +22,7 @@ from accounts.lib.log_lines import Fields
 from accounts.models import User
 from project import logs
 from project.celery import app
-from project.devstack.servers import Valkey
+from project.devstack.servers import BASE, Valkey
 from project.logs import Formatter, JsonFormatter
 from tests.conftest import Api
 
@@ -173,6 +174,18 @@ def test_a_line_as_text_says_the_same() -> None:
     assert Formatter().format(record).endswith(" INFO a - plum x=1 y='z'")
 
 
+@pytest.mark.parametrize(("given", "kind"), [("", Formatter), ("json", JsonFormatter)])
+def test_the_server_in_front_of_the_service_writes_the_same(
+    given: str, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """granian, which reads a file of its own (GRANIAN_LOG_CONFIG in the Dockerfile)."""
+    monkeypatch.setenv("LOG_FORMAT", given)
+    file = BASE / "project/granian_log.json"
+    assert f"GRANIAN_LOG_CONFIG=/app/{file.relative_to(BASE)}\n" in (BASE / "Dockerfile").read_text()
+    for formatter in json.loads(file.read_text())["formatters"].values():
+        assert type(import_string(formatter["()"])()) is kind
+
+
 def test_a_line_names_the_trace_that_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "trace_id", lambda: "4bf92f")
     record = logging.LogRecord("a", logging.INFO, "", 0, "plum", (), None)
@@ -223,6 +236,7 @@ def test_worker_and_beat_write_as_the_settings_say(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, "")
     app.log.setup_logging_subsystem(loglevel="DEBUG")
     assert (root.level, root.handlers) == before
+    assert "loglevel" not in (BASE / "docker-compose.yml").read_text()
 
 
 def test_what_the_schedule_calls_is_quiet_unless_it_fails(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.signals import before_task_publish, task_postrun, task_prerun
+from django.db import DataError, connection, transaction
 from django.test import Client
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -91,9 +92,18 @@ def test_an_error_is_marked_and_not_told(
 
     monkeypatch.setattr(sign_in, "sign_in_app", fail)
     Api().post("/token", {"login": "ada", "password": "x"})
-    span = named(spans)["signIn"]
-    assert span.status.status_code == StatusCode.ERROR
-    assert "plum" not in span.to_json()
+    with (
+        pytest.raises(DataError, match="plum"),
+        transaction.atomic(),
+        tracing._span("task", SpanKind.CONSUMER),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT %s::uuid", ["plum"])
+    found = named(spans)
+    for name in ("signIn", "SELECT", "task"):
+        assert found[name].status.status_code == StatusCode.ERROR
+        assert "plum" not in found[name].to_json()
+    assert found["SELECT"].attributes["error.type"] == "DataError"
 
 
 def test_a_task_follows_the_request_that_enqueued_it(spans: InMemorySpanExporter) -> None:
