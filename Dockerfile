@@ -35,7 +35,7 @@ LABEL org.opencontainers.image.title="User Service" \
 RUN pip uninstall --yes --root-user-action=ignore pip setuptools wheel \
     && rm -r /usr/local/lib/python3.*/ensurepip \
     && useradd --system --uid 10001 --no-create-home app
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 STATIC_ROOT=/app/staticroot GRANIAN_LOG_CONFIG=/app/project/granian_log.json
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 STATIC_ROOT=/app/staticroot GRANIAN_LOG_CONFIG=project/granian_log.json
 WORKDIR /app
 COPY --from=build /venv /venv
 COPY . .

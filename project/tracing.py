@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from celery.signals import before_task_publish, task_postrun, task_prerun, worker_process_shutdown
+from celery.signals import before_task_publish, task_postrun, task_prerun
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
@@ -39,7 +39,6 @@ def start(processor: SpanProcessor | None = None) -> None:
     provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(settings.OTEL_TRACES_SAMPLER_ARG)))
     provider.add_span_processor(processor or BatchSpanProcessor(OTLPSpanExporter()))
     _tracer = provider.get_tracer("user_service")
-    worker_process_shutdown.connect(lambda **_: provider.shutdown(), weak=False)
     connection_created.connect(_watch)
     before_task_publish.connect(_send_along)
     task_prerun.connect(_begin_task)
@@ -100,7 +99,7 @@ def _statement(execute: Callable[..., Any], sql: Any, *arguments: Any) -> Any:
     if not trace.get_current_span().is_recording():
         return execute(sql, *arguments)
     text = str(sql)
-    with _span(text.partition(" ")[0], SpanKind.CLIENT) as span:
+    with _span(text.split(maxsplit=1)[0], SpanKind.CLIENT) as span:
         span.set_attributes({"db.system.name": "postgresql", "db.query.text": text[:2000]})
         return execute(sql, *arguments)
 
