@@ -58,6 +58,14 @@ def addresses_are_addresses(**_: object) -> Iterator[CheckMessage]:
             id="accounts.E008",
         )
 
+    for contact in settings.SECURITY_CONTACT:
+        if not (contact.startswith(("https://", "tel:")) or _is_address(contact.removeprefix("mailto:"))):
+            yield Error(
+                f"SECURITY_CONTACT is no address ({contact}): nobody could report anything there.",
+                hint="Write security@example.com or https://example.com/security.",
+                id="accounts.E011",
+            )
+
 
 def _is_address(text: str) -> bool:
     try:

@@ -61,6 +61,16 @@ SUPPORT_EMAIL = env.text(
     "SUPPORT_EMAIL", "", "Where people write to for help: on every page, in mails and as their Reply-To."
 )
 
+SECURITY_CONTACT = [
+    contact if ":" in contact else f"mailto:{contact}"
+    for contact in env.items(
+        "SECURITY_CONTACT",
+        "",
+        "Where to report a vulnerability, as /.well-known/security.txt says it: an email address or https://…, several "
+        "divided by commas. Empty: there is no such file.",
+    )
+]
+
 ROOT_URLCONF = "project.urls"
 WSGI_APPLICATION = "project.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -412,7 +422,7 @@ ANDROID_APPS = env.items(
 CORS_ALLOWED_ORIGINS = env.origins(
     "CORS_ALLOWED_ORIGINS",
     "Web apps on other hosts whose pages may call the API, divided by commas: https://app.example.com. For uploads the "
-    "bucket has a list of its own (docs/operating.md).",
+    "bucket has a list of its own (docs/bucket.md).",
 )
 API_V1_DEPRECATED_AT = env.moment(
     "API_V1_DEPRECATED_AT", "When version 1 was deprecated, as 2027-01-31: sent as Deprecation (RFC 9745)."

@@ -16,7 +16,7 @@ from django.core.handlers.wsgi import WSGIHandler
 
 from api.paths import is_under_api
 
-API_PREFIXES = ("/api/", "/.well-known/", "/livez", "/readyz")
+API_PREFIXES = ("/api/", "/.well-known/", "/robots.txt", "/livez", "/readyz")
 MOST_BODY = 12 * 1024 * 1024  # as in docker/nginx.conf
 
 

@@ -1,11 +1,13 @@
 """One source for each fact, and nothing that nobody uses."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.core.management import CommandError, get_commands, load_command_class
 from django.template.loader import get_template
 from django.urls import URLPattern, URLResolver, get_resolver
 
@@ -74,7 +76,7 @@ def routes(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
 
 def test_no_path_outside_the_house() -> None:
     heads = {re.split(r"[/^]", path)[0] for path in routes(get_resolver())}
-    assert heads <= {"", "account", "admin", "api", ".well-known", "livez", "readyz", "favicon.ico"}
+    assert heads <= {"", "account", "admin", "api", ".well-known", "livez", "readyz", "favicon.ico", "robots.txt"}
 
 
 def test_nothing_names_a_registry_or_this_machine() -> None:
@@ -123,6 +125,49 @@ def test_every_link_of_a_page_leads_to_a_file_and_its_heading() -> None:
             if anchor not in headings and f'id="{anchor}"' not in target.read_text():
                 missing.add((page.name, f"{name}#{anchor}"))
     assert missing == set()
+
+
+PAGES = (BASE / "README.md", BASE / "SECURITY.md", *(BASE / "docs").rglob("*.md"))
+
+
+def test_every_command_of_a_page_can_be_typed() -> None:
+    commands = get_commands()
+    targets = set(re.findall(r"^\.PHONY: (.+)$", (BASE / "Makefile").read_text(), re.MULTILINE)[0].split())
+    typed, wrong = 0, []
+    for page in PAGES:
+        text = page.read_text()
+        for name, options in re.findall(r"(?:manage\.py|make manage ARGS=\") ?([a-z_]+)([^`\n#…]*)", text):
+            typed += 1
+            command = load_command_class(commands[name], name) if name in commands else None
+            words = shlex.split(options if options.count('"') % 2 == 0 else options.rpartition('"')[0])
+            # What a command can't do without, a sentence may leave out.
+            try:
+                is_right = command is not None and bool(command.create_parser("manage.py", name).parse_args(words))
+            except CommandError as error:
+                is_right = "are required" in str(error)
+            if not is_right:
+                wrong.append((page.name, name, options))
+        wrong += [(page.name, "make", name) for name in re.findall(r"`make ([a-z]+)", text) if name not in targets]
+    assert typed > 20
+    assert wrong == []
+
+
+# Of other programs.
+THEIRS = {"DJANGO_SUPERUSER_PASSWORD", "SSL_CERT_FILE"}
+
+
+def test_every_setting_of_a_page_for_operators_exists() -> None:
+    """In the settings, in the compose file, or in a drill."""
+    sources = "".join((BASE / name).read_text() for name in (".env.example", "docker-compose.yml", "CONTRIBUTING.md"))
+    known = set(re.findall(r"[A-Z][A-Z0-9_]+", sources)) | THEIRS
+    known |= {f"{name}_FILE" for name in known} | {"NAME_FILE"}
+    named = {
+        (name, setting)
+        for name in ("operating", "bucket", "backup", "scale", "importing")
+        for setting in re.findall(r"`([A-Z0-9]+_[A-Z0-9_]+)[=`]", (BASE / f"docs/{name}.md").read_text())
+    }
+    assert len(named) > 30
+    assert {(page, setting) for page, setting in named if setting not in known} == set()
 
 
 def test_no_private_name_of_allauth_is_used() -> None:

@@ -2,16 +2,20 @@
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 from django.contrib.staticfiles import finders
+from django.test import Client
+from pytest_django import Settings
 
 from accounts.models import User
 from accounts.services.sessions import sessions, signing_keys
 from accounts.services.sessions.sessions import Tokens
+from project.wsgi import API_PREFIXES
 from tests.conftest import Api
 
 
@@ -60,6 +64,61 @@ def test_a_key_that_another_process_made_is_found(
     stale = replace(before, read_at=before.read_at - 5)
     monkeypatch.setattr(signing_keys, "_ring", stale)
     assert api.get("/me", token=newer).status_code == 200
+
+
+def test_what_lies_at_the_root_needs_no_session_and_asks_no_database(
+    api: Api, settings: Settings, django_assert_num_queries: Any
+) -> None:
+    settings.SECURITY_CONTACT = ["mailto:security@example.com"]
+    for path, kind in {
+        "/.well-known/security.txt": "text/plain; charset=utf-8",
+        "/robots.txt": "text/plain; charset=utf-8",
+        "/.well-known/passkey-endpoints": "application/json",
+    }.items():
+        assert path.startswith(API_PREFIXES)
+        with django_assert_num_queries(0):
+            got, head = api.client.get(path), api.client.head(path)
+        for answer in (got, head):
+            assert (answer.status_code, answer.headers["Content-Type"]) == (200, kind)
+            assert answer.headers["Cache-Control"] == "public, max-age=300"
+            assert "Cookie" not in answer.headers.get("Vary", "")
+            assert not answer.cookies
+        assert head.headers["Content-Length"] == str(len(got.content))
+        assert api.client.post(path).status_code == 405
+
+
+def test_security_txt_names_the_contact_and_has_not_expired(api: Api, settings: Settings) -> None:
+    assert api.get("/.well-known/security.txt").status_code == 404
+    settings.SECURITY_CONTACT = ["mailto:security@example.com", "https://example.com/security"]
+    settings.LANGUAGE_CODE = "de"
+    lines = [line.split(": ", 1) for line in api.get("/.well-known/security.txt").content.decode().splitlines()]
+    assert [value for name, value in lines if name == "Contact"] == settings.SECURITY_CONTACT
+    [expires] = [datetime.fromisoformat(value) for name, value in lines if name == "Expires"]
+    assert timedelta(days=30) < expires - datetime.now(UTC) < timedelta(days=365)  # RFC 9116 wants less than a year
+    assert lines[-2:] == [
+        ["Preferred-Languages", "de, en"],
+        ["Canonical", f"{settings.PUBLIC_URL}/.well-known/security.txt"],
+    ]
+
+
+def test_the_passkey_endpoints_are_pages_and_search_engines_see_only_what_strangers_may(
+    api: Api, alices_page: Client, settings: Settings
+) -> None:
+    pages = api.get("/.well-known/passkey-endpoints").json()
+    assert pages == {
+        "enroll": f"{settings.PUBLIC_URL}/account/two-step/passkeys/add/",
+        "manage": f"{settings.PUBLIC_URL}/account/two-step/",
+    }
+    assert alices_page.get(pages["manage"].removeprefix(settings.PUBLIC_URL)).status_code == 200
+    stranger = Client(SERVER_NAME="localhost")
+    assert stranger.get(pages["enroll"].removeprefix(settings.PUBLIC_URL)).status_code == 302  # to sign in first
+    first, *allowed, last = api.client.get("/robots.txt").content.decode().splitlines()
+    assert (first, last) == ("User-agent: *", "Disallow: /")
+    found = [line.removeprefix("Allow: ") for line in allowed]
+    assert found.pop() == settings.STATIC_URL
+    answers = [(api.client if path.startswith("/api/") else stranger).get(path.removesuffix("$")) for path in found]
+    assert {answer.status_code for answer in answers} == {200}
+    assert all(path.endswith("$") for path in found)
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])

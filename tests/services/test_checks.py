@@ -123,6 +123,21 @@ def test_a_firebase_key_that_cannot_be_read_is_an_error(well: Settings, key: str
     assert ("accounts.E004" in found(deploy=False)) is said
 
 
+@pytest.mark.parametrize(
+    ("contact", "said"),
+    [
+        ("mailto:security@example.com", False),
+        ("https://example.com/security", False),
+        ("tel:+1-201-555-0123", False),
+        ("mailto:security", True),
+        ("http://example.com", True),
+    ],
+)
+def test_a_contact_for_security_that_is_no_address_is_an_error(well: Settings, contact: str, said: bool) -> None:
+    well.SECURITY_CONTACT = [contact]
+    assert ("accounts.E011" in found(deploy=False)) is said
+
+
 @pytest.mark.parametrize("sender", ["no-reply@127.0.0.1", "Crew", "Crew <>", "Crew <no-reply@intranet>"])
 def test_a_sender_that_is_no_address_is_an_error(well: Settings, sender: str) -> None:
     well.DEFAULT_FROM_EMAIL = sender

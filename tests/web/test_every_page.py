@@ -204,7 +204,10 @@ def test_the_page_of_a_failure_needs_neither_request_nor_database() -> None:
 
 def test_the_root_and_the_well_known_address_lead_to_pages(page: Client) -> None:
     assert page.get("/").headers["Location"] == "/account/"
-    assert page.get("/.well-known/change-password").headers["Location"] == "/account/password/change/"
+    # As a browser asks, and as one that first wants to know whether this server answers 200 to anything.
+    for method in (page.get, page.head):
+        answer = method("/.well-known/change-password")
+        assert (answer.status_code, answer.headers["Location"]) == (302, "/account/password/change/")
 
 
 def test_a_page_is_answered_in_any_language(page: Client) -> None:

@@ -112,7 +112,7 @@ def _may_upload(origin: str) -> bool:
 
 
 def _allow(origins: str) -> str:
-    return f"Allow POST from {origins}: docs/operating.md."
+    return f"Allow POST from {origins}: docs/bucket.md."
 
 
 def _expect(what: str, is_so: bool, hint: str) -> Finding:
