@@ -21,7 +21,7 @@ from accounts import tasks
 from accounts.caller import Caller
 from accounts.models import User
 from accounts.services import mail
-from accounts.services.account import email_requests, lifecycle, password_resets
+from accounts.services.account import deletion, email_requests, lifecycle, password_resets
 from accounts.services.credentials import challenges
 from project.logs import Formatter, JsonFormatter
 from tests.api.conftest import contract
@@ -170,7 +170,7 @@ def test_none_where_tasks_and_emails_fail(
     with monkeypatch.context() as broken:
         broken.setattr(lifecycle, "erase", refuse_the_row)
         User.objects.update(deletes_at="2026-01-01T00:00:00Z")
-        tasks.deletion.erase_due.apply()
+        deletion.erase_due.apply()
         broken.setattr(email_requests, "answer", refuse_the_row)
         assert tasks.poll.apply().failed()
     box = PostBox()

@@ -12,6 +12,7 @@ from celery import Celery
 from celery.signals import before_task_publish, task_postrun, task_prerun
 from django.db import DataError, connection, transaction
 from django.test import Client
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -149,10 +150,10 @@ def test_spans_are_sent_where_the_setting_says(settings: Settings, db: None, mon
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
         monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
-        processor = BatchSpanProcessor(tracing.OTLPSpanExporter())
+        processor = BatchSpanProcessor(OTLPSpanExporter())
         with recorded(settings, processor):
             Client(SERVER_NAME="localhost").get("/account/login/")
-        processor.shutdown()
+        processor.shutdown()  # type: ignore[no-untyped-call]
         server.shutdown()
         thread.join()
     ((path, body),) = received

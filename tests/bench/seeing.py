@@ -5,6 +5,7 @@ medians count."""
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from statistics import median
+from typing import Any
 
 from tests.bench.server import OUT, Client, Server
 
@@ -41,8 +42,8 @@ def main() -> None:
     servers: dict[str, Server] = {}
     try:
         for name, variant in VARIANTS.items():
-            settings = {key: value.format(collector=where) for key, value in variant.items()}
-            servers[name] = Server(quiet=True, **settings)
+            settings: dict[str, Any] = {key: value.format(collector=where) for key, value in variant.items()}
+            servers[name] = Server(**settings)
         found = measure(servers)
     finally:
         for server in servers.values():

@@ -19,7 +19,7 @@ PER_ADDRESS = ("login_per_ip", "signup_per_ip", "refresh_per_ip", "mail_per_ip",
 class Server:
     """granian as in the image, with two workers."""
 
-    def __init__(self, *, people: int = 0, quiet: bool = False, **settings: str) -> None:
+    def __init__(self, *, people: int = 0, **settings: str) -> None:
         self.port = free_ports(1)[0]
         environment = {
             **os.environ,
@@ -38,7 +38,7 @@ class Server:
                 "--no-ws", "--workers", "2", "--blocking-threads", "4", "--log-level", "warning",
                 "project.wsgi:application",
             ],
-            cwd=BASE, env=environment, stderr=subprocess.DEVNULL if quiet else None,
+            cwd=BASE, env=environment, stderr=subprocess.DEVNULL if "ACCESS_LOG" in settings else None,
         )  # fmt: skip
         while not self.ready():
             time.sleep(0.1)
