@@ -6,7 +6,7 @@ from celery import shared_task
 from accounts.services import mail
 from accounts.services.account import deletion, email_requests, export, lifecycle, users
 from accounts.services.authentication import totp
-from accounts.services.profile import exports, picture_uploads, pictures
+from accounts.services.profile import exports, objects, picture_uploads, pictures
 from accounts.services.security import tickets
 from accounts.services.sessions import signing_keys
 from accounts.services.staff import usage
@@ -18,6 +18,7 @@ TASKS = (
     exports.remove_expired,
     mail.check_server,
     mail.deliver_mail,
+    objects.may_remove,
     picture_uploads.poll_uploads,
     picture_uploads.publish_upload,
     picture_uploads.remove_old,

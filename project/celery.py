@@ -28,6 +28,7 @@ def _schedule(sender: Celery, **_: object) -> None:
         "accounts.remove_discarded_pictures": 60.0,
         "accounts.sweep_uploads": poll,
         "accounts.remove_uploads": 60.0,
+        "accounts.renew_bucket_owner": 300.0,
         "accounts.remove_orphans": 3600.0,
         "accounts.make_exports": 60.0,
         "accounts.remove_expired_exports": 60.0,

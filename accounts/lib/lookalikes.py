@@ -4,7 +4,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from confusable_homoglyphs import categories, confusables
+from confusable_homoglyphs import categories
 
 # Writing systems that mix by nature (UTS 39, highly restrictive).
 _TOGETHER = (
@@ -38,6 +38,9 @@ def _prototype(character: str) -> str:
         return _BY_HAND[character]
     if character.isascii():
         return character
+    # Imported by the first name that needs it: its table takes 6 MB of each process.
+    from confusable_homoglyphs import confusables  # noqa: PLC0415
+
     found = confusables.is_confusable(character, greedy=True, preferred_aliases=[])
     alike = {str(entry["c"]).casefold() for entry in (found[0]["homoglyphs"] if found else ())}
     plain = sorted(other for other in alike if other.isascii() and other.isalnum())

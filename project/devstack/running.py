@@ -1,6 +1,5 @@
 """`make run`: servers, web, worker and beat under one roof."""
 
-import contextlib
 import multiprocessing
 import os
 import re
@@ -11,7 +10,6 @@ import time
 from typing import Any
 
 import honcho.manager
-import psycopg2
 
 from project.devstack.servers import BASE, HOST, MARK, SIGN_IN, Refused, answers, options, say
 from project.devstack.stack import Stack, kept_stack
@@ -19,11 +17,7 @@ from project.devstack.stack import Stack, kept_stack
 
 def run() -> int:
     with kept_stack() as stack:
-        stack.manage("migrate", "--verbosity=0")
-        stack.manage("collectstatic", "--noinput", "--verbosity=0")
-        if stack.is_ours("DATABASE_URL") and _nobody_yet(stack.environment["DATABASE_URL"]):
-            with SIGN_IN.open("w") as sign_in:
-                stack.manage("seed", stdout=sign_in)
+        stack.prepare(*([str(SIGN_IN)] if stack.is_ours("DATABASE_URL") else []))
         processes = Processes()
         # Only now: multiprocessing's own helper, which is there from here on, ends by itself.
         os.environ[MARK] = stack.environment[MARK]
@@ -60,12 +54,6 @@ def commands(stack: Stack) -> dict[str, list[str]]:
         "worker": [*celery, "worker", "--concurrency=2"],
         "beat": [*celery, "beat", "--pidfile=", schedule],
     }
-
-
-def _nobody_yet(database_url: str) -> bool:
-    with contextlib.closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT NOT EXISTS (SELECT FROM accounts_user)")
-        return bool(cursor.fetchone()[0])
 
 
 class Processes(honcho.manager.Manager):

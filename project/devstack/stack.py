@@ -105,11 +105,11 @@ class Stack:
                 child.kill()
                 child.wait()
 
-    def manage(self, *arguments: str, **options: Any) -> None:
+    def prepare(self, *arguments: str) -> None:
         began = time.monotonic()
-        if code := self.call(sys.executable, "manage.py", *arguments, **options):
-            raise Refused(f"manage.py {arguments[0]} ended with {code}.")
-        say(f"  {arguments[0]:<12} {time.monotonic() - began:5.1f} s")
+        if code := self.call(sys.executable, "-m", "project.devstack.prepare", *arguments):
+            raise Refused(f"The database could not be prepared (exit code {code}).")
+        say(f"  {'Prepared':<12} {time.monotonic() - began:5.1f} s")
 
     def is_ours(self, variable: str) -> bool:
         return any(server.variable == variable for server in self.servers)

@@ -169,8 +169,7 @@ class Crew(Service):
     def start(self) -> None:
         self.valkey.start()
         self.mail.start()
-        self.manage("migrate", "--verbosity=0")
-        self.manage("collectstatic", "--noinput", "--verbosity=0")
+        self.prepare()
         self.run_web()
         self.run_worker("worker")
         self.run_beat()

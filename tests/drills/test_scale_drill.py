@@ -171,8 +171,7 @@ class Scaled(Service):
         for server in (self.valkey, self.mail, self.pgbouncer):
             server.start()
         # Past PgBouncer, as in production: a migration is one long session.
-        self.manage("migrate", "--verbosity=0", DATABASE_URL=self.direct.rpartition("/")[0] + f"/{self.database}")
-        self.manage("collectstatic", "--noinput", "--verbosity=0")
+        self.prepare(DATABASE_URL=self.direct.rpartition("/")[0] + f"/{self.database}")
         self.standby.start()
         for name, port in zip(("web", "web2"), self.webs, strict=True):
             self.run_web(name, port)

@@ -13,6 +13,8 @@ PATH = shutil.which("chromium-headless-shell") or shutil.which("chromium") or sh
 QUIET = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
+    # A page is looked at for half a second: to compile its scripts a second time costs more than it brings.
+    "--js-flags=--no-maglev --no-opt",
 ]  # fmt: skip
 
 browser = [

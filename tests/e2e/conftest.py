@@ -57,6 +57,7 @@ class Service:
     def __init__(self, folder: Path, *, port: int | None = None, **settings: str) -> None:
         self.folder = folder
         self.settings = settings  # other than below; those that start from now on have them
+        self.source = BASE  # where the processes that start from now on have theirs
         self.valkey = Valkey(folder / "valkey", keep=True)
         self.mail = Mail(folder / "mail")
         self.port = port or free_ports(1)[0]
@@ -103,16 +104,19 @@ class Service:
     def manage(self, *arguments: str, **environment: str) -> str:
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            cwd=BASE, env=self.environment | environment, capture_output=True, text=True, check=True,
+            cwd=self.source, env=self.environment | environment, capture_output=True, text=True, check=True,
         )  # fmt: skip
         return done.stdout
+
+    def prepare(self, **environment: str) -> None:
+        command = [sys.executable, "-m", "project.devstack.prepare"]
+        subprocess.run(command, cwd=BASE, env=self.environment | environment, check=True)
 
     def start(self) -> None:
         self.sql(f"CREATE DATABASE {self.database}", database="postgres")
         self.valkey.start()
         self.mail.start()
-        self.manage("migrate", "--verbosity=0")
-        self.manage("collectstatic", "--noinput", "--verbosity=0")
+        self.prepare()
         self.run_web()
         self.run_worker("worker")
         self.run_beat()
@@ -122,7 +126,7 @@ class Service:
         self.run(
             name, "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port or self.port), "--no-ws",
             "--workers", "1", "--blocking-threads", "4", "--log-level", "warning",
-            "--static-path-route", "/static", "--static-path-mount", os.environ["STATIC_ROOT"],
+            "--static-path-route", "/static", "--static-path-mount", self.environment["STATIC_ROOT"],
             "project.wsgi:application",
             EMAIL_TIMEOUT="600",  # an answer that waits for a mail server does not come
         )  # fmt: skip
@@ -141,7 +145,7 @@ class Service:
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", *module],
-                cwd=BASE, env=self.environment | environment, stdout=log, stderr=log, start_new_session=True,
+                cwd=self.source, env=self.environment | environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
     def ready(self, port: int | None = None) -> bool:

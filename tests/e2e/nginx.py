@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from project.devstack.servers import BASE
@@ -10,12 +11,13 @@ from project.devstack.servers import BASE
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
 
-def nginx(folder: Path, *, listen: int, web: int) -> "subprocess.Popen[bytes]":
+def nginx(folder: Path, *, listen: int, web: int, beside: Sequence[int] = ()) -> "subprocess.Popen[bytes]":
+    """With more web processes `beside` the one."""
     assert NGINX
     conf = (BASE / "docker/nginx.conf").read_text()
     for theirs, ours in (
         ("listen 8080", f"listen 127.0.0.1:{listen}"),
-        ("server web:8000", f"server 127.0.0.1:{web}"),
+        ("server web:8000 max_fails=0", "; ".join(f"server 127.0.0.1:{port} max_fails=0" for port in (web, *beside))),
         ("pid /tmp/nginx.pid", f"pid {folder}/pid"),
         ("_path /tmp/", f"_path {folder}/"),
         ("include mime.types", "include /etc/nginx/mime.types"),

@@ -2,15 +2,17 @@
 
 import os
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import requests
 
-from project.devstack.servers import BASE, free_ports
+from project.devstack.servers import BASE, free_ports, listens
 from project.wsgi import MOST_BODY
 from tests.conftest import PASSWORD
 from tests.e2e.conftest import Service, eventually
@@ -134,6 +136,32 @@ def test_the_service_reads_as_much_of_a_refused_body_as_nginx_lets_through() -> 
     limit = re.search(r"client_max_body_size (\d+)m;", (BASE / "docker/nginx.conf").read_text())
     assert limit is not None
     assert int(limit[1]) * 2**20 == MOST_BODY
+
+
+class EarlierVersion(BaseHTTPRequestHandler):
+    """It has none of this version's files."""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_file_that_one_version_has_not_comes_from_the_other(service: Service, tmp_path: Path) -> None:
+    (listen,) = free_ports(1)
+    with ThreadingHTTPServer(("127.0.0.1", 0), EarlierVersion) as earlier:
+        threading.Thread(target=earlier.serve_forever).start()
+        process = nginx(tmp_path, listen=listen, web=service.port, beside=[earlier.server_port])
+        try:
+            eventually(lambda: listens(listen))
+            for path, statuses in (("/static/css/account.css", {200}), ("/account/login/", {200, 404})):
+                url = f"http://127.0.0.1:{listen}{path}"
+                assert {requests.get(url, timeout=60).status_code for _ in range(6)} == statuses, path
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+            earlier.shutdown()
 
 
 def test_every_cookie_is_secure_and_bound_to_the_host(door: Door) -> None:

@@ -106,9 +106,7 @@ class Away(Service):
             server.start()
         self.relay = Relay(self.postgres.port)
         self.s3 = Relay(urlsplit(os.environ["S3_ENDPOINT_URL"]).port or 80)
-        self.manage("migrate", "--verbosity=0")
-        if not (Path(os.environ["STATIC_ROOT"]) / "staticfiles.json").exists():
-            self.manage("collectstatic", "--noinput", "--verbosity=0")
+        self.prepare()
         self.run_web()
         # A lease of more than an hour: what waits for its end does not come.
         self.run_worker("worker", EMAIL_TIMEOUT="600")

@@ -3,7 +3,7 @@
 import io
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from django.utils.timezone import now
 from pytest_django import Settings
 
 from accounts.caller import Caller
+from accounts.lib import clock
 from accounts.lib.storage import bucket
 from accounts.models import BucketOwner, DiscardedPicture, Export, PictureUpload, User
 from accounts.services.account import deletion
 from accounts.services.profile import exports, objects, picture_uploads, pictures
 from accounts.services.profile.objects import Owner
+from project.celery import app
 from tests.conftest import picture
 from tests.services.test_pictures import down
 from tests.threads import at_once
@@ -54,6 +56,21 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "QUIET", timedelta(minutes=-1))
 
 
+@pytest.fixture
+def aged(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """From here on the token in the bucket is so many minutes old."""
+    read = objects._read
+
+    def aged(minutes: float) -> None:
+        def token_and_age() -> objects.Said | None:
+            found = read()
+            return found and (found[0], timedelta(minutes=minutes))
+
+        monkeypatch.setattr(objects, "_read", token_and_age)
+
+    return aged
+
+
 def copy(**differences: str) -> None:
     """From here on this is another database: a copy whose row is like this."""
     BucketOwner.objects.update(**differences)
@@ -87,10 +104,46 @@ def test_the_owner_renews_the_token_and_keeps_the_one_before(due: None) -> None:
     assert objects.owner() is Owner.THIS
 
 
-def test_a_token_that_is_young_is_not_renewed() -> None:
+def test_a_token_that_is_young_is_not_renewed(aged: Callable[[float], None]) -> None:
     before = said()
-    assert objects.may_remove()
-    assert said() == before
+    for minutes, renewed in ((1.9, False), (4.5, True)):
+        aged(minutes)
+        assert objects.may_remove()
+        assert (said() != before) is renewed
+
+
+def test_each_run_of_the_schedule_renews_it_and_two_may_be_late() -> None:
+    every = timedelta(seconds=app.conf.beat_schedule["accounts.renew_bucket_owner"]["schedule"])
+    assert every > objects.RENEWED_AFTER
+    assert 3 * every <= objects.QUIET
+
+
+def test_how_old_it_is_says_the_storage_whatever_the_time_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy's machine may be hours ahead, and its Postgres: it would take the bucket from a database that lives."""
+    bucket.put(objects.KEY, said().encode(), content_type="text/plain", cache_control="no-store")
+    copy(**ANOTHER_SERVER)
+    for hours in (-5, 5):
+        monkeypatch.setattr(clock, "_ahead", timedelta(hours=hours))
+        monkeypatch.setattr(bucket, "now", clock.now)
+        assert objects.owner() is Owner.WAITING
+        copy(server=objects._server())
+        before = said()
+        assert objects.may_remove()
+        assert said() == before
+        copy(**ANOTHER_SERVER)
+
+
+def test_of_two_that_take_a_bucket_at_once_the_last_one_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    take = objects.take
+
+    def take_and_lose() -> None:
+        take()
+        bucket.put(objects.KEY, b"d" * 32, content_type="text/plain", cache_control="no-store")
+
+    monkeypatch.setattr(objects, "take", take_and_lose)
+    bucket.delete(objects.KEY)
+    assert not objects.may_remove()
+    assert said() == "d" * 32
 
 
 def test_a_worker_that_died_between_the_row_and_the_bucket_loses_nothing(due: None) -> None:
@@ -126,17 +179,22 @@ def test_a_copy_of_an_hour_ago_knows_an_earlier_token_and_never_the_next(due: No
     assert said() == before
 
 
-def test_a_copy_of_this_moment_waits_because_its_server_is_another(due: None) -> None:
+def test_a_copy_of_this_moment_waits_because_its_server_is_another(aged: Callable[[float], None]) -> None:
     before = said()
     copy(**ANOTHER_SERVER)
-    assert objects.owner() is Owner.WAITING
-    assert not objects.may_remove()
+    for minutes in (0, 14.9):
+        aged(minutes)
+        assert objects.owner() is Owner.WAITING
+        assert not objects.may_remove()
     assert said() == before
 
 
-def test_the_owner_after_a_restart_of_postgres_goes_on_once_nobody_else_has_renewed_it(due: None, quiet: None) -> None:
+def test_the_owner_after_a_restart_of_postgres_goes_on_once_nobody_else_has_renewed_it(
+    aged: Callable[[float], None],
+) -> None:
     copy(**ANOTHER_SERVER)
     before = said()
+    aged(15.1)
     assert objects.may_remove()
     assert said() != before
     assert BucketOwner.objects.get().server == objects._server()

@@ -3,11 +3,15 @@
 Here the rows are put back by hand. tests/outages/test_restore.py restores a real backup."""
 
 import io
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection, transaction
 from django.utils.timezone import now
 from post_office.models import STATUS, Email
 from pytest_django import Settings
@@ -15,13 +19,14 @@ from pytest_django import Settings
 from accounts.caller import NOBODY, Caller
 from accounts.lib import sealing
 from accounts.lib.storage import bucket
-from accounts.models import Challenge, DiscardedPicture, ReservedUsername, Tombstone, User
+from accounts.models import Challenge, DiscardedPicture, Event, ReservedUsername, Tombstone, User
 from accounts.services import mail
 from accounts.services.account import deletion, email_requests, password_resets
 from accounts.services.credentials import challenges
 from accounts.services.profile import pictures
 from tests.conftest import Mailbox, make_user, picture
 from tests.services.test_pictures import down
+from tests.threads import each_at_once
 
 Restored = Callable[..., str]
 
@@ -61,6 +66,82 @@ def test_who_was_erased_since_is_erased_again_and_told_nothing_twice(
     assert ReservedUsername.objects.count() == 1
     assert mailbox.all() == []
     assert "0 accounts" in restored("--yes")
+
+
+def test_who_was_erased_again_is_erased_again_after_the_next_restore_too(bob: User, restored: Restored) -> None:
+    """A backup is made of the restored database before `restored` has run there. By then the first note is old."""
+    erase(bob)
+    make_user("bob", id=bob.id)
+    [note] = [note for note in deletion.noted_since(now()) if deletion.is_noted(bob.id, frozenset({note}))]
+    bucket.delete(f"erased/{now():%Y-%m-%d}/{note}")
+    bucket.put(f"erased/2026-01-01/{note}", b"", content_type="text/plain", cache_control="no-store")
+    assert "1 accounts" in restored("--yes", to=datetime(2026, 1, 1, 12, tzinfo=UTC))
+    make_user("bob", id=bob.id)
+    assert "1 accounts" in restored()
+
+
+def test_a_run_that_broke_off_is_done_by_the_next(
+    bob: User, carol: User, restored: Restored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erase(bob, carol)
+    for user in (bob, carol):
+        make_user(user.username, id=user.id)
+    put, answers = bucket.put, iter((True, False))
+
+    def put_once(*args: str | bytes, **options: str) -> None:
+        if not next(answers):
+            raise ConnectionResetError
+        put(*args, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket, "put", put_once)
+        with pytest.raises(CommandError, match="Run this again"):
+            restored("--yes")
+    assert User.objects.count() == 1
+    assert "1 accounts" in restored("--yes")
+    assert not User.objects.exists()
+
+
+def at_one_row(user: User, *works: Callable[[], object]) -> Sequence[object]:
+    """What each returns or raises, once all of them wait for the row of this user."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    def release_when_all_wait() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            User.objects.select_for_update().get(id=user.id)
+            locked.set()
+            count, last = 0, time.monotonic() + 180
+            while count < len(works):
+                assert time.monotonic() < last, f"{count} of {len(works)} wait"
+                cursor.execute("SELECT pg_sleep(0.01), pg_stat_clear_snapshot()")
+                cursor.execute(waiting)
+                (count,) = cursor.fetchone()
+
+    def after(work: Callable[[], object]) -> Callable[[], object]:
+        return lambda: locked.wait() and work()
+
+    locked = threading.Event()
+    return each_at_once([release_when_all_wait, *map(after, works)])[1:]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_operators_at_once_erase_each_account_once(bob: User) -> None:
+    erase(bob)
+    make_user("bob", id=bob.id)
+    Tombstone.objects.all().delete()
+    restored = partial(call_command, "restored", "--to", (now() - timedelta(seconds=1)).isoformat(), "--yes")
+    assert at_one_row(bob, restored, restored) == [None, None]
+    assert not User.objects.exists()
+    assert Tombstone.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_operators_at_once_plan_each_deletion_once(carol: User, mailbox: Mailbox) -> None:
+    User.objects.update(deletes_at=now(), email_verified=True)
+    restored = partial(call_command, "restored", "--to", (now() - timedelta(seconds=1)).isoformat(), "--yes")
+    assert at_one_row(carol, restored, restored) == [None, None]
+    assert Event.objects.filter(kind="user.deletion_planned").count() == 1
+    assert len(mailbox.all()) == 1
 
 
 def test_a_note_names_nobody_without_the_key(bob: User, settings: Settings) -> None:

@@ -160,6 +160,21 @@ def test_nobody_is_signed_out_when_postgres_goes_back(tokens: Tokens, caller: Ca
         refresh(stolen, caller)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_when_postgres_went_back_a_token_that_several_use_at_once_gives_one_successor(
+    tokens: Tokens, caller: Caller
+) -> None:
+    before = Session.objects.filter(id=tokens.session_id).values().get()
+    for _ in range(3):
+        tokens = refresh(tokens, caller)
+    Session.objects.filter(id=tokens.session_id).update(**before)
+    found = at_once(8, lambda: refresh(tokens, caller).refresh_token)
+    assert len(set(found)) == 1
+    row = Session.objects.get(id=tokens.session_id)
+    assert (row.generation, row.ended_at) == (4, None)
+    assert not Event.objects.filter(kind="session.reused").exists()
+
+
 def test_a_session_that_ended_before_postgres_went_back_stays_ended(tokens: Tokens, caller: Caller) -> None:
     newest = refresh(tokens, caller)
     Session.objects.filter(id=tokens.session_id).update(generation=0, ended_at=now())

@@ -213,13 +213,14 @@ def test_run_brings_up_everything_and_keeps_its_data(tmp_path: Path) -> None:
     looked = subprocess.run(
         [*devstack, "shell", sys.executable, "-c", ALICE], env=environment, capture_output=True, text=True, check=False
     )
-    assert f"{secret_key} False" in looked.stdout.splitlines(), looked.stderr  # alice is there: no second seed
+    assert f"{secret_key} 2" in looked.stdout.splitlines(), looked.stderr  # alice and bob
 
 
 ALICE = """
-import os
-from project.devstack.running import _nobody_yet
-print(os.environ["SECRET_KEY"], _nobody_yet(os.environ["DATABASE_URL"]))
+import os, psycopg2
+cursor = psycopg2.connect(os.environ["DATABASE_URL"]).cursor()
+cursor.execute("SELECT count(*) FROM accounts_user")
+print(os.environ["SECRET_KEY"], *cursor.fetchone())
 """
 PROCESSES = """
 from project.devstack.running import Processes

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from hashlib import sha256
 from itertools import chain, islice, takewhile
@@ -44,7 +45,7 @@ def put(key: str, content: bytes, *, content_type: str, cache_control: str) -> N
 class Found:
     size: int
     content_type: str
-    written_at: datetime
+    age: timedelta  # by the storage's own clock
     body: BinaryIO
 
 
@@ -57,7 +58,9 @@ def get(key: str) -> Found | None:
         if error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}:
             return None
         raise
-    return Found(answer["ContentLength"], answer.get("ContentType", ""), answer["LastModified"], answer["Body"])
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    age = (parsedate_to_datetime(date) if date else now()) - answer["LastModified"]
+    return Found(answer["ContentLength"], answer.get("ContentType", ""), age, answer["Body"])
 
 
 def delete(key: str) -> None:

@@ -215,8 +215,10 @@ def is_noted(user_id: UUID, notes: frozenset[str]) -> bool:
 
 
 def erase_again(user_id: UUID) -> None:
-    """An account that a restored backup brought back. Its owner has had the email already."""
+    """An account that a restored backup brought back. Its owner has had the email already. Noted anew, because a backup
+    of before this moment has the account again, and the first note is of before that backup."""
     with transaction.atomic():
         user = User.objects.select_for_update().filter(id=user_id).first()
         if user is not None:
             _erase(user, tell=False)
+            _note(user_id)

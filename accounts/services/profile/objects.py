@@ -2,22 +2,23 @@
 
 A copy of the database (the rehearsal of a restore, staging) may have the key of the same bucket. It would remove the
 pictures that people have chosen since. So the object `owner` and a row of ours hold the same token, and the owner
-renews it every hour: an older copy knows only an earlier token, and removes nothing.
+renews it every five minutes: an older copy knows only an earlier token, and removes nothing.
 
 A copy of this very moment knows the newest token. But it runs on another Postgres: one that has not renewed the token
-itself waits until nobody has for QUIET. After a restart or a failover of Postgres the owner waits as well."""
+itself waits until nobody has for QUIET. After a restart or a failover of Postgres the owner waits as well. How old the
+token is says the storage, by its own clock: those of two machines may differ by more than QUIET."""
 
 import logging
 import secrets
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from typing import TypeVar
 
+from celery import shared_task
 from django.db import connection, transaction
 from django.db.models import Model, QuerySet
 
-from accounts.lib.clock import now
 from accounts.lib.storage import bucket
 from accounts.models import BucketOwner
 
@@ -26,8 +27,8 @@ log = logging.getLogger(__name__)
 Row = TypeVar("Row", bound=Model)
 
 KEY = "owner"
-RENEWED_AFTER = timedelta(minutes=30)  # so that each hourly run renews it
-QUIET = timedelta(hours=3)
+RENEWED_AFTER = timedelta(minutes=2)  # so that each run of the schedule renews it, every five minutes
+QUIET = timedelta(minutes=15)  # three of these runs
 
 
 class Owner(Enum):
@@ -35,7 +36,7 @@ class Owner(Enum):
 
     THIS = "this database owns the bucket"
     NOBODY = "nobody owns the bucket yet"
-    WAITING = "this database owns the bucket once no other has renewed that for three hours (docs/backup.md)"
+    WAITING = "this database owns the bucket once no other has renewed that for 15 minutes (docs/backup.md)"
     OTHER = "another database owns the bucket: nothing is removed from it, and no account is erased (docs/backup.md)"
 
 
@@ -44,8 +45,10 @@ def owner() -> Owner:
     return _judge(_read())
 
 
+@shared_task(name="accounts.renew_bucket_owner")
 def may_remove() -> bool:
-    """Everything that removes an object asks this first, as does what must not be done by two databases."""
+    """Everything that removes an object asks this first, as does what must not be done by two databases. The schedule
+    asks so that the token is renewed."""
     try:
         return claim() is Owner.THIS
     except bucket.ERRORS as error:
@@ -60,8 +63,8 @@ def claim() -> Owner:
     found = _judge(said)
     if said is None:
         take()
-        return Owner.THIS
-    if found is Owner.THIS and said[1] < now() - RENEWED_AFTER:
+        return _judge(_read())  # another may have taken it at the same moment
+    if found is Owner.THIS and said[1] > RENEWED_AFTER:
         _renew(said[0])
     return found
 
@@ -71,23 +74,25 @@ def take() -> None:
     _renew(None)
 
 
-def _read() -> tuple[str, datetime] | None:
-    """The token in the bucket, and when it was written there."""
+Said = tuple[str, timedelta]  # the token in the bucket, and its age
+
+
+def _read() -> Said | None:
     found = bucket.get(KEY)
     if found is None:
         return None
     with found.body as body:
-        return body.read(100).decode(errors="replace"), found.written_at
+        return body.read(100).decode(errors="replace"), found.age
 
 
-def _judge(said: tuple[str, datetime] | None) -> Owner:
+def _judge(said: Said | None) -> Owner:
     if said is None:
         return Owner.NOBODY
-    token, at = said
+    token, age = said
     row = BucketOwner.objects.first()
     if row is None or token not in {row.token, row.next_token} - {""}:
         return Owner.OTHER
-    return Owner.THIS if row.server == _server() or at < now() - QUIET else Owner.WAITING
+    return Owner.THIS if row.server == _server() or age > QUIET else Owner.WAITING
 
 
 def _renew(said: str | None) -> None:
