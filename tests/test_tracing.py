@@ -2,6 +2,7 @@
 
 import json
 import logging
+import runpy
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -13,16 +14,18 @@ from celery.signals import before_task_publish, task_postrun, task_prerun
 from django.db import DataError, connection, transaction
 from django.test import Client
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from pytest_django import Settings
 
 from accounts.services.authentication import sign_in
-from project import tracing
+from project import celery, env, tracing
+from project.devstack.servers import BASE
 from project.logs import JsonFormatter
 from tests.conftest import Api
-from tests.traces import recorded
+from tests.traces import recorded, restored
 
 
 @pytest.fixture
@@ -33,6 +36,21 @@ def spans(settings: Settings) -> Iterator[InMemorySpanExporter]:
 
 def named(spans: InMemorySpanExporter) -> dict[str, Any]:
     return {span.name: span for span in spans.get_finished_spans()}
+
+
+def test_the_endpoint_puts_it_first_in_both_faces_and_starts_it_in_the_worker(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(env, "asked", {})  # what is asked for here belongs into no reference page
+    for endpoint, is_traced in (("", False), ("http://127.0.0.1:9", True)):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        found = runpy.run_path(str(BASE / "project/settings.py"))
+        for chain in ("MIDDLEWARE", "API_MIDDLEWARE"):
+            assert (found[chain][0] == "project.tracing.Middleware") == is_traced
+        settings.OTEL_EXPORTER_OTLP_ENDPOINT = endpoint
+        with restored():
+            celery._traces()
+            assert isinstance(tracing._tracer, Tracer) == is_traced
 
 
 def test_both_faces_are_traced_with_their_statements(

@@ -15,23 +15,31 @@ from project import logs, tracing
 
 
 @contextmanager
+def restored() -> Iterator[None]:
+    """Afterwards nothing is traced in this process."""
+    before = tracing._tracer, logs.trace_id
+    try:
+        yield
+    finally:
+        tracing._tracer, logs.trace_id = before
+        if tracing._statement in connection.execute_wrappers:
+            connection.execute_wrappers.remove(tracing._statement)
+        connection_created.disconnect(tracing._watch)
+        before_task_publish.disconnect(tracing._send_along)
+        task_prerun.disconnect(tracing._begin_task)
+        task_postrun.disconnect(tracing._end_task)
+
+
+@contextmanager
 def recorded(
     settings: Settings, processor: SpanProcessor | None = None, *, share: float = 1.0
 ) -> Iterator[InMemorySpanExporter]:
     """As in a process with OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_TRACES_SAMPLER_ARG, for clients made from here on."""
     spans = InMemorySpanExporter()
-    before = tracing._tracer, logs.trace_id
     settings.OTEL_TRACES_SAMPLER_ARG = share
     settings.MIDDLEWARE = ["project.tracing.Middleware", *settings.MIDDLEWARE]
     settings.API_MIDDLEWARE = ["project.tracing.Middleware", *settings.API_MIDDLEWARE]
-    tracing.start(processor or SimpleSpanProcessor(spans))
-    tracing._watch(connection)  # which is open already
-    try:
+    with restored():
+        tracing.start(processor or SimpleSpanProcessor(spans))
+        tracing._watch(connection)  # which is open already
         yield spans
-    finally:
-        tracing._tracer, logs.trace_id = before
-        connection.execute_wrappers.remove(tracing._statement)
-        connection_created.disconnect(tracing._watch)
-        before_task_publish.disconnect(tracing._send_along)
-        task_prerun.disconnect(tracing._begin_task)
-        task_postrun.disconnect(tracing._end_task)
