@@ -95,6 +95,7 @@ def test_none_where_every_operation_works(seen: Seen, db: None, settings: Settin
         walk.take(step)
         secrets |= {value for name, value in walk.kept.items() if name not in OPEN and isinstance(value, str)}
     mail.deliver()
+    mail.hang_up()
     assert len(secrets) > 30
     assert {operation["operationId"] for operation in contract().operations.values()} - seen.operations() == set()
     assert len(seen.spans.get_finished_spans()) > 500
