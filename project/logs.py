@@ -74,6 +74,8 @@ class Outages(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if getattr(record, "status_code", 0) == HTTPStatus.SERVICE_UNAVAILABLE:
             return False  # Django's own line for each answer; why it is so has been said
+        if record.name.startswith("django.security."):  # a request that no page sends, such as one of a thousand fields
+            record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
         error = record.exc_info[1] if record.exc_info else None
         if postgres.is_away(error):
             server, pause = "Postgres", 1.0

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from accounts.models import User
 from project import logs
 from project.celery import app
 from project.devstack.servers import BASE, Valkey
-from project.logs import Formatter, JsonFormatter
+from project.logs import Formatter, JsonFormatter, Outages
 from tests.conftest import Api
 
 Read = Callable[[], list[dict[str, Any]]]
@@ -191,6 +192,21 @@ def test_a_line_names_the_trace_that_is_recorded(monkeypatch: pytest.MonkeyPatch
     record = logging.LogRecord("a", logging.INFO, "", 0, "plum", (), None)
     assert Formatter().format(record).endswith("plum trace_id=4bf92f")
     assert json.loads(JsonFormatter().format(record))["trace_id"] == "4bf92f"
+
+
+def test_a_form_of_a_thousand_fields_is_one_line(page: Client) -> None:
+    lines = StringIO()
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(Formatter())
+    handler.addFilter(Outages())
+    logging.getLogger().addHandler(handler)
+    try:
+        answer = page.post("/account/login/", {f"f{number}": "x" for number in range(1001)})
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert answer.status_code == 400
+    [line] = lines.getvalue().splitlines()
+    assert " WARNING django.security.TooManyFieldsSent " in line
 
 
 # --- Tasks ----------------------------------------------------------------------------------------------------
