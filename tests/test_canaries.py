@@ -150,9 +150,10 @@ def somebody(alice: User) -> User:
 
 
 def test_none_where_every_address_fails(seen: Seen, somebody: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BaseHandler, "make_view_atomic", lambda *_: refuse_the_row)
     page, api = Client(SERVER_NAME="localhost", raise_request_exception=False), Api()
-    statuses = {ask(page, api, typed(address)).status_code for address in ADDRESSES}
+    with monkeypatch.context() as broken:
+        broken.setattr(BaseHandler, "make_view_atomic", lambda *_: refuse_the_row)
+        statuses = {ask(page, api, typed(address)).status_code for address in ADDRESSES}
     assert statuses == {500}
     assert seen.messages().count("/account/confirm-email/***") == 2
     assert seen.having([BIRD]) == []
