@@ -10,6 +10,7 @@ import sys
 import types
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -110,6 +111,16 @@ def _forget() -> None:
 def decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most tests send the same few pictures, and are about what comes after the decoder."""
     monkeypatch.setattr(pictures, "_decode", decoded_once)
+
+
+@pytest.fixture
+def refused_domains(settings: Settings, tmp_path: Path) -> Iterator[Path]:
+    """A file for domains that no new address may have."""
+    file = tmp_path / "domains.txt"
+    settings.REFUSED_EMAIL_DOMAINS_FILE = str(file)
+    identifiers.refused_domains.cache_clear()
+    yield file
+    identifiers.refused_domains.cache_clear()
 
 
 @pytest.fixture
