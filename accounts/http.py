@@ -61,7 +61,7 @@ STATUSES: dict[type[AccountError], int] = {
             errors.IdempotencyKeyReused, errors.InvalidInput, errors.InvalidPicture, errors.PictureIncomplete,
             errors.SearchTooBroad,
         ),
-        429: (errors.RateLimited, errors.UsernameChangeLimited),
+        429: (errors.ChallengeRequired, errors.RateLimited, errors.UsernameChangeLimited),
         503: (errors.Overloaded, ServiceUnavailable, errors.StorageUnavailable),
     }.items()
     for kind in kinds
@@ -126,6 +126,7 @@ def caller(request: HttpRequest, device: Device | None = None) -> Caller:
         user_agent=request.META.get("HTTP_USER_AGENT", "")[:500],
         device=device,
         language=get_language() or "",
+        proof=request.META.get("HTTP_X_PROOF", "")[:100],
     )
 
 

@@ -409,6 +409,18 @@ SIGN_IN_BY_CODE = env.flag("SIGN_IN_BY_CODE", True, "0 takes away signing in by 
 RATE_LIMITS = env.items(
     "RATE_LIMITS", "", "Other numbers for limits: login_per_ip=100/300,signup_per_ip=50/3600 (tries/seconds)."
 )
+REFUSED_EMAIL_DOMAINS_FILE = env.text(
+    "REFUSED_EMAIL_DOMAINS_FILE",
+    "",
+    "A file with email domains, one on each line, that no new account or changed address may have, nor their "
+    "subdomains. # begins a comment. Read once.",
+)
+PROOF_OF_WORK = env.flag(
+    "PROOF_OF_WORK",
+    True,
+    "Networks with many sign-ups or requests for emails compute something for each further one (a browser does it by "
+    "itself). 0: they don't, up to the hard limit.",
+)
 EVENT_RETENTION = timedelta(days=env.number("EVENT_RETENTION_DAYS", 400, "Days that the security log is kept."))
 
 # --- Apps -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,15 @@ from project.devstack.servers import BASE, free_ports
 
 PASSWORD = "plum tractor lagoon"
 OUT = BASE / "docs" / "bench"
-PER_ADDRESS = ("login_per_ip", "signup_per_ip", "refresh_per_ip", "mail_per_ip", "code_per_ip")
+PER_ADDRESS = (
+    "login_per_ip",
+    "signup_per_ip",
+    "refresh_per_ip",
+    "mail_per_ip",
+    "code_per_ip",
+    "signup_challenge_per_ip",
+    "mail_challenge_per_ip",
+)
 
 
 class Server:
