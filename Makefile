@@ -90,7 +90,7 @@ manage: .venv/.synced ## run a manage.py command on the data of `make run`: make
 seed: .venv/.synced ## add alice, bob and 1,000 others, with pictures
 	@$(PY) -m project.devstack shell $(PY) manage.py seed --count 1000
 
-bench: .venv/.synced ## benchmark requests on fresh servers; ARGS=mail the email queue, ARGS=timing account enumeration, ARGS=scale size, ARGS=metrics being watched, ARGS=peers beside others, ARGS=failover Patroni, ARGS=rollout a new version under load, ARGS=restore a restored backup
+bench: .venv/.synced ## benchmark requests on fresh servers; ARGS=mail the email queue, ARGS=timing account enumeration, ARGS=scale size, ARGS=peers beside others, ARGS=failover Patroni, ARGS=metrics being watched, ARGS=seeing logs and traces, ARGS=rollout a new version under load, ARGS=restore a restored backup
 	@$(PY) -m project.devstack fresh $(PY) -m tests.bench $(ARGS)
 
 shots: .venv/.synced ## take a screenshot of every page in every state, into shots/; ARGS=readme those of the README (needs chromium)

@@ -282,6 +282,7 @@ class Challenge(models.Model):
         SIGN_IN = "sign_in"
         UNDO_EMAIL = "undo_email"
         KEEP_ACCOUNT = "keep_account"
+        SIGN_UP = "sign_up"  # of nobody yet: `login` is the username, and there is only a code
         NEW_DEVICE = "new_device"  # has no secrets: only the request for its email
 
     UNDOES = (Kind.UNDO_EMAIL, Kind.KEEP_ACCOUNT)
@@ -380,6 +381,8 @@ class Event(models.Model):
         indexes = [
             models.Index("user", F("id").desc(), name="event_of_user"),
             models.Index("created_at", name="event_age"),
+            # Sign-ups by network (services/staff/statistics.py).
+            models.Index("created_at", condition=Q(kind="user.signed_up"), name="event_signed_up"),
         ]
 
     def __str__(self) -> str:

@@ -41,6 +41,10 @@ if settings.METRICS_TOKEN:
     from project import metrics
 
     metrics.start()
+if settings.OTEL_EXPORTER_OTLP_ENDPOINT:
+    from project import tracing
+
+    tracing.start()
 _pages = WSGIHandler()
 _api = ApiHandler()
 

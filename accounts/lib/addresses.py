@@ -11,7 +11,11 @@ from accounts.lib import lookalikes
 def fold(address: str) -> str:
     """In lower case, the domain in ASCII (UTS 46). What is no domain stays, to be refused."""
     local, at, domain = address.rpartition("@")
-    return f"{local.lower()}{at}{_ascii(domain).lower()}"
+    return f"{local.lower()}{at}{fold_domain(domain)}"
+
+
+def fold_domain(domain: str) -> str:
+    return _ascii(domain).lower()
 
 
 def _ascii(domain: str) -> str:

@@ -36,6 +36,18 @@ TOKEN = (errors.InvalidToken, errors.TokenExpired, errors.SessionRevoked)
 BODY = (MalformedBody, LengthRequired, BodyTooLarge, UnsupportedMediaType, errors.InvalidInput)
 KEY = (InvalidIdempotencyKey, errors.RequestInProgress, errors.IdempotencyKeyReused)
 PASSWORD = (errors.WrongPassword, errors.MfaRequired, errors.RateLimited, errors.Overloaded)
+# Of what wants a proof of work over a limit (services/security/proofs.py).
+PROOF = {
+    "parameters": [
+        {
+            "in": "header",
+            "name": "X-Proof",
+            "required": False,
+            "schema": {"type": "string"},
+            "description": "After `challenge_required`: the `prefix` of its `challenge`, followed by the number.",
+        }
+    ]
+}
 RECENT = (errors.RecentSignInNeeded, errors.MfaRequired)
 
 

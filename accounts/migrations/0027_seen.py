@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0025_words")]
+    dependencies = [("accounts", "0026_signing_up_by_code")]
     operations = [
         migrations.CreateModel(
             name="Seen",
