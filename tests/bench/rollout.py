@@ -81,7 +81,10 @@ class Crew(Service):
     @property
     def environment(self) -> dict[str, str]:
         version = next(name for name, source in self.versions.items() if source == self.source)
-        return {**super().environment, "STATIC_ROOT": str(self.static[version])}
+        found = {**super().environment, "STATIC_ROOT": str(self.static[version])}
+        # Only limits that both versions know: an operator names new ones after the upgrade.
+        found["RATE_LIMITS"] = ",".join(one for one in found["RATE_LIMITS"].split(",") if "challenge" not in one)
+        return {**found, "PROOF_OF_WORK": "0"}
 
     @contextmanager
     def of(self, version: str) -> Iterator[None]:

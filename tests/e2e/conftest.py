@@ -116,8 +116,9 @@ class Service:
     def manage(self, *arguments: str, **environment: str) -> str:
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            cwd=self.source, env=self.environment | environment, capture_output=True, text=True, check=True,
+            cwd=self.source, env=self.environment | environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     def prepare(self, **environment: str) -> None:
