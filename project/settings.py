@@ -409,6 +409,70 @@ RATE_LIMITS = env.items(
 )
 EVENT_RETENTION = timedelta(days=env.number("EVENT_RETENTION_DAYS", 400, "Days that the security log is kept."))
 
+# --- Signing in with others ---------------------------------------------------------------------------------
+
+
+_providers = env.items(
+    "PROVIDERS",
+    "",
+    "Who else people may sign in with, divided by commas: google, apple, microsoft, or a name of your own: corp "
+    "has PROVIDER_CORP_ISSUER and so on.",
+)
+
+
+def _provider(x: str) -> dict[str, Any]:
+    """The fields of accounts/services/authentication/providers.Provider. What is empty is what is known of it there."""
+    return {
+        "name": env.text("PROVIDER_X_NAME", "", "What people know the provider by. Google, Apple, … have theirs.", x=x),
+        "issuer": env.text(
+            "PROVIDER_X_ISSUER",
+            "",
+            "The provider's OpenID issuer: https://login.example.com. Needed for all but google, apple and microsoft.",
+            x=x,
+        ),
+        "client_ids": tuple(
+            env.items(
+                "PROVIDER_X_CLIENT_IDS",
+                "",
+                "The ids by which the provider knows this service and its apps, divided by commas: that of the pages "
+                "first. Its ID tokens are accepted if they were made for these alone.",
+                x=x,
+            )
+        ),
+        "client_secret": env.text("PROVIDER_X_CLIENT_SECRET", "", "The secret of the first id.", secret=True, x=x),
+        "mail_domains": tuple(
+            env.items(
+                "PROVIDER_X_MAIL_DOMAINS",
+                "",
+                "Domains whose addresses this provider may vouch for, such as example.com. It can then sign in as "
+                "every account with such an address.",
+                x=x,
+            )
+        ),
+        "signup": env.flag("PROVIDER_X_SIGNUP", True, "0: it makes no new accounts.", x=x),
+        "mfa": env.flag(
+            "PROVIDER_X_MFA", False, "1: where it says that it asked for a second factor (amr), ours is not asked.", x=x
+        ),
+        "internal": env.flag(
+            "PROVIDER_X_INTERNAL", DEBUG, "1 for an issuer in your own network: private addresses are allowed.", x=x
+        ),
+        "team_id": env.text("PROVIDER_X_TEAM_ID", "", "Apple alone: the team that the key is of.", x=x),
+        "key_id": env.text("PROVIDER_X_KEY_ID", "", "Apple alone: the id of the key.", x=x),
+        "key": env.text("PROVIDER_X_KEY", "", "Apple alone: the key (.p8) that revokes sign-ins.", secret=True, x=x),
+        "tenants": tuple(
+            env.items(
+                "PROVIDER_X_TENANTS",
+                "",
+                "Microsoft alone: ids of the tenants whose people may sign in. Empty: all.",
+                x=x,
+            )
+        ),
+    }
+
+
+_provider("X")  # so that the names are remembered
+PROVIDERS = {name: _provider(name.upper()) for name in _providers}
+
 # --- Apps -----------------------------------------------------------------------------------------------------
 
 APPLE_APP_IDS = env.items(
