@@ -10,7 +10,7 @@ from django.core.checks import Warning as Caution
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 
-from accounts.lib import brand, breached_passwords
+from accounts.lib import brand, fetching
 from accounts.services.credentials import imported_hashes
 from accounts.services.security import rate_limits
 
@@ -25,7 +25,7 @@ def limits_are_known(**_: object) -> Iterator[CheckMessage]:
 
 @register(Tags.security)
 def breached_passwords_are_asked_in_private(**_: object) -> Iterator[CheckMessage]:
-    if settings.BREACHED_PASSWORDS_URL and not breached_passwords.is_private(settings.BREACHED_PASSWORDS_URL):
+    if settings.BREACHED_PASSWORDS_URL and not fetching.is_protected(settings.BREACHED_PASSWORDS_URL):
         yield Error(
             "BREACHED_PASSWORDS_URL is not https: anybody who listens would learn parts of new passwords' hashes.",
             hint="Use https://, or http:// for a mirror on this machine. Until then no password is looked up.",
