@@ -55,13 +55,13 @@ def _connection(
     url: SplitResult, end: float, internal: bool, sockets: list[socket.socket]
 ) -> http.client.HTTPConnection:
     """Connected to an address that was looked at."""
-    host = url.hostname or ""
+    host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+    opened = _open(host, port, end, internal, sockets)
     if url.scheme != "https":
-        connection = http.client.HTTPConnection(host, url.port)
-        connection.sock = _open(host, connection.port, end, internal, sockets)
+        connection = http.client.HTTPConnection(host, port)
+        connection.sock = opened
         return connection
-    connection = http.client.HTTPSConnection(host, url.port, context=_tls())
-    opened = _open(host, connection.port, end, internal, sockets)
+    connection = http.client.HTTPSConnection(host, port, context=_tls())
     connection.sock = tls = _tls().wrap_socket(opened, server_hostname=host, do_handshake_on_connect=False)
     sockets.append(tls)
     if time.monotonic() > end:  # nobody can wake this thread any more

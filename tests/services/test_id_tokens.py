@@ -3,15 +3,19 @@
 import dataclasses
 import hmac
 import json
+import re
 import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from hashlib import sha256
+from html import unescape
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import jwt
 import pytest
+import requests
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from accounts.errors import AccountError, InvalidIdToken, ProviderUnavailable, ProviderUnknown
@@ -128,7 +132,7 @@ def bad_tokens(fake: FakeProvider) -> Iterator[tuple[str, str]]:
         "the nonce hashed twice": {"nonce": id_tokens.nonce_of(id_tokens.nonce_of(NONCE))},
     }  # fmt: skip
     for name, changed in changes.items():
-        yield name, fake.token(nonce=NONCE, **changed)
+        yield name, fake.token(**{"nonce": NONCE, **changed})
     key = fake.keys[0]
     for name, added in {
         "an access token": {"typ": "at+jwt"}, "a logout token": {"typ": "logout+jwt"}, "typ a list": {"typ": []},
@@ -345,3 +349,48 @@ def test_private_addresses_are_asked_only_where_the_operator_says_so(fake: FakeP
 
 
 # --- The fake itself, as pages will use it ------------------------------------------------------------------
+
+
+def test_the_fake_swaps_a_code_once_for_who_has_the_verifier(fake: FakeProvider) -> None:
+    verifier = "v" * 43
+    back = {"redirect_uri": "https://accounts.example.com/back", "state": "s", "client_id": "web"}
+    asked = {**back, "nonce": id_tokens.nonce_of(verifier), "code_challenge": challenge(verifier)}
+
+    def code(kind: str, **more: str) -> dict[str, str]:
+        """What comes back with somebody who picked Ada."""
+        page = requests.post(
+            f"{fake.url}/{kind}/authorize",
+            {"person": ADA},
+            params={**asked, **more},
+            allow_redirects=False,
+            timeout=120,
+        )
+        if more:
+            return {name: unescape(value) for name, value in re.findall(r'name=(\w+) value="(.*?)">', page.text)}
+        return dict(parse_qsl(urlsplit(page.headers["Location"]).query))
+
+    def swap(kind: str, sent: str, verified: str = verifier) -> dict[str, str]:
+        form = {"code": sent, "code_verifier": verified, "redirect_uri": back["redirect_uri"]}
+        answer: dict[str, str] = requests.post(f"{fake.url}/{kind}/token", form, timeout=120).json()
+        return answer
+
+    assert ADA in requests.get(f"{fake.url}/oidc/authorize", timeout=120).text
+    first = code("oidc")
+    assert (first["state"], first["iss"]) == ("s", fake.issuer("oidc"))
+    claims = id_tokens.verify(swap("oidc", first["code"])["id_token"], providers.get("corp"), nonce=asked["nonce"])
+    assert claims.subject == "1001"
+    assert swap("oidc", first["code"]) == {"error": "invalid_grant"}
+    assert swap("oidc", code("oidc")["code"], "another") == {"error": "invalid_grant"}
+    assert "Lovelace" in code("apple", response_mode="form_post")["user"]
+    assert "user" not in code("apple", response_mode="form_post")  # Apple says the name once
+    token = swap("apple", code("apple")["code"])["refresh_token"]
+    requests.post(f"{fake.url}/apple/auth/revoke", {"token": token}, timeout=120)
+    assert fake.revoked == [token]
+    access = {"Authorization": f"Bearer {swap('github', code('github')['code'])['access_token']}"}
+    assert requests.get(f"{fake.url}/github/api/v3/user", headers=access, timeout=120).json()["id"] == 1001
+    (mail,) = requests.get(f"{fake.url}/github/api/v3/user/emails", headers=access, timeout=120).json()
+    assert (mail["email"], mail["verified"]) == ("ada@gmail.com", True)
+
+
+def challenge(verifier: str) -> str:
+    return urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
