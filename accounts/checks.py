@@ -1,5 +1,6 @@
 """System checks: what would bite an operator later, with an id and a hint. `manage.py check --deploy` runs all."""
 
+import re
 from collections.abc import Iterator
 from email.utils import parseaddr
 
@@ -11,6 +12,8 @@ from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 
 from accounts.lib import brand, fetching
+from accounts.services.authentication import providers
+from accounts.services.authentication.providers import TENANT, Provider
 from accounts.services.credentials import imported_hashes
 from accounts.services.security import rate_limits
 
@@ -101,6 +104,37 @@ def the_logo_is_there(**_: object) -> Iterator[CheckMessage]:
             hint="Put the file into static/ before collectstatic, or name an address.",
             id="accounts.E007",
         )
+
+
+@register(Tags.security)
+def providers_can_be_asked(**_: object) -> Iterator[CheckMessage]:
+    for provider in providers.listed():
+        for problem, hint in _problems(provider):
+            yield Error(f"Nobody can sign in with {provider.id}: {problem}.", hint=hint, id="accounts.E012")
+    for name in settings.PROVIDER_SETTINGS_UNREAD:
+        yield Caution(
+            f"{name} is set, but nothing reads it.",
+            hint="docs/reference/settings.md lists the names. X is a name in PROVIDERS, in capitals.",
+            id="accounts.W004",
+        )
+
+
+def _problems(provider: Provider) -> Iterator[tuple[str, str]]:
+    name = f"PROVIDER_{provider.id.upper()}"
+    if not re.fullmatch("[a-z][a-z0-9_]{0,31}", provider.id):
+        yield "its name can't be part of a setting", "Use small letters, digits and _ in PROVIDERS."
+    if not provider.issuer:
+        yield f"{name}_ISSUER is missing", "Its discovery document has the value, as `issuer`."
+    elif not fetching.is_protected(provider.issuer):
+        yield f"{name}_ISSUER is not https", "Anybody on the way could sign in as everybody. Use https://."
+    if not provider.client_ids:
+        yield f"{name}_CLIENT_IDS is missing", "Register this service and your apps in the provider's console."
+    if not provider.native and not provider.client_secret:
+        yield f"{name}_CLIENT_SECRET is missing", "Create one in the provider's console."
+    if 0 < sum(map(bool, (provider.team_id, provider.key_id, provider.key))) < 3:
+        yield f"{name}_TEAM_ID, _KEY_ID and _KEY belong together", "Set all three, or none of them."
+    if odd := [tenant for tenant in provider.tenants if not TENANT.fullmatch(tenant)]:
+        yield f"{name}_TENANTS has {odd[0]}", "Tenants have ids such as 72f988bf-86f1-41af-91ab-2d7cd011db47."
 
 
 LONGEST_SIGNATURE = 604_800  # seconds: no S3 storage takes a longer one

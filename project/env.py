@@ -30,6 +30,7 @@ class Setting:
 
 
 asked: dict[str, Setting] = {}
+_read: set[str] = set()  # the names in the environment
 
 
 def text(name: str, default: str | None, about: str, *, secret: bool = False, x: str = "X") -> str:
@@ -37,6 +38,7 @@ def text(name: str, default: str | None, about: str, *, secret: bool = False, x:
     the X in a family's name."""
     asked[name] = Setting(name, default, about, secret)
     name = name.replace("_X_", f"_{x}_")
+    _read.update({name, f"{name}_FILE"} if secret else {name})
     value = os.environ.get(name, "")
     path = os.environ.get(f"{name}_FILE", "").strip() if secret else ""
     if not value.strip() and path:
@@ -46,6 +48,11 @@ def text(name: str, default: str | None, about: str, *, secret: bool = False, x:
     if default is None:
         raise ImproperlyConfigured(f"{name} is not set. {about}")
     return default
+
+
+def unread(prefix: str) -> list[str]:
+    """Names that begin so and have a value that nothing has asked for: they are mistyped, or of what is turned off."""
+    return sorted(name for name, value in os.environ.items() if name.startswith(prefix) and value and name not in _read)
 
 
 def flag(name: str, default: bool, about: str, *, x: str = "X") -> bool:

@@ -441,7 +441,8 @@ def _provider(x: str) -> dict[str, Any]:
         ),
         "client_secret": env.text("PROVIDER_X_CLIENT_SECRET", "", "The secret of the first id.", secret=True, x=x),
         "mail_domains": tuple(
-            env.items(
+            env.ascii_host(domain)
+            for domain in env.items(
                 "PROVIDER_X_MAIL_DOMAINS",
                 "",
                 "Domains whose addresses this provider may vouch for, such as example.com. It can then sign in as "
@@ -449,7 +450,7 @@ def _provider(x: str) -> dict[str, Any]:
                 x=x,
             )
         ),
-        "signup": env.flag("PROVIDER_X_SIGNUP", True, "0: it makes no new accounts.", x=x),
+        "signup": env.flag("PROVIDER_X_SIGNUP", True, "0: only people who have an account already can use it.", x=x),
         "mfa": env.flag(
             "PROVIDER_X_MFA", False, "1: where it says that it asked for a second factor (amr), ours is not asked.", x=x
         ),
@@ -472,6 +473,7 @@ def _provider(x: str) -> dict[str, Any]:
 
 _provider("X")  # so that the names are remembered
 PROVIDERS = {name: _provider(name.upper()) for name in _providers}
+PROVIDER_SETTINGS_UNREAD = env.unread("PROVIDER_")
 
 # --- Apps -----------------------------------------------------------------------------------------------------
 

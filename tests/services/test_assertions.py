@@ -58,9 +58,10 @@ def test_an_address_is_proved_by_who_is_responsible_for_it_alone(fake: FakeProvi
 
 def test_what_is_odd_is_left_out(fake: FakeProvider) -> None:
     nothing = Assertion(provider="corp", issuer="https://id.example", subject="1001")
-    for odd in ({}, [], 7, True, None, "", " ", "ada@", "@example.com", "a b@example.com", "a@example.com\nBcc: x@y.z"):
+    odds: list[Any] = [{}, [], 7, True, None, "", " \n"]
+    for odd in [*odds, "ada@", "@example.com", "a b@example.com", "a@example.com\nBcc: x@y.z"]:
         assert said("corp", email=odd, email_verified=True) == nothing, odd
-    for odd in ({}, [], 7, True, None, "", " \n"):
+    for odd in odds:
         assert said("corp", preferred_username=odd, given_name=odd, family_name=odd) == nothing, odd
     ada = said("corp", **next(iter(PEOPLE.values())))
     assert (ada.email, ada.username, ada.first_name, ada.last_name) == ("ada@gmail.com", "ada", "Ada", "Lovelace")

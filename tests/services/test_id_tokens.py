@@ -20,13 +20,14 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from accounts.errors import AccountError, InvalidIdToken, ProviderUnavailable, ProviderUnknown
 from accounts.services.authentication import id_tokens, providers
+from accounts.services.authentication.assertions import Claims
 from project.devstack.provider import ADA, TENANT, FakeProvider, Key
 from tests.threads import at_once
 
 NONCE = "2Kj9wqv7TzL0"
 
 
-def verify(token: str, provider: str = "corp") -> id_tokens.Claims:
+def verify(token: str, provider: str = "corp") -> Claims:
     return id_tokens.verify(token, providers.get(provider), nonce=NONCE)
 
 
@@ -134,19 +135,21 @@ def bad_tokens(fake: FakeProvider) -> Iterator[tuple[str, str]]:
     for name, changed in changes.items():
         yield name, fake.token(**{"nonce": NONCE, **changed})
     key = fake.keys[0]
-    for name, added in {
+    headers: dict[str, dict[str, Any]] = {
         "an access token": {"typ": "at+jwt"}, "a logout token": {"typ": "logout+jwt"}, "typ a list": {"typ": []},
         "crit": {"crit": ["exp"]}, "empty crit": {"crit": []}, "no kid": {"kid": None}, "unknown kid": {"kid": "other"},
         "a number as kid": {"kid": 7}, "not encoded": {"b64": False, "crit": ["b64"]},
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for name, added in headers.items():
         header = {"alg": key.algorithm, "kid": key.kid, **added}
         yield name, signed(fake, claims, {name: value for name, value in header.items() if value is not None})
     attacker = Key()
-    for name, header in {
+    stolen: dict[str, dict[str, Any]] = {
         "its own key": {"kid": "mine", "jwk": attacker.published()},
         "its own key under a known name": {"kid": key.kid, "jwk": attacker.published()},
         "keys at its own address": {"kid": "mine", "jku": "https://evil.example/jwks"},
-    }.items():
+    }
+    for name, header in stolen.items():
         yield name, jwt.encode(claims, attacker.private, algorithm="ES256", headers=header)
     for name, algorithm in {
         "none": "none",
@@ -234,7 +237,7 @@ def test_github_has_no_id_tokens_and_others_are_nobody(fake: FakeProvider) -> No
 
 def test_a_hundred_tokens_good_and_bad_cost_two_requests(fake: FakeProvider) -> None:
     good, bad = fake.token(nonce=NONCE), fake.token(nonce=NONCE, headers={"kid": "unknown"})
-    told = at_once(20, lambda: refusal(good)) + [refusal(token) for token in (good, bad) * 40]
+    told = [*at_once(20, lambda: refusal(good))] + [refusal(token) for token in (good, bad) * 40]
     assert (told.count("accepted"), told.count("invalid_id_token")) == (60, 40)
     assert fake.asked == ["/oidc/.well-known/openid-configuration", "/oidc/jwks"]
     assert id_tokens.discovery(providers.get("corp"))["token_endpoint"] == f"{fake.url}/oidc/token"
@@ -328,12 +331,13 @@ def wait_for(thing: Callable[[], bool]) -> bool:
 
 def test_what_an_issuer_may_not_publish_makes_it_unavailable(fake: FakeProvider) -> None:
     good = fake.token(nonce=NONCE)
-    for says in (
+    documents: list[dict[str, Any]] = [
         {"issuer": fake.issuer("google")}, {"issuer": None}, {"issuer": f"{fake.issuer('oidc')}/"},
         {"jwks_uri": None}, {"jwks_uri": "http://169.254.169.254/latest/meta-data"}, {"jwks_uri": "file:///etc/passwd"},
         {"jwks_uri": f"{fake.url}/nothing"}, {"jwks_uri": f"{fake.url}/oidc/.well-known/openid-configuration"},
         {"jwks_uri": f"http://0.0.0.0:{fake.url.rpartition(':')[2]}/oidc/jwks"}, {"jwks_uri": []},
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for says in documents:
         id_tokens._issuers.clear()
         fake.says = says
         assert refusal(good) == "provider_unavailable", says

@@ -5,7 +5,6 @@ an unknown key makes us ask once in 30 seconds. Of many requests one asks, so th
 
 import json
 import logging
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from accounts.errors import InvalidIdToken, ProviderUnavailable, ProviderUnknown
 from accounts.lib import fetching
 from accounts.lib.breaker import Breaker
 from accounts.services.authentication.assertions import Claims
-from accounts.services.authentication.providers import Provider
+from accounts.services.authentication.providers import TENANT, Provider
 
 log = logging.getLogger(__name__)
 
@@ -101,15 +100,12 @@ def _claims(provider: Provider, key: "Key", payload: Mapping[str, Any], nonce: s
     )
 
 
-_TENANT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
 def _issuer(provider: Provider, payload: Mapping[str, Any]) -> str:
     """In one spelling: accounts know people by it."""
     issuer, said = provider.issuer, payload["iss"]
     if "{tenantid}" in issuer or provider.tenants:
         tenant = str(payload.get("tid"))
-        if not _TENANT.fullmatch(tenant) or (provider.tenants and tenant not in provider.tenants):
+        if not TENANT.fullmatch(tenant) or (provider.tenants and tenant not in provider.tenants):
             raise InvalidIdToken("tid")
         issuer = issuer.replace("{tenantid}", tenant)
     # Google's documents know both.

@@ -1,5 +1,6 @@
 """The providers that people may sign in with: PROVIDERS in the environment, and nothing in the database."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ KNOWN = {
     "microsoft": {"name": "Microsoft", "issuer": "https://login.microsoftonline.com/{tenantid}/v2.0"},
     "github": {"name": "GitHub", "issuer": "https://github.com"},
 }
+
+TENANT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, kw_only=True)
