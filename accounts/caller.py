@@ -36,6 +36,7 @@ class Caller:
     known_as: str = ""  # the label of a caller that was stored
     language: str = ""  # the one that the request is answered in
     by_staff: bool = False  # services/staff/actions.py
+    proof: str = ""  # of work: services/security/proofs.py
 
     @property
     def label(self) -> str:

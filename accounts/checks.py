@@ -14,7 +14,7 @@ from django.core.validators import validate_email
 from accounts.lib import brand, fetching
 from accounts.services.authentication import providers
 from accounts.services.authentication.providers import TENANT, Provider
-from accounts.services.credentials import imported_hashes
+from accounts.services.credentials import identifiers, imported_hashes
 from accounts.services.security import rate_limits
 
 
@@ -24,6 +24,14 @@ def limits_are_known(**_: object) -> Iterator[CheckMessage]:
         rate_limits.limits()
     except ImproperlyConfigured as error:
         yield Error(str(error), hint="The names are listed in docs/reference/limits.md.", id="accounts.E001")
+
+
+@register(Tags.security)
+def refused_domains_can_be_read(**_: object) -> Iterator[CheckMessage]:
+    try:
+        identifiers.refused_domains()
+    except ImproperlyConfigured as error:
+        yield Error(f"{error}: nobody could sign up.", hint="One domain on each line, in UTF-8.", id="accounts.E010")
 
 
 @register(Tags.security)

@@ -3,6 +3,7 @@ accounts/http.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from django.conf import settings
 from django.utils.functional import Promise
@@ -22,6 +23,7 @@ FIELD_ERRORS: dict[str, Words] = {
     "username_script": _("Use letters from only one alphabet in your username."),
     "username_reserved": _("That username is reserved. Choose another one."),
     "email_invalid": _("Enter an email address, such as name@example.com."),
+    "email_refused": _("We can't take an address from this email provider. Use another one."),
     "email_unchanged": _("That's already your confirmed address."),
     "name_too_long": _("Use 80 characters or fewer."),
     "name_characters": _("Names can't contain angle brackets or control characters."),
@@ -65,6 +67,11 @@ class FieldError:
     most: int | None = None
 
     @property
+    def reason(self) -> str:
+        """For the log. The name of a field that does not exist was typed by somebody."""
+        return f"{'?' if self.code in {'unknown_field', 'duplicate_field'} else self.field}:{self.code}"
+
+    @property
     def message(self) -> Words:
         words = FIELD_ERRORS[self.code]
         return words if self.n is None else str(words) % {"n": self.n, "most": self.most}
@@ -92,7 +99,7 @@ class InvalidInput(AccountError):
     message = _("Please check the highlighted fields.")
 
     def __init__(self, errors: Sequence[FieldError], reason: str = "") -> None:
-        super().__init__(reason or ",".join(f"{error.field}:{error.code}" for error in errors))
+        super().__init__(reason or ",".join(error.reason for error in errors))
         self.errors = tuple(errors)
 
 
@@ -394,6 +401,28 @@ class RateLimited(AccountError):
                 "Too many tries. Try again in %(n)d minute.", "Too many tries. Try again in %(n)d minutes.", count
             )
         return f"{words % {'n': count}} {self.instead}".strip()
+
+
+class Puzzle(TypedDict):
+    """Find the number from 0 to `max` so that the hash of `prefix` and the number, in hexadecimal digits, is `target`.
+    The prefix with the number is the proof of work."""
+
+    algorithm: str
+    prefix: str
+    target: str
+    max: int
+    expires_in: int
+
+
+class ChallengeRequired(RateLimited):
+    """Try again with a proof of work (services/security/proofs.py), or without one when the limit opens again."""
+
+    code = "challenge_required"
+
+    def __init__(self, retry_after: int, limit: str = "", *, challenge: Puzzle, reason: str = "") -> None:
+        super().__init__(retry_after, limit)
+        self.reason = reason or limit
+        self.challenge = challenge
 
 
 class UsernameChangeLimited(RateLimited):

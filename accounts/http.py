@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
+from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
@@ -17,9 +18,11 @@ from django_guid import set_guid
 from accounts import errors
 from accounts.caller import Caller, Device
 from accounts.errors import AccountError
+from accounts.lib.log_lines import Fields, ids_of, request_ids, without_keys
 from accounts.models import Session, User
 
 log = logging.getLogger("accounts.refused")  # its lines have one form
+access = logging.getLogger("accounts.access")
 proxies = logging.getLogger("accounts.proxies")
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -62,7 +65,7 @@ STATUSES: dict[type[AccountError], int] = {
             errors.IdempotencyKeyReused, errors.InvalidInput, errors.InvalidPicture, errors.PictureIncomplete,
             errors.SearchTooBroad,
         ),
-        429: (errors.RateLimited, errors.UsernameChangeLimited),
+        429: (errors.ChallengeRequired, errors.RateLimited, errors.UsernameChangeLimited),
         503: (errors.Overloaded, errors.ProviderUnavailable, ServiceUnavailable, errors.StorageUnavailable),
     }.items()
     for kind in kinds
@@ -127,7 +130,20 @@ def caller(request: HttpRequest, device: Device | None = None) -> Caller:
         user_agent=request.META.get("HTTP_USER_AGENT", "")[:500],
         device=device,
         language=get_language() or "",
+        proof=request.META.get("HTTP_X_PROOF", "")[:100],
     )
+
+
+OTHER = "other"
+
+
+def operation_of(request: HttpRequest) -> str:
+    """What was asked for, in one of a few hundred words and never with anything of a person: the operation_id of the
+    API (api/v1/responses.py leaves it here), else the name of the URL."""
+    if operation_id := getattr(request, "operation_id", ""):
+        return str(operation_id)
+    met = request.resolver_match
+    return met.view_name if met and met.url_name else OTHER
 
 
 def has_no_length(request: HttpRequest) -> bool:
@@ -139,32 +155,70 @@ def has_no_length(request: HttpRequest) -> bool:
 def log_refusal(request: HttpRequest, error: AccountError) -> None:
     """One line, with the reason that the caller was not told, and nothing that was typed."""
     log.info(
-        "refused code=%s reason=%r path=%s ip=%s request_id=%s",
-        error.code,
-        error.reason,
-        _PRIVATE_PATH.sub(r"\1***", request.path),
-        client_ip(request.META),
-        getattr(request, "id", "-"),
+        "refused code=%(code)s reason=%(reason)r operation=%(operation)s path=%(path)s ip=%(ip)s "
+        "request_id=%(request_id)s",
+        Fields(
+            code=error.code,
+            reason=error.reason,
+            operation=operation_of(request),
+            path=without_keys(request.path),
+            ip=client_ip(request.META),
+            request_id=request_ids()[0] or "-",
+        ),
     )
 
 
-# Links carry their key in the path.
-_PRIVATE_PATH = re.compile(r"^(/account/(?:password/reset/key|confirm-email|email/undo|delete/undo)/).+")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
 class RequestMiddleware:
-    """X-Request-Id: the caller's where it is well-formed, else a new one. It is in every line of the log."""
+    """X-Request-Id: the answer has the caller's where it is well-formed, else ours. Lines of the log have both, because
+    a caller may give every request the same. A proxy's is a caller's: most pass on what they are sent."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
-        request_id = given if _REQUEST_ID.match(given) else uuid4().hex
-        request.id = set_guid(request_id)  # type: ignore[attr-defined]
+        request_id, caller_id = uuid4().hex, given if _REQUEST_ID.match(given) else ""
+        set_guid(ids_of(request_id, caller_id))
+        request.id = caller_id or request_id  # type: ignore[attr-defined]
         response = self.get_response(request)
-        response["X-Request-Id"] = request_id
+        response["X-Request-Id"] = caller_id or request_id
+        return response
+
+
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+
+def method_of(request: HttpRequest) -> str:
+    """One of those that there are. To be asked first: the API answers HEAD as GET."""
+    return request.method if request.method in _METHODS else OTHER
+
+
+class AccessMiddleware:
+    """ACCESS_LOG: a line for each request, with nothing that its caller chose."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        if not settings.ACCESS_LOG:
+            raise MiddlewareNotUsed
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        method, began = method_of(request), time.perf_counter()
+        response = self.get_response(request)
+        access.info(
+            "request method=%(method)s operation=%(operation)s status=%(status)d ms=%(ms).1f ip=%(ip)s "
+            "request_id=%(request_id)s",
+            Fields(
+                method=method,
+                operation=operation_of(request),
+                status=response.status_code,
+                ms=round((time.perf_counter() - began) * 1e3, 1),
+                ip=client_ip(request.META),
+                request_id=request_ids()[0],
+            ),
+        )
         return response
 
 

@@ -3,6 +3,7 @@
 import os
 import time
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -54,7 +55,25 @@ class UserQuerySet(QuerySet["User"]):
         return self.filter(email=email).order_by("-email_verified", "created_at", "id")
 
 
-class User(AbstractBaseUser, PermissionsMixin):
+class Displayed:
+    """How a user is shown, for whatever has these columns."""
+
+    username: Any
+    username_typed: Any
+    email: Any
+
+    @property
+    def username_display(self) -> str:
+        """As its owner typed it: "Ιωάννης". Compared and looked up is `username`."""
+        return str(self.username_typed or self.username)
+
+    @property
+    def email_display(self) -> str:
+        """As people know it: `x@bücher.example`. Looked up and mailed to is `email`."""
+        return addresses.shown(self.email)
+
+
+class User(Displayed, AbstractBaseUser, PermissionsMixin):
     """A person. Username and address are stored folded, and shown as people know them. An address is a claim until it
     is verified; an account whose claim lapsed has none ("")."""
 
@@ -115,16 +134,6 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def __str__(self) -> str:
         return self.username_display
-
-    @property
-    def username_display(self) -> str:
-        """As its owner typed it: "Ιωάννης". Compared and looked up is `username`."""
-        return self.username_typed or self.username
-
-    @property
-    def email_display(self) -> str:
-        """As people know it: `x@bücher.example`. Looked up and mailed to is `email`."""
-        return addresses.shown(self.email)
 
     @property
     def version(self) -> str:
@@ -273,6 +282,7 @@ class Challenge(models.Model):
         SIGN_IN = "sign_in"
         UNDO_EMAIL = "undo_email"
         KEEP_ACCOUNT = "keep_account"
+        SIGN_UP = "sign_up"  # of nobody yet: `login` is the username, and there is only a code
         NEW_DEVICE = "new_device"  # has no secrets: only the request for its email
 
     UNDOES = (Kind.UNDO_EMAIL, Kind.KEEP_ACCOUNT)
@@ -371,6 +381,8 @@ class Event(models.Model):
         indexes = [
             models.Index("user", F("id").desc(), name="event_of_user"),
             models.Index("created_at", name="event_age"),
+            # Sign-ups by network (services/staff/statistics.py).
+            models.Index("created_at", condition=Q(kind="user.signed_up"), name="event_signed_up"),
         ]
 
     def __str__(self) -> str:

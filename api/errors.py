@@ -17,9 +17,18 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
 from accounts import errors
-from accounts.errors import AccountError, FieldError, InvalidInput, MfaRequired, RateLimited
-from accounts.http import STATUSES, ServiceUnavailable, log_refusal
+from accounts.errors import (
+    AccountError,
+    ChallengeRequired,
+    FieldError,
+    InvalidInput,
+    MfaRequired,
+    Puzzle,
+    RateLimited,
+)
+from accounts.http import STATUSES, ServiceUnavailable, log_refusal, operation_of
 from accounts.lib import postgres
+from accounts.lib.log_lines import Fields, request_ids
 from accounts.services.security import rate_limits
 
 log = logging.getLogger(__name__)
@@ -156,6 +165,8 @@ def _body(request: HttpRequest, error: AccountError) -> dict[str, Any]:
         body["retry_after"] = retry_after
     if isinstance(error, MfaRequired):
         body["ticket"] = error.ticket
+    if isinstance(error, ChallengeRequired):
+        body["challenge"] = error.challenge
     return body
 
 
@@ -167,8 +178,20 @@ def example(kind: type[AccountError]) -> dict[str, Any]:
         return _body(request, error) | {"type": f"https://accounts.example.com/api/errors#{kind.code}"}
 
 
+# Its number is 4711.
+_PUZZLE: Puzzle = {
+    "algorithm": "SHA-256",
+    "prefix": "9bYq0c3mT1xpm7uQAABOIC3hE0yM5m1oKq2R8vXcW7A.",
+    "target": "dcb5f2c2e51cbed6a0065f7166be5a8cce6afacd28f189fb2b361219d443b013",
+    "max": 20_000,
+    "expires_in": 600,
+}
+
+
 def sample(kind: type[AccountError]) -> AccountError:
     """One of this kind, whatever it needs to be made."""
+    if issubclass(kind, ChallengeRequired):
+        return kind(1800, challenge=_PUZZLE)
     if issubclass(kind, RateLimited):
         return kind(60)
     if issubclass(kind, InvalidInput):
@@ -275,5 +298,8 @@ def server_error(request: HttpRequest, error: Exception) -> HttpResponse:
         return refuse(request, BodyTooLarge(type(error).__name__))
     if isinstance(error, MultiPartParserError | SuspiciousOperation | UnicodeError):
         return refuse(request, MalformedBody(type(error).__name__))
-    log.exception("unforeseen path=%s request_id=%s", request.path, getattr(request, "id", "-"))
+    log.exception(
+        "unforeseen path=%(path)s operation=%(operation)s request_id=%(request_id)s",
+        Fields(path=request.path, operation=operation_of(request), request_id=request_ids()[0] or "-"),
+    )
     return problem(request, ServiceUnavailable() if postgres.is_away(error) else ServerError())

@@ -54,7 +54,7 @@ _SHARED = ("/api/", "/.well-known/")
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
     "Access-Control-Allow-Headers": "Accept, Accept-Language, Authorization, Content-Type, Idempotency-Key, If-Match, "
-    "If-None-Match, X-App-Version, X-Request-Id",
+    "If-None-Match, X-App-Version, X-Proof, X-Request-Id",
     "Access-Control-Max-Age": "7200",  # the most that Chromium keeps
 }
 _EXPOSED = "Deprecation, ETag, Link, RateLimit, RateLimit-Policy, Retry-After, Sunset, X-Request-Id"

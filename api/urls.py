@@ -8,8 +8,8 @@ from api.reference import reference
 from api.v1 import api as v1
 
 urlpatterns = [
-    path("v1/reference", reference),
+    path("v1/reference", reference, name="reference"),
     path("v1/", v1.urls),
-    path("errors", catalogue),  # the `type` of every problem
+    path("errors", catalogue, name="errors"),  # the `type` of every problem
     re_path(r"^.*$", errors.no_such_path),
 ]

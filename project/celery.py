@@ -6,10 +6,8 @@ from typing import Any, cast
 
 from botocore.config import Config
 from celery import Celery
-from celery.signals import after_setup_logger, after_setup_task_logger, beat_init, celeryd_init
+from celery.signals import beat_init, celeryd_init, setup_logging, worker_process_init
 from django.conf import settings
-
-from project.logs import Formatter, Outages
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
@@ -41,12 +39,26 @@ def _schedule(sender: Celery, **_: object) -> None:
         sender.conf.beat_schedule[name] = {"task": name, "schedule": every, "options": {"expires": every + WRONG}}
 
 
-@after_setup_logger.connect
-@after_setup_task_logger.connect
-def _our_lines(logger: logging.Logger, **_: object) -> None:
-    for handler in logger.handlers:
-        handler.setFormatter(Formatter())
-        handler.addFilter(Outages())
+@setup_logging.connect
+def _our_log(**_: object) -> None:
+    """Django's settings (LOG_LEVEL, LOG_FORMAT) have set the log up; where this signal is heard, Celery does not."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Of a task that the schedule calls, only its failure: most find nothing to do, every few seconds."""
+    of_task = record.args if isinstance(record.args, dict) else {}
+    return record.levelno > logging.INFO or of_task.get("name") not in app.conf.beat_schedule
+
+
+logging.getLogger("celery.app.trace").addFilter(_is_news)
+
+
+@worker_process_init.connect
+def _traces(**_: object) -> None:
+    if settings.OTEL_EXPORTER_OTLP_ENDPOINT:
+        from project import tracing  # noqa: PLC0415 - only where it is asked for
+
+        tracing.start()
 
 
 @celeryd_init.connect

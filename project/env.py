@@ -72,6 +72,17 @@ def number(name: str, default: int, about: str) -> int:
         raise ImproperlyConfigured(f"{name} must be a whole number, not {value!r}.") from None
 
 
+def share(name: str, default: float, about: str) -> float:
+    value = text(name, str(default), about)
+    try:
+        found = float(value)
+    except ValueError:
+        found = -1.0
+    if 0 <= found <= 1:
+        return found
+    raise ImproperlyConfigured(f"{name} must be a number from 0 to 1, not {value!r}.")
+
+
 def choice(name: str, default: str, options: tuple[str, ...], about: str) -> str:
     value = text(name, default, about)
     if value not in options:

@@ -1,37 +1,65 @@
 """How log lines look."""
 
+import json
 import logging
-import re
+import os
 import threading
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from http import HTTPStatus
-from types import TracebackType
 
 import kombu.exceptions
 import redis
 from billiard.exceptions import RestartFreqExceeded
-from django_guid import get_guid
 
 from accounts.lib import postgres
+from accounts.lib.log_lines import Fields, ids_of, request_ids, without_keys
 
-_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
-# Postgres adds the whole row that it refused, with password hash and address.
-_ROW = re.compile(r"^(DETAIL|CONTEXT|HINT): .*$", re.MULTILINE)
+trace_id: Callable[[], str] = str  # project/tracing.py knows one
 
 
 class Formatter(logging.Formatter):
-    """Each line with the id of its request, or of the request that its task comes from. Tracebacks without the contents
-    of rows."""
+    """Each line with the ids of its request, or of the request that its task comes from, and without keys of links."""
 
     def __init__(self) -> None:
-        super().__init__("{asctime} {levelname} {name} {request_id} {message}", style="{")
+        super().__init__("{asctime} {levelname} {name} {ids} {message}", style="{")
 
     def format(self, record: logging.LogRecord) -> str:
-        record.request_id = get_guid() or "-"
-        return super().format(record)
+        record.ids = ids_of(*request_ids()) or "-"
+        return without_keys(super().format(record))
 
-    def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802 - logging's own name
-        return _ROW.sub(r"\1: (left out)", super().formatException(ei))
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        line, trace = super().formatMessage(record), trace_id()
+        return f"{line} trace_id={trace}" if trace else line
+
+
+class JsonFormatter(Formatter):
+    """The same line as one JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = record.args if isinstance(record.args, Fields) else {}
+        request_id, caller_id = request_ids()
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.msg.partition(" ")[0] if fields else without_keys(record.getMessage()),
+            "request_id": request_id,
+            "caller_id": caller_id,
+            "trace_id": trace_id(),
+            **fields,
+        }
+        if record.exc_info:
+            line["exception"] = without_keys(self.formatException(record.exc_info))
+        if record.stack_info:
+            line["stack"] = without_keys(record.stack_info)
+        return json.dumps({name: value for name, value in line.items() if value not in (None, "")})
+
+
+def formatter() -> Formatter:
+    """For granian, which writes before there are settings (project/granian_log.json)."""
+    return JsonFormatter() if os.environ.get("LOG_FORMAT") == "json" else Formatter()
 
 
 class Outages(logging.Filter):
@@ -46,6 +74,8 @@ class Outages(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if getattr(record, "status_code", 0) == HTTPStatus.SERVICE_UNAVAILABLE:
             return False  # Django's own line for each answer; why it is so has been said
+        if record.name.startswith("django.security."):  # a request that no page sends, such as one of a thousand fields
+            record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
         error = record.exc_info[1] if record.exc_info else None
         if postgres.is_away(error):
             server, pause = "Postgres", 1.0

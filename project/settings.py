@@ -97,6 +97,7 @@ INSTALLED_APPS = [
 # Pages walk through all of these, the API through none but its own (project/wsgi.py).
 MIDDLEWARE = [
     "accounts.http.RequestMiddleware",
+    "accounts.http.AccessMiddleware",
     # These three before whatever may refuse a request: a refusal has their headers too.
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -113,6 +114,7 @@ MIDDLEWARE = [
 ]
 API_MIDDLEWARE = [
     "accounts.http.RequestMiddleware",
+    "accounts.http.AccessMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "api.middleware.CorsMiddleware",
     "api.middleware.ProblemMiddleware",
@@ -407,6 +409,18 @@ SIGN_IN_BY_CODE = env.flag("SIGN_IN_BY_CODE", True, "0 takes away signing in by 
 RATE_LIMITS = env.items(
     "RATE_LIMITS", "", "Other numbers for limits: login_per_ip=100/300,signup_per_ip=50/3600 (tries/seconds)."
 )
+REFUSED_EMAIL_DOMAINS_FILE = env.text(
+    "REFUSED_EMAIL_DOMAINS_FILE",
+    "",
+    "A file with email domains, one on each line, that no new account or changed address may have, nor their "
+    "subdomains. # begins a comment. Read once.",
+)
+PROOF_OF_WORK = env.flag(
+    "PROOF_OF_WORK",
+    True,
+    "Networks with many sign-ups or requests for emails compute something for each further one (a browser does it by "
+    "itself). 0: they don't, up to the hard limit.",
+)
 EVENT_RETENTION = timedelta(days=env.number("EVENT_RETENTION_DAYS", 400, "Days that the security log is kept."))
 
 # --- Signing in with others ---------------------------------------------------------------------------------
@@ -579,12 +593,28 @@ STATIC_ROOT = env.text(
     "STATIC_ROOT", str(BASE_DIR / "staticroot"), "Where collectstatic puts files for the web server."
 )
 
-# The id of a request goes with the tasks that it enqueues. (Which ids are taken: accounts.http.RequestMiddleware.)
+# --- The log --------------------------------------------------------------------------------------------------
+
+# The ids of a request go with the tasks that it enqueues. (Which they are: accounts.http.RequestMiddleware.)
 DJANGO_GUID = {"GUID_HEADER_NAME": "X-Request-Id", "INTEGRATIONS": [CeleryIntegration()]}
+LOG_FORMAT = env.choice("LOG_FORMAT", "text", ("text", "json"), "json: each line is one JSON object.")
+ACCESS_LOG = env.flag("ACCESS_LOG", False, "1 logs a line for each request, without its path and its query string.")
+OTEL_EXPORTER_OTLP_ENDPOINT = env.text(
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "",
+    "Where traces are sent (OTLP over HTTP): http://collector:4318 (needs opentelemetry; docs/operating.md). Empty: "
+    "nowhere.",
+)
+OTEL_TRACES_SAMPLER_ARG = env.share(
+    "OTEL_TRACES_SAMPLER_ARG", 0.01, "The share of requests that is traced, from 0 to 1."
+)
+if OTEL_EXPORTER_OTLP_ENDPOINT:
+    for _chain in (MIDDLEWARE, API_MIDDLEWARE):
+        _chain.insert(0, "project.tracing.Middleware")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": "project.logs.Formatter"}},
+    "formatters": {"line": {"()": f"project.logs.{'JsonFormatter' if LOG_FORMAT == 'json' else 'Formatter'}"}},
     "filters": {"outages": {"()": "project.logs.Outages"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["outages"]}},
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR.")},
@@ -593,6 +623,9 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         "django.server": {"level": "WARNING"},
         "django_guid": {"level": "WARNING"},
+        # Each task that is due, and each that arrives. That it is done is said too (project/celery.py).
+        "celery.beat": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
         "fido2": {"level": "WARNING"},  # it logs the id of each passkey that is used
         # Scanners try foreign host names all day; each is answered with 400.
         "django.security.DisallowedHost": {"level": "CRITICAL"},

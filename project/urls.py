@@ -21,7 +21,7 @@ admin.site.login = account.admin_login  # type: ignore[method-assign]
 admin.site.has_permission = account.may_administer  # type: ignore[method-assign]
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="overview")),
+    path("", RedirectView.as_view(pattern_name="overview"), name="root"),
     path("account/", include("accounts.pages.urls")),
     # Django's own page would know nothing of our rule (tries, sessions, the mail to the owner).
     path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
@@ -30,18 +30,18 @@ urlpatterns = [
     path("admin/", include("accounts.pages.staff.urls")),
     path("admin/", admin.site.urls),
     path("api/", include("api.urls")),
-    path(".well-known/jwks.json", well_known.jwks),
-    path(".well-known/apple-app-site-association", well_known.apple_app_site_association),
-    path(".well-known/assetlinks.json", well_known.assetlinks),
+    path(".well-known/jwks.json", well_known.jwks, name="jwks"),
+    path(".well-known/apple-app-site-association", well_known.apple_app_site_association, name="apple_links"),
+    path(".well-known/assetlinks.json", well_known.assetlinks, name="android_links"),
     path(".well-known/change-password", RedirectView.as_view(pattern_name="account_change_password")),
     path(".well-known/passkey-endpoints", well_known.passkey_endpoints),
     path(".well-known/security.txt", well_known.security_txt),
     path("robots.txt", well_known.robots_txt),
     path("favicon.ico", lambda _: redirect(static("img/icon.svg"))),
-    path("livez", health.livez),
-    path("readyz", health.readyz),
+    path("livez", health.livez, name="livez"),
+    path("readyz", health.readyz, name="readyz"),
 ]
 if settings.ANYMAIL_ESP:
     from accounts.pages import hooks
 
-    urlpatterns.append(path("hooks/mail/", hooks.view()))
+    urlpatterns.append(path("hooks/mail/", hooks.view(), name="mail_hook"))

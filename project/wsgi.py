@@ -37,6 +37,10 @@ class ApiHandler(ApiMiddleware, WSGIHandler):
 
 
 django.setup(set_prefix=False)
+if settings.OTEL_EXPORTER_OTLP_ENDPOINT:
+    from project import tracing
+
+    tracing.start()
 _pages = WSGIHandler()
 _api = ApiHandler()
 

@@ -10,6 +10,7 @@ import sys
 import types
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from django.test import Client, TransactionTestCase, client
 from django.test.client import ClientHandler
 from django.urls import clear_url_caches, include, path
 from django.utils import translation
+from django_guid import clear_guid
 from PIL import Image
 from post_office.models import Email
 from pytest_django import DjangoDbBlocker, Settings
@@ -105,6 +107,7 @@ def _forget() -> None:
     translation.deactivate()  # a page in another language leaves it to the next one in its thread
     breached_passwords._breaker.worked()
     jobs._sends.clear()
+    clear_guid()
     translation.deactivate()
 
 
@@ -112,6 +115,16 @@ def _forget() -> None:
 def decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most tests send the same few pictures, and are about what comes after the decoder."""
     monkeypatch.setattr(pictures, "_decode", decoded_once)
+
+
+@pytest.fixture
+def refused_domains(settings: Settings, tmp_path: Path) -> Iterator[Path]:
+    """A file for domains that no new address may have."""
+    file = tmp_path / "domains.txt"
+    settings.REFUSED_EMAIL_DOMAINS_FILE = str(file)
+    identifiers.refused_domains.cache_clear()
+    yield file
+    identifiers.refused_domains.cache_clear()
 
 
 @pytest.fixture

@@ -45,6 +45,16 @@ def test_a_flag_is_turned_off_by_0(monkeypatch: pytest.MonkeyPatch) -> None:
     assert env.flag("PLUM", True, "") is False
 
 
+def test_a_share_is_a_number_from_0_to_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, share in {"": 0.01, "0": 0.0, "0.5": 0.5, "1": 1.0}.items():
+        monkeypatch.setenv("PLUM", given)
+        assert env.share("PLUM", 0.01, "") == share
+    for wrong in ("-1", "1.1", "nan", "half"):
+        monkeypatch.setenv("PLUM", wrong)
+        with pytest.raises(ImproperlyConfigured, match="PLUM must be a number from 0 to 1"):
+            env.share("PLUM", 0.01, "")
+
+
 def test_a_blank_secret_is_read_from_its_file_and_another_goes_before_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

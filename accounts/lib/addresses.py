@@ -11,7 +11,11 @@ from accounts.lib import lookalikes
 def fold(address: str) -> str:
     """In lower case, the domain in ASCII (UTS 46). What is no domain stays, to be refused."""
     local, at, domain = address.rpartition("@")
-    return f"{local.lower()}{at}{_ascii(domain).lower()}"
+    return f"{local.lower()}{at}{fold_domain(domain)}"
+
+
+def fold_domain(domain: str) -> str:
+    return _ascii(domain).lower()
 
 
 def _ascii(domain: str) -> str:
@@ -22,7 +26,20 @@ def _ascii(domain: str) -> str:
     try:
         return idna.encode(domain, uts46=True).decode()
     except UnicodeError:
+        return _with_symbols(domain)
+
+
+def _with_symbols(domain: str) -> str:
+    """`xn--n3h.example` for `☃.example`, as browsers have it (UTS 46). IDNA 2008 has no symbols, but there are such
+    domains, and they are typed either way. All else in them must be IDNA's."""
+    try:
+        labels = idna.uts46_remap(domain, std3_rules=True, transitional=False).split(".")
+        for label in labels:
+            if rest := "".join(one for one in label if unicodedata.category(one) != "So"):
+                idna.encode(rest)
+    except UnicodeError:
         return domain
+    return ".".join(label if label.isascii() else f"xn--{label.encode('punycode').decode()}" for label in labels)
 
 
 def shown(address: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from allauth.account.utils import get_next_redirect_url
+from allauth.account.utils import get_next_redirect_url, perform_login
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -27,9 +27,9 @@ from accounts.http import AuthenticatedRequest, caller, log_refusal
 from accounts.lib import addresses, brand, time_zones
 from accounts.models import PictureUpload, Session, User
 from accounts.pages.forms import ChangeEmailForm, ConfirmCodeForm, DeleteAccountForm, ProfileForm, ResetCodeForm
-from accounts.pages.refusals import form_page, press, refused_json, refused_page
+from accounts.pages.refusals import form_page, press, refused_json, refused_page, refused_redirect
 from accounts.services import mail
-from accounts.services.account import deletion, email_addresses, email_recovery, export, password_resets
+from accounts.services.account import deletion, email_addresses, email_recovery, export, password_resets, signup
 from accounts.services.authentication import reauthentication, totp
 from accounts.services.credentials import identifiers, password_policy
 from accounts.services.profile import exports, picture_uploads, pictures, profiles
@@ -158,6 +158,9 @@ def _unconfirmed(request: HttpRequest) -> tuple[User | None, email_addresses.Pro
 @require_http_methods(["GET", "HEAD", "POST"])
 def email_confirm(request: HttpRequest) -> HttpResponse:
     """Type the code of the confirmation mail: signed in, or after a sign-up that waits for it."""
+    ticket = request.session.get("signing_up")
+    if ticket and not request.user.is_authenticated:
+        return _sign_up_by_code(request, ticket)
     user, progress, pending = _unconfirmed(request)
     if not pending:
         return redirect("account_email" if user else "account_login")
@@ -175,6 +178,25 @@ def email_confirm(request: HttpRequest) -> HttpResponse:
     delivery = progress.delivery if progress and progress.email == pending else None
     context = {"email": addresses.shown(pending), "delivery": delivery, "minutes_late": mail.minutes_late()}
     return form_page(request, "accounts/email_confirm.html", form, save, **context)
+
+
+def _sign_up_by_code(request: HttpRequest, ticket: str) -> HttpResponse:
+    """The same page for somebody who gets an account with the code."""
+    try:
+        email = signup.email_of(ticket)
+    except AccountError as error:
+        request.session.pop("signing_up")
+        return refused_redirect(request, error, "account_signup")
+
+    def save(data: dict[str, Any]) -> HttpResponse:
+        user = signup.sign_up_by_code(ticket=ticket, code=data["code"], caller=caller(request))
+        request.session.pop("signing_up")
+        after: HttpResponse = perform_login(request, user, redirect_url=request.session.pop("after_confirming", None))
+        return after
+
+    form = ConfirmCodeForm(request.POST or None)
+    words = {"email": addresses.shown(email), "signing_up": True, "minutes_late": mail.minutes_late()}
+    return form_page(request, "accounts/email_confirm.html", form, save, **words)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -197,9 +219,12 @@ def email_confirm_link(request: HttpRequest, key: str) -> HttpResponse:
 def email_resend(request: HttpRequest) -> HttpResponse:
     """Once more to the address that waits."""
     user, _progress, email = _unconfirmed(request)
+    ticket = request.session.get("signing_up")
 
     def resend() -> None:
-        if user and email:
+        if ticket and not user:
+            signup.resend_code(ticket=ticket, caller=caller(request))
+        elif user and email:
             email_addresses.send_again(user=user, email=email, caller=caller(request))
         elif email:
             email_addresses.resend(email=email, caller=caller(request))

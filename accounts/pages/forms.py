@@ -16,6 +16,7 @@ from accounts.errors import AccountError, InvalidPasskey, SetupExpired
 from accounts.http import AuthenticatedRequest, caller
 from accounts.lib import addresses, strict_json, time_zones
 from accounts.models import Gender, User
+from accounts.pages.refusals import prover
 from accounts.services.account import password_resets, passwords, signup
 from accounts.services.credentials.identifiers import EMAIL_MAX_LENGTH
 from accounts.services.profile import pictures
@@ -133,17 +134,20 @@ class SignUpForm(forms.Form):
     picture = Picture()
     first_name = Text(label=_("First name"), autocomplete="given-name", required=False)
     last_name = Text(label=_("Last name"), autocomplete="family-name", required=False)
-    gender = forms.ChoiceField(
-        label=_("Gender"), choices=Gender.choices, initial=Gender.UNSPECIFIED, required=False, widget=forms.RadioSelect
+    gender = forms.TypedChoiceField(
+        label=_("Gender"),
+        choices=Gender.choices,
+        initial=Gender.UNSPECIFIED,
+        empty_value=Gender.UNSPECIFIED,
+        required=False,
+        widget=forms.RadioSelect,
     )
     # What the browser says of itself, see account.js.
     time_zone = forms.CharField(required=False, max_length=100, widget=forms.HiddenInput(attrs={"data-own-zone": True}))
 
     def try_save(self, request: HttpRequest) -> tuple[User | None, HttpResponseBase | None]:
         """allauth's view signs the user in, unless there is an answer already (the address must be proved first)."""
-        data = self.cleaned_data
-        data["gender"] = data["gender"] or Gender.UNSPECIFIED
-        user = signup.sign_up(caller=caller(request), **data)
+        user = signup.sign_up(caller=prover(request), **self.cleaned_data)
         if settings.EMAIL_VERIFICATION == "mandatory":
             request.session["confirming"] = user.email
             return None, HttpResponseRedirect(reverse("email_confirm"))
@@ -156,7 +160,7 @@ class ForgotPasswordForm(forms.Form):
 
     def save(self, request: HttpRequest, **_: Any) -> str:
         login: str = self.cleaned_data["email"]
-        password_resets.request_reset(login=login, caller=caller(request))
+        password_resets.request_reset(login=login, caller=prover(request))
         request.session["resetting"] = login
         return login
 

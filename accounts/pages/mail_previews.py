@@ -21,6 +21,7 @@ _ACCOUNT = f"{settings.PUBLIC_URL}/account"
 _RESET = {"code": _CODE, "link": f"{_ACCOUNT}/password/reset/key/{_KEY}/"}
 SAMPLES: Mapping[Message, dict[str, Any]] = {
     Message.CONFIRM_EMAIL: {"code": _CODE, "link": f"{_ACCOUNT}/confirm-email/{_KEY}/"},
+    Message.SIGN_UP: {"code": _CODE},
     Message.WELCOME: {},
     Message.RESET_PASSWORD: _RESET,
     Message.ADDRESS_TAKEN: {"other": "ada.lovelace"},

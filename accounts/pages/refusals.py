@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
@@ -13,8 +14,9 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from accounts.errors import AccountError, InvalidInput, MfaRequired
-from accounts.http import STATUSES, log_refusal
+from accounts.caller import Caller
+from accounts.errors import AccountError, ChallengeRequired, InvalidInput, MfaRequired
+from accounts.http import STATUSES, caller, log_refusal
 
 
 def to_mfa(request: HttpRequest) -> HttpResponse:
@@ -42,6 +44,11 @@ def status_of(error: AccountError) -> int:
     return status if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE} else HTTPStatus.OK
 
 
+def prover(request: HttpRequest) -> Caller:
+    """Who asks, with the proof of work of the challenge page."""
+    return replace(caller(request), proof=request.POST.get("proof", "")[:100])
+
+
 def with_retry_after(response: HttpResponse, error: AccountError) -> HttpResponse:
     seconds = getattr(error, "retry_after", None)
     if seconds:
@@ -49,10 +56,11 @@ def with_retry_after(response: HttpResponse, error: AccountError) -> HttpRespons
     return response
 
 
-def refused_page(request: HttpRequest, template: str, error: AccountError) -> HttpResponse:
+def refused_page(request: HttpRequest, template: str, error: AccountError, **context: Any) -> HttpResponse:
     """A page that only says why."""
     log_refusal(request, error)
-    return with_retry_after(render(request, template, {"error": error.message}, status=status_of(error)), error)
+    context["error"] = error.message
+    return with_retry_after(render(request, template, context, status=status_of(error)), error)
 
 
 def refused_json(request: HttpRequest, error: AccountError) -> HttpResponse:
@@ -116,10 +124,21 @@ class RuleFormMixin:
         except MfaRequired as error:
             log_refusal(self.request, error)
             return to_mfa(self.request)
+        except ChallengeRequired as error:
+            return self.challenge_page(form, error)
         except AccountError as error:
             show(form, error, self.request)
             self.request.refusal = error  # type: ignore[attr-defined]
             return self.form_invalid(form)
+
+    def kept(self, form: Any) -> dict[str, str]:
+        """What the form is sent again with, after a challenge."""
+        return dict(form.cleaned_data)
+
+    def challenge_page(self, form: Any, error: ChallengeRequired) -> HttpResponse:
+        """A script solves the challenge and sends the form again (static/js/proof.js)."""
+        kept = {**self.kept(form), "next": self.request.POST.get("next", "")}
+        return refused_page(self.request, "account/challenge.html", error, challenge=error.challenge, kept=kept)
 
     def form_invalid(self, form: Any) -> HttpResponse:
         response: HttpResponse = super().form_invalid(form)  # type: ignore[misc]

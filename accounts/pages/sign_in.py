@@ -20,9 +20,9 @@ from accounts.errors import AccountError, InvalidCode, InvalidPasskey, InvalidTi
 from accounts.http import AuthenticatedRequest, caller, log_refusal
 from accounts.pages.allauth_adapter import begin
 from accounts.pages.forms import ConfirmCodeForm, MfaForm, PasskeyForm, RecoveryCodeForm, RequestSignInCodeForm
-from accounts.pages.refusals import RuleFormMixin, with_retry_after
+from accounts.pages.refusals import RuleFormMixin, prover, with_retry_after
 from accounts.services import mail
-from accounts.services.account import password_resets, sign_in_codes
+from accounts.services.account import password_resets, sign_in_codes, signup
 from accounts.services.authentication import passkeys, sign_in
 from accounts.services.sessions import mfa, sessions
 
@@ -65,7 +65,7 @@ class RequestSignInCodeView(_CodeSignInView):
 
     def obey(self, form: Any) -> HttpResponse:
         login = form.cleaned_data["login"]
-        sign_in_codes.request(login=login, caller=caller(self.request))
+        sign_in_codes.request(login=login, caller=prover(self.request))
         self.request.session["signing_in"] = {"login": login, "next": self.get_next_url()}
         return redirect("account_confirm_login_code")
 
@@ -169,6 +169,36 @@ class ReauthenticateView(RuleFormMixin, allauth_views.ReauthenticateView):
 
 
 class SignUpView(RuleFormMixin, allauth_views.SignupView):
+    def get_form_kwargs(self) -> dict[str, Any]:
+        """From the challenge page the form comes back in a ticket."""
+        kwargs: dict[str, Any] = super().get_form_kwargs()
+        if "ticket" in self.request.POST:
+            kwargs["data"] = self._typed(self.request.POST["ticket"])
+        return kwargs
+
+    def _typed(self, ticket: str) -> dict[str, str]:
+        try:
+            return signup.typed_before(ticket)
+        except InvalidTicket as error:
+            log_refusal(self.request, error)
+            messages.error(self.request, str(error.message))
+            return {}
+
+    def kept(self, form: Any) -> dict[str, str]:
+        return {"ticket": signup.keep(**self._fields(form))}
+
+    def _fields(self, form: Any) -> dict[str, str]:
+        """But for the picture, which no ticket can hold."""
+        return {name: value for name, value in form.cleaned_data.items() if name != "picture"}
+
+    def obey(self, form: Any) -> HttpResponse:
+        if "by_code" not in self.request.POST:
+            self.request.session.pop("signing_up", None)  # an earlier try
+            return super().obey(form)
+        ticket = signup.request_by_code(caller=caller(self.request), **self._fields(form))
+        self.request.session["signing_up"] = ticket
+        return redirect(self.get_success_url() or "email_confirm")
+
     def get_success_url(self) -> str | None:
         """First the code of the email. The page that the user was on the way to follows after it."""
         wanted: str | None = super().get_success_url()

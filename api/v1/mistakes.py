@@ -35,7 +35,7 @@ def _new_password(given: Given, request: HttpRequest) -> Iterable[FieldError]:
 
 
 def _new_email(given: Given, request: HttpRequest) -> Iterable[FieldError]:
-    found = identifiers.email_problem(identifiers.fold_email(given["email"]))
+    found = identifiers.new_email_problem(identifiers.fold_email(given["email"]))
     return [found] if found else []
 
 

@@ -11,7 +11,7 @@ from accounts.services.account import password_resets, passwords
 from api.repeats import repeatable
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import BODY, KEY, PASSWORD, TOKEN, answers
+from api.v1.responses import BODY, KEY, PASSWORD, PROOF, TOKEN, answers
 
 router = Router(tags=["password"])
 
@@ -19,7 +19,7 @@ router = Router(tags=["password"])
 @router.post(
     "/password/forgot",
     operation_id="requestPasswordReset",
-    **answers({202: schemas.MailOut}, *BODY, *KEY, errors.RateLimited),
+    **answers({202: schemas.MailOut}, *BODY, *KEY, errors.ChallengeRequired, errors.RateLimited, extra=PROOF),
 )
 @repeatable
 def request_password_reset(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:

@@ -34,6 +34,8 @@ def _read_file(request: AuthenticatedRequest) -> BinaryIO:
     if length > settings.PICTURE_MAX_BYTES + _ENVELOPE:
         raise PictureTooLarge("Content-Length")
     _fields, files = request.parse_file_upload(request.META, request)
+    # What Django closes when the request ends. Else they stay on the disk until the garbage is collected.
+    request._files = files  # type: ignore[attr-defined]  # noqa: SLF001
     file = files.get("file")
     if not isinstance(file, UploadedFile):
         raise InvalidInput([FieldError("file", "required")])

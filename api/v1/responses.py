@@ -1,8 +1,10 @@
 """What an operation can answer, and how."""
 
+import inspect
 import re
 from collections import defaultdict
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from hashlib import blake2s
 from http import HTTPStatus
 from typing import Any
@@ -34,6 +36,18 @@ TOKEN = (errors.InvalidToken, errors.TokenExpired, errors.SessionRevoked)
 BODY = (MalformedBody, LengthRequired, BodyTooLarge, UnsupportedMediaType, errors.InvalidInput)
 KEY = (InvalidIdempotencyKey, errors.RequestInProgress, errors.IdempotencyKeyReused)
 PASSWORD = (errors.WrongPassword, errors.MfaRequired, errors.RateLimited, errors.Overloaded)
+# Of what wants a proof of work over a limit (services/security/proofs.py).
+PROOF = {
+    "parameters": [
+        {
+            "in": "header",
+            "name": "X-Proof",
+            "required": False,
+            "schema": {"type": "string"},
+            "description": "After `challenge_required`: the `prefix` of its `challenge`, followed by the number.",
+        }
+    ]
+}
 RECENT = (errors.RecentSignInNeeded, errors.MfaRequired)
 
 
@@ -74,7 +88,23 @@ def versions(header: str) -> set[str]:
     return {tag[2] for tag in _tags(header)}
 
 
+def _named(run: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Leave the id of the operation on its request (accounts.http.operation_of)."""
+    operation_id = inspect.unwrap(run).__self__.operation_id
+
+    @wraps(run)
+    def answer(request: HttpRequest, **values: Any) -> HttpResponse:
+        request.operation_id = operation_id  # type: ignore[attr-defined]
+        return run(request, **values)
+
+    return answer
+
+
 class VersionedAPI(NinjaAPI):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_decorator(_named, mode="view")
+
     def create_response(self, request: HttpRequest, data: Any, **options: Any) -> HttpResponse:
         """An operation names the version in ETag; an app that has this very answer already gets 304."""
         response = super().create_response(request, data, **options)

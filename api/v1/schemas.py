@@ -634,6 +634,19 @@ class FieldProblemOut(Schema):
     detail: str = _says("For the person.", "Use 3 to 30 characters for your username.")
 
 
+class ChallengeOut(Schema):
+    """Find the number from 0 to `max` for which the hash of the text `prefix` + number is `target`. Then send the same
+    request again, with that text in `X-Proof`. It works once, from the same network."""
+
+    algorithm: str = _says("Of the hash. If you don't know it, wait for `retry_after`.", "SHA-256")
+    prefix: str = _says("What stands before the number.", "9bYq0c3mT1xpm7uQAABOIC3hE0yM5m1oKq2R8vXcW7A.")
+    target: str = _says(
+        "The hash, in hexadecimal digits.", "dcb5f2c2e51cbed6a0065f7166be5a8cce6afacd28f189fb2b361219d443b013"
+    )
+    max: int = _says("The greatest number. 150000 at most.", 20_000)
+    expires_in: int = _says("Seconds until it no longer works.", 600)
+
+
 class ProblemOut(Schema):
     """RFC 9457. `code` is stable for ever; `detail` is in the language asked for."""
 
@@ -649,3 +662,4 @@ class ProblemOut(Schema):
     errors: list[FieldProblemOut] = Field([], description="What is wrong with each field.")
     retry_after: int | None = Field(None, description="Seconds; with 429, 503 and `request_in_progress`.")
     ticket: str | None = Field(None, description="With `mfa_required`: for `finishSignIn`, good for 5 minutes.")
+    challenge: ChallengeOut | None = Field(None, description="With `challenge_required`.")

@@ -10,7 +10,7 @@ from accounts.services.account import email_addresses, email_recovery, signup
 from accounts.services.sessions.sessions import SignedIn
 from api.repeats import repeatable
 from api.v1 import schemas
-from api.v1.responses import BODY, KEY, answers
+from api.v1.responses import BODY, KEY, PROOF, answers
 
 router = Router(tags=["sign up"])
 
@@ -24,8 +24,10 @@ router = Router(tags=["sign up"])
         *KEY,
         errors.SignUpClosed,
         errors.UsernameTaken,
+        errors.ChallengeRequired,
         errors.RateLimited,
         errors.Overloaded,
+        extra=PROOF,
     ),
 )
 @repeatable

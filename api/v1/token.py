@@ -13,7 +13,7 @@ from accounts.services.sessions import sessions
 from accounts.services.sessions.sessions import SignedIn, Tokens
 from api.repeats import repeatable
 from api.v1 import schemas
-from api.v1.responses import BODY, KEY, answers
+from api.v1.responses import BODY, KEY, PROOF, answers
 
 router = Router(tags=["tokens"])
 
@@ -47,7 +47,14 @@ def sign_in_by_password(request: HttpRequest, payload: schemas.SignInIn) -> Sign
 @router.post(
     "/token/code/request",
     operation_id="requestSignInCode",
-    **answers({202: schemas.MailOut}, *BODY, errors.CodeSignInClosed, errors.RateLimited),
+    **answers(
+        {202: schemas.MailOut},
+        *BODY,
+        errors.CodeSignInClosed,
+        errors.ChallengeRequired,
+        errors.RateLimited,
+        extra=PROOF,
+    ),
 )
 def request_sign_in_code(request: HttpRequest, payload: schemas.LoginIn) -> Status[Any]:
     """Email a code to sign in with.

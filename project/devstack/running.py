@@ -23,7 +23,9 @@ def run() -> int:
         os.environ[MARK] = stack.environment[MARK]
         for name, arguments in commands(stack).items():
             command = f"exec {shlex.join([sys.executable, *arguments])}"
-            processes.add_process(name, command, env=stack.environment, cwd=str(BASE))
+            # Of the two others only what is wrong, unless they are asked for more.
+            environment = stack.environment if name == "web" else {"LOG_LEVEL": "WARNING", **stack.environment}
+            processes.add_process(name, command, env=environment, cwd=str(BASE))
         summary = multiprocessing.Process(target=_announce, args=(stack.environment, stack.web_port), daemon=True)
         summary.start()
         processes.loop()
@@ -49,8 +51,8 @@ def commands(stack: Stack) -> dict[str, list[str]]:
     schedule = f"--schedule={stack.folder / 'beat'}"
     return {
         "web": ["-m", "granian", "--no-ws", *options(granian), "project.wsgi:application"],
-        "worker": [*celery, "worker", "--concurrency=2", "--loglevel=WARNING"],
-        "beat": [*celery, "beat", "--loglevel=WARNING", "--pidfile=", schedule],
+        "worker": [*celery, "worker", "--concurrency=2"],
+        "beat": [*celery, "beat", "--pidfile=", schedule],
     }
 
 

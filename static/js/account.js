@@ -105,6 +105,8 @@ function arrive() {
     if (field.selectedIndex < 0) field.value = "";
   }
   document.querySelector(".error-summary")?.focus();
+  // What few pages need is fetched by them.
+  for (const { dataset } of document.querySelectorAll("[data-module]")) import(dataset.module);
   // On phones the menu is a strip.
   document.querySelector(".menu [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 }

@@ -120,7 +120,7 @@ class CheckedApi(Api):
             assert answer.headers["Content-Type"] == "application/problem+json"
             assert answer.headers["Cache-Control"] == "no-store"
             assert set(body) >= ALWAYS
-            assert set(body) - ALWAYS <= {"errors", "retry_after", "ticket"}
+            assert set(body) - ALWAYS <= {"challenge", "errors", "retry_after", "ticket"}
             assert ("ticket" in body) == (body["code"] == "mfa_required")
             assert body["status"] == answer.status_code
             assert body["request_id"] == answer.headers["X-Request-Id"]

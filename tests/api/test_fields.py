@@ -8,9 +8,9 @@ from django.http import HttpRequest
 from pytest_django import Settings
 
 from accounts import errors
-from accounts.errors import FieldError, InvalidCode, InvalidInput, PictureTooLarge, RateLimited, WrongPassword
+from accounts.errors import FieldError, InvalidCode, InvalidInput, PictureTooLarge, WrongPassword
 from accounts.models import User
-from api.errors import CASES, problem
+from api.errors import CASES, problem, sample
 from tests.api.conftest import OF_FIELDS, sign_up_body
 from tests.api.conftest import problem as refusal
 from tests.conftest import Api, picture
@@ -35,11 +35,7 @@ OTHERWISE = {
 
 
 def made(kind: type[errors.AccountError]) -> errors.AccountError:
-    if kind is errors.MfaRequired:
-        return errors.MfaRequired("ticket")
-    if kind is InvalidInput:
-        return InvalidInput([FieldError("email", "email_invalid")])
-    return kind(60) if issubclass(kind, RateLimited) else kind()
+    return InvalidInput([FieldError("email", "email_invalid")]) if kind is InvalidInput else sample(kind)
 
 
 def named(error: errors.AccountError) -> list[dict[str, str]]:

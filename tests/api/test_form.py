@@ -5,8 +5,9 @@ import re
 from typing import Any
 
 import pytest
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 
+from accounts.http import operation_of
 from accounts.models import Session
 from project.wsgi import application
 from tests.api.conftest import contract, problem
@@ -73,6 +74,26 @@ def test_every_operation_refuses_other_methods_and_names_its_own(api: Api) -> No
             assert named == methods, (method, path)
             if method != "HEAD":
                 assert answer.json()["code"] == "method_not_allowed"
+
+
+def test_a_request_is_named_by_its_operation_or_its_url_and_never_by_its_path(api: Api, page: Client) -> None:
+    wrong = {}
+    for (method, path), operation in contract().operations.items():
+        concrete = re.sub(r"\{\w+\}", "00000000-0000-7000-8000-000000000000", path)
+        name = operation_of(api.client.generic(method, concrete).wsgi_request)
+        if name != operation["operationId"]:
+            wrong[method, path] = name
+    assert not wrong
+    asked = {
+        "/api/v1/nothing/me@example.com": "other",
+        "/nothing/me@example.com": "other",
+        "/livez": "livez",
+        "/.well-known/jwks.json": "jwks",
+        "/api/v1/openapi.json": "v1:openapi-json",
+        "/account/password/reset/key/x-secret/": "account_reset_password_from_key",
+        "/admin/accounts/user/me@example.com/change/": "admin:accounts_user_change",
+    }
+    assert {path: operation_of(page.get(path).wsgi_request) for path in asked} == asked
 
 
 def test_head_is_answered_as_get_is(alices_api: Api) -> None:

@@ -164,6 +164,15 @@ def test_the_page_of_the_contract_has_all_its_files_here(docs: str) -> None:
         assert Path(found).stat().st_size > 0
 
 
+def test_the_page_of_the_contract_fits_phones_and_is_dark_by_night(docs: str) -> None:
+    assert '<meta name="viewport" content="width=device-width' in docs
+    script = re.search(r"js/docs[\w.]*\.js", docs)
+    assert script
+    style = finders.find("ninja/swagger-ui.css")
+    assert style
+    assert "html.dark-mode" in Path(style).read_text()  # what the script turns on
+
+
 def test_the_page_of_the_contract_passes_its_own_policy(docs: str) -> None:
     scripts = re.findall(r"<script\b([^>]*)>", docs)
     assert all("src=" in attributes or 'type="application/json"' in attributes for attributes in scripts)

@@ -3,6 +3,7 @@ Whether time tells who has an account: `make bench ARGS=timing` (timing.py).
 Mails a second: `make bench ARGS=mail` (tests/bench/mail.py).
 Ten million people: `make bench ARGS=scale` (tests/bench/scale.py).
 A failover of Postgres: `make bench ARGS=failover` (tests/bench/failover.py).
+What lines of the log and traces cost: `make bench ARGS=seeing` (seeing.py).
 A new version beside the one before, and back: `make bench ARGS=rollout` (tests/bench/rollout.py).
 A restored backup with 200 sessions: `make bench ARGS=restore` (tests/bench/restore.py).
 Beside djoser, ninja-jwt, allauth headless and fastapi-users: `make bench ARGS=peers` (peers.py).
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
 
-from tests.bench import failover, mail, peers, restore, rollout, scale, timing
+from tests.bench import failover, mail, peers, restore, rollout, scale, seeing, timing
 from tests.bench.server import OUT, Client, Server
 
 SECONDS = 4.0
@@ -157,6 +158,8 @@ if __name__ == "__main__":
             rollout.main(*commit)
         case ["peers"]:
             peers.main()
+        case ["seeing"]:
+            seeing.main()
         case ["scale", *people]:
             scale.main(*(int(number) for number in people))
         case _:

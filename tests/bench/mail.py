@@ -91,7 +91,7 @@ def run(count: int, workers: int) -> Run:
     celery = [sys.executable, "-W", "ignore", "-m", "celery", "--quiet", "-A", "project", "worker"]
     processes = [
         subprocess.Popen(
-            [*celery, "--concurrency", "1", "--loglevel", "WARNING", "-n", f"bench{number}@%h"],
+            [*celery, "--concurrency", "1", "-n", f"bench{number}@%h"],
             cwd=BASE,
             env=surroundings,
         )

@@ -13,7 +13,15 @@ from project.devstack.servers import BASE, free_ports
 
 PASSWORD = "plum tractor lagoon"
 OUT = BASE / "docs" / "bench"
-PER_ADDRESS = ("login_per_ip", "signup_per_ip", "refresh_per_ip", "mail_per_ip", "code_per_ip")
+PER_ADDRESS = (
+    "login_per_ip",
+    "signup_per_ip",
+    "refresh_per_ip",
+    "mail_per_ip",
+    "code_per_ip",
+    "signup_challenge_per_ip",
+    "mail_challenge_per_ip",
+)
 
 
 class Server:
@@ -38,7 +46,7 @@ class Server:
                 "--no-ws", "--workers", "2", "--blocking-threads", "4", "--log-level", "warning",
                 "project.wsgi:application",
             ],
-            cwd=BASE, env=environment,
+            cwd=BASE, env=environment, stderr=subprocess.DEVNULL if "ACCESS_LOG" in settings else None,
         )  # fmt: skip
         while not self.ready():
             time.sleep(0.1)

@@ -115,7 +115,9 @@ class Nginx(Server):
         changed = edited(
             BASE / "docker/nginx.conf",
             {
-                "server web:8000 max_fails=0;": "".join(f"server 127.0.0.1:{port} max_fails=0;" for port in self.webs),
+                "server web:8000 resolve max_fails=0;": "".join(
+                    f"server 127.0.0.1:{port} max_fails=0;" for port in self.webs
+                ),
                 "listen 8080;": f"listen 127.0.0.1:{self.port};",
                 "include mime.types;": "",
                 " /tmp/": f" {self.folder}/",

@@ -17,6 +17,7 @@ from uuid import uuid4
 import boto3
 import psycopg2
 import pytest
+import redis
 import requests
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -83,9 +84,20 @@ class Service:
             "SWEEP_INTERVAL": "1",
             "ARGON2_MEMORY_KIB": "1024",
             "RATE_LIMITS": "signup_per_ip=100000/60,login_per_ip=100000/60,mail_per_ip=100000/60,code_per_ip=100000/60,"
-            "refresh_per_ip=100000/60",
+            "refresh_per_ip=100000/60,signup_challenge_per_ip=100000/864000,mail_challenge_per_ip=100000/864000",
             **self.settings,
         }
+
+    @contextlib.contextmanager
+    def busy_network(self) -> Iterator[None]:
+        """Every sign-up and request for an email meets a challenge."""
+        self.post("/signup", {"username": "busy", "email": "x@example.com", "password": "plum tractor lagoon"})
+        self.post("/password/forgot", {"login": uuid4().hex})
+        with redis.Redis.from_url(self.valkey.url) as client:
+            keys = list(client.scan_iter("limit:*_challenge_per_ip:*"))
+            client.mset(dict.fromkeys(keys, 100_000))
+            yield
+            client.delete(*keys)
 
     def address(self, database: str) -> str:
         """Of a database, not through what is between it and the service."""
@@ -133,15 +145,12 @@ class Service:
 
     def run_worker(self, name: str, **environment: str) -> None:
         self.run(
-            name, "celery", "-A", "project", "worker", "--concurrency", "1", "--loglevel", "WARNING", "-n",
-            f"{name}@%h", **environment,
+            name, "celery", "-A", "project", "worker", "--concurrency", "1", "-n", f"{name}@%h", **environment,
         )  # fmt: skip
 
     def run_beat(self) -> None:
         schedule = str(self.folder / "beat")
-        self.run(
-            "beat", "celery", "-A", "project", "beat", "--loglevel", "WARNING", "--pidfile=", "--schedule", schedule
-        )
+        self.run("beat", "celery", "-A", "project", "beat", "--pidfile=", "--schedule", schedule)
 
     def run(self, name: str, *module: str, **environment: str) -> None:
         self.commands[name] = module

@@ -17,7 +17,11 @@ def nginx(folder: Path, *, listen: int, web: int, beside: Sequence[int] = ()) ->
     conf = (BASE / "docker/nginx.conf").read_text()
     for theirs, ours in (
         ("listen 8080", f"listen 127.0.0.1:{listen}"),
-        ("server web:8000 max_fails=0", "; ".join(f"server 127.0.0.1:{port} max_fails=0" for port in (web, *beside))),
+        # Debian's nginx is too old to look up a name again.
+        (
+            "server web:8000 resolve max_fails=0",
+            "; ".join(f"server 127.0.0.1:{port} max_fails=0" for port in (web, *beside)),
+        ),
         ("pid /tmp/nginx.pid", f"pid {folder}/pid"),
         ("_path /tmp/", f"_path {folder}/"),
         ("include mime.types", "include /etc/nginx/mime.types"),

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.template.loader import render_to_string
 from django.utils import translation
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, Page, Response, ViewportSize
+from playwright.sync_api import Browser, Page, Response, Route, ViewportSize
 
 from tests.conftest import PASSWORD
 from tests.e2e.chromium import sign_in
@@ -88,8 +88,36 @@ def choose_at_admin(deed: str) -> Act:
     return act
 
 
+def press(name: str) -> Act:
+    def act(page: Page) -> None:
+        with page.expect_navigation():
+            page.locator(f"main button[name={name}]").click()
+
+    return act
+
+
 def click(selector: str) -> Act:
     return lambda page: page.locator(selector).first.click()
+
+
+def challenged(cast: "Cast", act: Act) -> Act:
+    """`act` from a busy network. The page's script runs, but its worker is an empty one, so the page stays."""
+
+    def act_there(page: Page) -> None:
+        scripts = iter(("page", "worker"))
+
+        def answer(route: Route) -> None:
+            if next(scripts) == "page":
+                route.continue_()
+            else:
+                route.fulfill(body="", content_type="text/javascript")
+
+        page.route("**/proof*.js", answer, times=2)
+        with cast.service.busy_network():
+            act(page)
+            page.locator("progress").wait_for()
+
+    return act_there
 
 
 def without_cookies(page: Page) -> None:
@@ -105,7 +133,7 @@ def table(cast: "Cast") -> Iterator[State]:
     yield from entrance(cast)
     yield from account(cast)
     yield from failures()
-    yield from other_languages()
+    yield from other_languages(cast)
     yield from admin(cast)
 
 
@@ -122,6 +150,11 @@ def entrance(cast: "Cast") -> Iterator[State]:
     )
     yield State("sign up, name taken", "/account/signup/",
                 act=fill(username="mira", email="new@example.com", password=PASSWORD))  # fmt: skip
+    new = fill(username="newcomer", email="newcomer@example.com", password=PASSWORD)
+    yield State("sign up, busy network", "/account/signup/", act=challenged(cast, new))
+    yield State("sign up, busy network, code first", "/account/signup/",
+                act=then(challenged(cast, new), press("by_code")))  # fmt: skip
+    yield State("forgot password, busy network", "/account/password/reset/", act=challenged(cast, forgot))
     yield State("code by mail", "/account/login/code/")
     yield State("code by mail, nothing typed", "/account/login/code/", act=send)
     yield State("code by mail, check your mail", "/account/login/code/", act=fill(login="mira"))
@@ -205,13 +238,15 @@ def failures() -> Iterator[State]:
     yield State("sign up, closed", template="account/signup_closed.html")
 
 
-def other_languages() -> Iterator[State]:
+def other_languages(cast: "Cast") -> Iterator[State]:
     yield State("Arabic: sign in", "/account/login/", language="ar")
     yield State("Arabic: sign up, mistakes", "/account/signup/", act=send, language="ar")
     yield State("Arabic: overview", "/account/", "rima", language="ar")
     yield State("Arabic: profile", "/account/profile/", "rima", language="ar")
     yield State("Arabic: two-step and passkeys", "/account/two-step/", "rima", language="ar")
     yield State("Arabic: devices", "/account/devices/", "rima", language="ar")
+    new = fill(username="newcomer", email="newcomer@example.com", password=PASSWORD)
+    yield State("Arabic: sign up, busy network", "/account/signup/", act=challenged(cast, new), language="ar")
     yield State("German: sign up", "/account/signup/", language="de")
 
 

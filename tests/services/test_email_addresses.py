@@ -229,8 +229,9 @@ def test_a_mail_box_is_not_flooded_from_one_network_nor_from_many(caller: Caller
 
 
 def test_a_stranger_who_claims_an_address_again_and_again_keeps_no_mail_from_its_owner(
-    caller: Caller, mailbox: Mailbox, db: None
+    caller: Caller, mailbox: Mailbox, settings: Settings, db: None
 ) -> None:
+    settings.PROOF_OF_WORK = False
     stranger = Caller(ip=random_ip())
     for letter in "abcdefghijkl":
         signup.sign_up(username=f"mallory.{letter}", email=SHARED, password=PASSWORD, caller=stranger)
@@ -269,7 +270,10 @@ def test_what_was_mailed_to_an_address_that_was_changed_since_opens_nothing(
         password_resets.reset_by_code(login="alice", code=code, new_password="another lagoon tractor", caller=caller)
 
 
-def test_resets_of_claims_do_not_flood_the_mail_box_that_they_claim(caller: Caller, mailbox: Mailbox, db: None) -> None:
+def test_resets_of_claims_do_not_flood_the_mail_box_that_they_claim(
+    caller: Caller, mailbox: Mailbox, settings: Settings, db: None
+) -> None:
+    settings.PROOF_OF_WORK = False
     for letter in "abcdef":
         sign_up(f"mallory.{letter}")
     before = len(mailbox.all(SHARED))

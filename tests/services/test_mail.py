@@ -44,6 +44,7 @@ from tests.threads import at_once
 
 CONTEXT: dict[Message, dict[str, Any]] = {
     Message.CONFIRM_EMAIL: {"code": "01234567", "link": "http://localhost/account/confirm-email/a-b/"},
+    Message.SIGN_UP: {"code": "01234567"},
     Message.RESET_PASSWORD: {"code": "01234567", "link": "http://localhost/account/password/reset/key/a-b/"},
     Message.PASSWORD_REVOKED: {"code": "01234567", "link": "http://localhost/account/password/reset/key/a-b/"},
     Message.ADDRESS_TAKEN: {"other": "mallory"},

@@ -165,7 +165,7 @@ def test_sixty_at_once_from_one_address_are_counted_exactly(settings: Settings) 
     ],
 )
 def test_a_slash_64_is_one_customer(one: str, other: str) -> None:
-    assert rate_limits._network(one) == rate_limits._network(other)
+    assert rate_limits.network_of(one) == rate_limits.network_of(other)
 
 
 def test_a_customer_with_a_slash_64_is_stopped_as_a_whole(small: None) -> None:
@@ -184,7 +184,7 @@ def test_a_customer_with_a_slash_64_is_stopped_as_a_whole(small: None) -> None:
     ],
 )
 def test_these_are_two_customers(one: str, other: str) -> None:
-    assert rate_limits._network(one) != rate_limits._network(other)
+    assert rate_limits.network_of(one) != rate_limits.network_of(other)
 
 
 # --- Valkey away --------------------------------------------------------------------------------------------
@@ -227,9 +227,9 @@ def test_a_flood_of_addresses_does_not_fill_the_memory(settings: Settings) -> No
     settings.REDIS_URL = "redis://127.0.0.1:9/0"
     counters = rate_limits._counters()
     for number in range(100_010):
-        counters.add(f"k{number}", 60)
+        counters.add({f"k{number}": 60})
     assert len(counters._own) < 1000
-    assert counters.add("again", 60) == 1
+    assert counters.add({"again": 60}) == [1]
 
 
 # --- Per account or typed name ------------------------------------------------------------------------------

@@ -56,13 +56,37 @@ def test_read_refuses_bob(bob: User) -> None:
         statistics.read(viewer=bob, days=30)
 
 
+def test_sign_ups_are_counted_by_network_the_most_first(alice: User, bob: User, carol: User) -> None:
+    def sign_up(ip: str | None, *, user: User | None = None, **before: float) -> None:
+        Event.objects.create(kind="user.signed_up", user=user, ip=ip, created_at=now() - timedelta(**before))
+
+    for address in (1, 77, 255):
+        sign_up(f"192.0.2.{address}", user=carol, hours=1)
+    sign_up("192.0.2.9", user=bob, days=6)
+    sign_up("2001:db8:1:2::3", user=bob, hours=2)
+    sign_up("2001:db8:1:ffff::4", days=2)
+    for number in range(20):
+        sign_up(f"10.0.{number}.1", days=3)
+    sign_up("192.0.2.9", days=8)  # too long ago
+    sign_up(None, hours=1)  # erased since
+    Event.objects.create(kind="session.started", ip="192.0.2.1")
+    found = statistics.read(viewer=alice, days=30).networks
+    assert [(each.name, each.day, each.day_verified, each.week, each.week_verified) for each in found[:3]] == [
+        ("192.0.2.0/24", 3, 0, 4, 1),
+        ("2001:db8:1::/48", 1, 1, 2, 1),
+        ("10.0.0.0/24", 0, 0, 1, 0),
+    ]
+    assert len(found) == 10
+
+
 def test_nothing_of_it_reads_users_or_events(alice: User, django_assert_max_num_queries: object) -> None:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
     with CaptureQueriesContext(connection) as queries:
         statistics.read(viewer=alice, days=365)
-    asked = " ".join(query["sql"] for query in queries)
-    assert len(queries) == 3  # the third counts rows of two-step verification, in their index
+    asked = " ".join(query["sql"] for query in queries if "accounts_event\n" not in query["sql"])
+    # The third counts rows of two-step verification, in their index; the fourth reads the newest sign-ups, in theirs.
+    assert len(queries) == 4
     assert '"accounts_user"' not in asked
     assert "accounts_event " not in asked

@@ -296,6 +296,10 @@ def test_an_address_has_one_spelling_and_is_shown_as_people_know_it() -> None:
         "x@p\u0430ypal.com": "x@xn--pypal-4ve.com",
         "x@\u0430\u0440\u0440\u04cf\u0435.com": "x@xn--80ak6aa92e.com",
         "x@xn--abc.de": "x@xn--abc.de",
+        # Both spellings of a domain with a symbol, which IDNA 2008 does not have.
+        "x@☃.example": "x@xn--n3h.example",
+        "x@xn--n3h.example": "x@xn--n3h.example",
+        "x@❤\ufe0fbücher。example": "x@xn--bcher-kva6399d.example",
         "": "",
     }
     assert {address: addresses.shown(addresses.fold(address)) for address in shown} == shown

@@ -22,6 +22,7 @@ from typing import Any
 import psycopg2
 import pytest
 import requests
+import yaml
 
 from project.devstack.servers import (
     BASE,
@@ -138,15 +139,65 @@ def test_each_service_restarts_stops_and_logs_as_it_should(tmp_path: Path) -> No
         assert once or service["healthcheck"], name
         if "start_interval" in service["healthcheck"]:  # which Compose refuses without the other, but not here
             assert service["healthcheck"]["start_period"], name
+        # None can write but where it must, become root, or take the machine's memory.
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert set(service.get("cap_add", [])) == ({"CHOWN", "DAC_OVERRIDE"} if name == "secrets" else set()), name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert int(service["mem_limit"]) <= 2 * 2**30, name
+        assert service["pids_limit"] <= 512, name
     command = json.loads(image("CMD"))
     assert found["web"]["stop_grace_period"] == "1m0s"
     assert int(command[command.index("--workers-kill-timeout") + 1]) < 60
 
 
+def test_only_who_must_can_be_reached_or_reach_out(tmp_path: Path) -> None:
+    found = services(tmp_path / "none", None)
+    networks = yaml.safe_load((BASE / "docker-compose.yml").read_text())["networks"]
+    inner = {name for name, network in networks.items() if (network or {}).get("internal")}
+    assert inner == {"back"}
+    shut = {name for name, service in found.items() if set(service.get("networks", [])) <= inner}
+    assert shut == {"postgres", "pgbouncer", "valkey", "secrets"}  # the last has none at all
+    # A port of a container that is only on an inner network is not published.
+    assert {name for name in shut if found[name].get("ports")} == set()
+    assert not set(found["nginx"]["networks"]) & inner
+
+
+def test_with_an_own_mail_server_there_is_no_inbox(tmp_path: Path) -> None:
+    assert services(tmp_path / "none", None)["mailpit"]["scale"] == 1
+    assert services(tmp_path / "blank", "EMAIL_URL=\n")["mailpit"]["scale"] == 1
+    found = services(tmp_path / "own", "EMAIL_URL=smtp://smtp.example.com:587?tls=1\n")
+    assert found["mailpit"]["scale"] == 0
+    assert not found["web"]["depends_on"]["mailpit"]["required"]
+
+
+def test_one_service_builds_what_all_run_and_each_image_can_be_named(tmp_path: Path) -> None:
+    found = services(tmp_path / "none", None)
+    assert [name for name, service in found.items() if "build" in service] == ["secrets"]
+    ours = (*OURS, "secrets")
+    assert {found[name]["image"] for name in ours} == {f"user-service:{version()}"}
+    # The one builds at each `up`, so that no old image is run. The others never look for ours in a registry.
+    assert {found[name]["pull_policy"] for name in OURS} == {"never"}
+    assert found["secrets"]["pull_policy"] == "build"
+    others = set(found) - set(ours)
+    named = {f"{name.upper()}_IMAGE": f"registry.example.com/{name}@sha256:{'0' * 64}" for name in others}
+    own = {"IMAGE": "registry.example.com/crew@sha256:0", "PULL_POLICY": "missing", "PYTHON_IMAGE": "python@sha256:1"}
+    told = services(tmp_path / "told", "".join(f"{name}={value}\n" for name, value in (named | own).items()))
+    assert {told[name]["image"] for name in others} == set(named.values())
+    assert {(told[name]["image"], told[name]["pull_policy"]) for name in ours} == {(own["IMAGE"], "missing")}
+    assert told["secrets"]["build"]["args"]["PYTHON"] == own["PYTHON_IMAGE"]
+
+
+def version() -> str:
+    found = re.search(r'^version = "(.+)"', (BASE / "pyproject.toml").read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
 def test_the_image_says_which_version_it_is() -> None:
-    version = re.search(r'^version = "(.+)"', (BASE / "pyproject.toml").read_text(), re.MULTILINE)
-    assert version is not None
-    assert image("ARG") == f"VERSION={version[1]}"
+    assert image("ARG") == f"VERSION={version()}"
+    for label in ("version", "revision", "source"):
+        assert f'org.opencontainers.image.{label}="${label.upper()}"' in image("LABEL"), label
 
 
 # --- Postgres, as the official image makes it ------------------------------------------------------------------------
@@ -198,12 +249,15 @@ class ComposePostgres(Postgres):
 
 
 class ComposeValkey(Valkey):
-    def __init__(self, folder: Path, service: Service) -> None:
-        super().__init__(folder)
-        self.service = service
+    arguments: list[str]
+
+    @property
+    def url(self) -> str:
+        password = Path(self.arguments[1]).read_text().split()[1]
+        return f"redis://:{password}@{HOST}:{self.port}/0"
 
     def command(self) -> list[str]:
-        program, *arguments = self.service["command"]
+        program, *arguments = self.arguments
         binary = super().command()[0]
         assert Path(binary).name == program
         return [binary, *arguments, "--bind", HOST, "--port", str(self.port), "--dir", str(self.folder)]
@@ -268,7 +322,7 @@ class Machine:
             "/app/staticroot": f"{self.folder}/staticroot",
             "docker/make_secrets.py": f"{self.folder}/edited/make_secrets.py",
         }
-        for path in self.services[name].get("tmpfs", []):
+        for path in (mounted.partition(":")[0] for mounted in self.services[name].get("tmpfs", [])):
             here[path] = str(self.made(f"tmpfs/{name}"))
         for volume in self.services[name].get("volumes", []):
             if volume["type"] == "volume":
@@ -336,7 +390,7 @@ class Machine:
         self.make_secrets()
         password = self.volume("postgres_secrets") / "password"
         seaweedfs = ComposeSeaweedFS(self.folder / "seaweedfs")
-        valkey = ComposeValkey(self.folder / "valkey", self.services["valkey"])
+        valkey = ComposeValkey(self.folder / "valkey")
         postgres = ComposePostgres(self.folder / "postgres", self.services["postgres"], password)
         bouncer = ComposePgBouncer(self.folder / "pgbouncer")
         self.mail = Mail(self.folder / "mail")
@@ -346,6 +400,7 @@ class Machine:
         }  # fmt: skip
         self.edit_files()
         seaweedfs.arguments = self.arguments("seaweedfs")
+        valkey.arguments = self.arguments("valkey")
         bouncer.arguments = self.arguments("pgbouncer")
         servers: list[Server] = [seaweedfs, self.mail, valkey, postgres, *([bouncer] if PGBOUNCER else [])]
         planned = [server.ports for server in servers]
@@ -407,8 +462,9 @@ class Machine:
         # The wheel has no client. This one knows the port, and answers as the image's does.
         client = self.made("tools") / "valkey-cli"
         client.write_text(
-            f"#!{sys.executable}\nimport redis, sys\nvalkey = redis.Redis(port={self.ports['6379']})\n"
-            "valkey.response_callbacks.clear()\nprint(valkey.execute_command(*sys.argv[1:]).decode())\n"
+            f"#!{sys.executable}\nimport redis, sys\n_, _, _, password, *command = sys.argv\n"
+            f"valkey = redis.Redis(port={self.ports['6379']}, password=password)\n"
+            "valkey.response_callbacks.clear()\nprint(valkey.execute_command(*command).decode())\n"
         )
         client.chmod(0o755)
 

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.conf import settings
 from django.forms import Form
 from django.test import Client
 from django.urls import reverse
@@ -208,6 +209,14 @@ def test_the_root_and_the_well_known_address_lead_to_pages(page: Client) -> None
     for method in (page.get, page.head):
         answer = method("/.well-known/change-password")
         assert (answer.status_code, answer.headers["Location"]) == (302, "/account/password/change/")
+
+
+def test_no_dot_of_a_page_can_dangle_at_the_end_of_a_line() -> None:
+    """The stylesheet puts them between facts (.facts). Emails have no such rules."""
+    pages = [path for path in (settings.BASE_DIR / "templates").rglob("*.html") if "mail" not in path.parts]
+    dotted = [path.name for path in pages if "·" in path.read_text()]
+    assert dotted == []
+    assert sum('facts"' in path.read_text() for path in pages) > 4
 
 
 def test_a_page_is_answered_in_any_language(page: Client) -> None:

@@ -37,6 +37,8 @@ def test_the_footer_offers_every_language_and_marks_the_present_one(page: Client
     assert re.findall(r'value="(\w+)"[^>]*aria-current="true"', footer) == ["fr"]
     for _code, name in settings.LANGUAGES:
         assert name in footer
+    # The script keeps it, but for passwords and codes.
+    assert '<noscript><p class="muted">Changer de langue efface ce que vous avez saisi.</p></noscript>' in footer
 
 
 def test_a_choice_keeps_the_page_and_holds_for_this_browser(page: Client) -> None:

@@ -1,5 +1,6 @@
 """Creating an account in the browser."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from django.test import Client
 
 from accounts.models import Session, User
 from accounts.services.account import email_requests
-from tests.conftest import PASSWORD, Mailbox, picture
+from tests.conftest import PASSWORD, Mailbox, picture, random_ip
 from tests.web.conftest import refused, signed_in, sound, upload
 
 BODY = {"username": "Ada", "email": "Ada@Example.com", "password": PASSWORD}
@@ -203,3 +204,13 @@ def test_a_sign_up_leads_on_to_where_somebody_wanted_but_to_no_other_site(
     assert sign_up(page, next=wanted).headers["Location"] == "/account/confirm-email/"
     answer = page.post("/account/confirm-email/", {"code": mailbox.code("ada@example.com")})
     assert answer.headers["Location"] == reached
+
+
+def test_a_domain_that_the_operator_refuses_is_said_beside_the_address(
+    alices_page: Client, refused_domains: Path
+) -> None:
+    refused_domains.write_text("mailinator.com\n")
+    other = Client(SERVER_NAME="localhost", REMOTE_ADDR=random_ip())
+    refused(sign_up(other, email="ada@mailinator.com"), "email")
+    refused(alices_page.post("/account/email/", {"email": "a@x.mailinator.com", "password": PASSWORD}), "email")
+    assert not User.objects.filter(email__contains="mailinator").exists()

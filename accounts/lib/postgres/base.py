@@ -79,14 +79,19 @@ class Connection(extensions.connection):
 
 
 class _Waiting:
+    """For the time that a statement takes. Its error keeps the first line only: below it Postgres repeats the row that
+    it refused, or the statement with what was typed. Its own log has them."""
+
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     def __enter__(self) -> None:
         self.connection.asked_at = time.monotonic()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         self.connection.asked_at = None
+        if isinstance(error, psycopg2.Error):
+            error.args = (str(error).partition("\n")[0],)
 
 
 class Cursor(extensions.cursor):

@@ -114,7 +114,7 @@ def _waiting(request: Challenge) -> Sequence[User]:
 def confirm_mine(*, user: User, code: str, caller: Caller) -> User:
     """A signed-in user verifies the claimed or the new address. Raises InvalidCode, RateLimited."""
     challenge = _match(code, caller, user_id=user.id)
-    return _use(challenge, caller)
+    return use(challenge, caller)
 
 
 def confirm(*, email: str, code: str, caller: Caller) -> User:
@@ -122,7 +122,7 @@ def confirm(*, email: str, code: str, caller: Caller) -> User:
 
     Raises InvalidCode, RateLimited, AccountDisabled."""
     challenge = _match(code, caller, email=identifiers.fold_email(email))
-    user = _use(challenge, caller)
+    user = use(challenge, caller)
     sign_in.admit(user)
     return user
 
@@ -152,12 +152,13 @@ def confirm_by_key(*, key: str, caller: Caller) -> User:
     """Verify an address with the link, after the button was pressed. Raises InvalidKey, RateLimited."""
     rate_limits.count_address("code_per_ip", caller=caller)
     try:
-        return _use(match_key(key), caller)
+        return use(match_key(key), caller)
     except InvalidCode as error:
         raise InvalidKey(error.reason) from None
 
 
-def _use(challenge: Challenge, caller: Caller) -> User:
+def use(challenge: Challenge, caller: Caller) -> User:
+    """Use it up: its user reads the email of its address. Raises InvalidCode."""
     user = challenge.user
     assert user is not None
     with transaction.atomic():
@@ -218,7 +219,7 @@ def request_change(*, user: User, email: str, password: str, session: Session | 
         reauthentication.require_mfa(user, session)
     rate_limits.count_address("mail_per_ip", caller=caller)
     email = identifiers.fold_email(email)
-    if found := identifiers.email_problem(email):
+    if found := identifiers.new_email_problem(email):
         raise InvalidInput([found])
     confirmed = reauthentication.confirm_password(user=user, password=password, caller=caller)
     if email == user.email and user.email_verified:

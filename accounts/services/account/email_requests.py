@@ -5,7 +5,7 @@ The request itself is one small write, the same for any name (challenges.ask).""
 from celery import shared_task
 
 from accounts.models import Challenge
-from accounts.services.account import email_addresses, password_resets, sign_in_codes
+from accounts.services.account import email_addresses, password_resets, sign_in_codes, signup
 from accounts.services.credentials import challenges
 from accounts.services.sessions import sessions
 
@@ -13,6 +13,7 @@ _ANSWERS = {
     Challenge.Kind.RESET_PASSWORD: password_resets.answer,
     Challenge.Kind.SIGN_IN: sign_in_codes.answer,
     Challenge.Kind.CONFIRM_EMAIL: email_addresses.answer,
+    Challenge.Kind.SIGN_UP: signup.answer,
     Challenge.Kind.NEW_DEVICE: sessions.answer,
 }
 

@@ -12,14 +12,14 @@ from accounts.services.account import email_addresses, lifecycle, passwords
 from accounts.services.account.lifecycle import Revocation
 from accounts.services.authentication import email_codes
 from accounts.services.credentials import challenges, identifiers, password_policy
-from accounts.services.security import audit, rate_limits
+from accounts.services.security import audit, proofs, rate_limits
 
 
 def request_reset(*, login: str, caller: Caller) -> None:
     """Request a reset. The same small writes for any name; the worker finds out whom it means.
 
-    Raises RateLimited, for known and unknown names alike."""
-    rate_limits.count_address("mail_per_ip", caller=caller)
+    Raises ChallengeRequired and RateLimited, for known and unknown names alike."""
+    proofs.require(proofs.Operation.RESET_PASSWORD, caller=caller)
     folded = identifiers.fold_login(login)
     rate_limits.spend_or_refuse("reset_mail_per_login", folded)
     challenges.ask(Challenge.Kind.RESET_PASSWORD, login=folded, caller=caller)

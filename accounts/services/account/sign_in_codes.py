@@ -10,15 +10,15 @@ from accounts.services import mail
 from accounts.services.account import password_resets
 from accounts.services.authentication import email_codes, sign_in
 from accounts.services.credentials import challenges, identifiers
-from accounts.services.security import audit, rate_limits
+from accounts.services.security import audit, proofs, rate_limits
 from accounts.services.sessions.sessions import SignedIn
 
 
 def request(*, login: str, caller: Caller) -> None:
     """Somebody wants a code. The same small writes for any name; the worker looks whom it means.
-    Raises CodeSignInClosed, and RateLimited, for known and unknown names alike."""
+    Raises CodeSignInClosed, and ChallengeRequired and RateLimited for known and unknown names alike."""
     _open()
-    rate_limits.count_address("mail_per_ip", caller=caller)
+    proofs.require(proofs.Operation.SIGN_IN_CODE, caller=caller)
     folded = identifiers.fold_login(login)
     rate_limits.spend_or_refuse("sign_in_mail_per_login", folded)
     challenges.ask(Challenge.Kind.SIGN_IN, login=folded, caller=caller)

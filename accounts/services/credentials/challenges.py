@@ -43,12 +43,14 @@ LEASE = timedelta(seconds=30)  # after which one that failed, or whose worker di
 GIVEN_UP_AFTER = timedelta(hours=1)
 
 
-def ask(kind: Challenge.Kind, *, login: str = "", user: User | None = None, caller: Caller) -> None:
+def ask(kind: Challenge.Kind, *, login: str = "", email: str = "", user: User | None = None, caller: Caller) -> None:
     """One small write; the worker writes the email. Either for a name, which is the same for any and the worker finds
-    out whom it means, or for a `user`. In the caller's transaction, if there is one."""
+    out whom it means, or for a `user`, or to an `email` for somebody who has no account yet. In the caller's
+    transaction, if there is one."""
     Challenge.objects.create(
         kind=kind,
         login=login[:254],
+        email=email,
         user=user,
         created_at=now(),
         ip=caller.ip,
@@ -85,12 +87,15 @@ def caller_of(challenge: Challenge) -> Caller:
 DIGITS = 8
 
 
-def issue(kind: Challenge.Kind, *, user: User, email: str, caller: Caller) -> Secrets:
-    """A new pair for this user; earlier ones of the kind are closed. In the caller's transaction, with the email."""
-    # A new password or an undone change closes all that is open. The lock puts it before or after this, not between.
-    list(User.objects.lock().filter(id=user.id).values_list("id"))
-    if kind != Challenge.Kind.UNDO_EMAIL:  # each change has its own, and an older one goes further back
-        Challenge.objects.open().filter(kind=kind, user=user).close()
+def issue(kind: Challenge.Kind, *, user: User | None, email: str, caller: Caller) -> Secrets:
+    """A new pair for this user; earlier ones of the kind are closed. For somebody who has no account yet they are not:
+    a stranger may have asked for them, or for this one. In the caller's transaction, with the email."""
+    if user:
+        # A new password or an undone change closes all that is open. The lock puts it before or after this, not
+        # between.
+        list(User.objects.lock().filter(id=user.id).values_list("id"))
+        if kind != Challenge.Kind.UNDO_EMAIL:  # each change has its own, and an older one goes further back
+            Challenge.objects.open().filter(kind=kind, user=user).close()
     code, key = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}", secrets.token_urlsafe(32)
     at = now()
     challenge = Challenge(kind=kind, user=user, email=email, created_at=at, answered_at=at)

@@ -4,8 +4,10 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
-from django.core.exceptions import ValidationError
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 from django.db import connection
 
@@ -126,6 +128,28 @@ def email_problem(email: str) -> FieldError | None:
         if len(email) <= EMAIL_MAX_LENGTH and _LOCAL_PART.match(local) and _DOMAIN.match(domain):
             return None
     return FieldError("email", "email_invalid")
+
+
+def new_email_problem(email: str) -> FieldError | None:
+    """The same for an address that an account shall get: of no domain that the operator refuses. Those that accounts
+    have keep working, and operators may enter and import any."""
+    domain = email.rpartition("@")[2].split(".")
+    if any(".".join(domain[start:]) in refused_domains() for start in range(len(domain))):
+        return FieldError("email", "email_refused")
+    return email_problem(email)
+
+
+@lru_cache(maxsize=1)
+def refused_domains() -> frozenset[str]:
+    """REFUSED_EMAIL_DOMAINS_FILE, which is read once: a domain on each line, `#` before a comment. Raises
+    ImproperlyConfigured."""
+    path: str = settings.REFUSED_EMAIL_DOMAINS_FILE
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines() if path else []
+    except (OSError, UnicodeError) as error:
+        raise ImproperlyConfigured(f"REFUSED_EMAIL_DOMAINS_FILE can't be read: {error}") from None
+    names = (line.partition("#")[0].strip().removeprefix("*.").strip(".") for line in lines)
+    return frozenset(addresses.fold_domain(name) for name in names if name)
 
 
 def fold_login(login: str) -> str:

@@ -9,6 +9,7 @@ import math
 import random
 import smtplib
 import time
+import traceback
 from base64 import b64decode
 from datetime import timedelta
 
@@ -92,9 +93,11 @@ def _deliver_one(email: Email, line: EmailBackend) -> bool:
             _wait(email, 0, error)
             return True
         return _refused(email, error)
-    except Exception as error:  # an email that can't even be written must not hold up those behind it
+    except Exception as error:  # noqa: BLE001 - an email that can't even be written must not hold up those behind it
         server.close(line)
-        log.exception("email %s can't be made into a message", email.id)
+        # Without its words, which may be those of the email.
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("email %s can't be made into a message: %s\n%s", email.id, type(error).__name__, where)  # noqa: TRY400
         _finish(email, STATUS.failed, error)
         return True
     _finish(email, STATUS.sent)

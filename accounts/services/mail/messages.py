@@ -23,6 +23,7 @@ class Message(StrEnum):
     """Every email. Each has three templates: templates/mail/<name>.{subject.txt,txt,html}."""
 
     CONFIRM_EMAIL = "confirm_email"
+    SIGN_UP = "sign_up"
     WELCOME = "welcome"
     RESET_PASSWORD = "reset_password"  # noqa: S105 - the name of an email
     ADDRESS_TAKEN = "address_taken"
@@ -43,7 +44,9 @@ class Message(StrEnum):
 
 
 # Somebody is waiting for these: they are sent before the notices.
-CODES = frozenset({Message.CONFIRM_EMAIL, Message.RESET_PASSWORD, Message.PASSWORD_REVOKED, Message.SIGN_IN})
+CODES = frozenset(
+    {Message.CONFIRM_EMAIL, Message.SIGN_UP, Message.RESET_PASSWORD, Message.PASSWORD_REVOKED, Message.SIGN_IN}
+)
 # This notice takes the place of a code where somebody else has verified the address. Who asked for it sees when it is
 # sent, and must not see which of the two it is.
 URGENT = CODES | {Message.ADDRESS_TAKEN}
@@ -58,7 +61,8 @@ def send(
     context: dict[str, Any] | None = None,
     expires_at: datetime | None = None,
 ) -> Email | None:
-    """Queue one email to a user, at `to` or at the address they have. In the caller's transaction.
+    """Queue one email to a user, at `to` or at the address they have. In the caller's transaction. A user who is not
+    written yet leaves no record of it.
 
     Notices are sent to verified addresses only. Otherwise a person who claims a stranger's address could fill the
     stranger's inbox by changing their own password."""
@@ -71,7 +75,8 @@ def send(
     written.attach_alternative(html, "text/html")
     priority = PRIORITY.high if message in URGENT else PRIORITY.medium
     email = queue.add(written, priority=priority, expires_at=expires_at)
-    MailOwner.objects.create(mail=email, user=user)
+    is_written = not user._state.adding  # noqa: SLF001 - Django has no public word for it
+    MailOwner.objects.create(mail=email, user=user if is_written else None)
     return email
 
 

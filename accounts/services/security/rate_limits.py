@@ -8,7 +8,8 @@ import ipaddress
 import logging
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -37,9 +38,11 @@ class Limit:
 DEFAULTS = (
     Limit("login_per_ip", 100, 300),
     Limit("signup_per_ip", 50, 3600),
+    Limit("signup_challenge_per_ip", 10, 3600),  # then a proof of work: proofs.py
     Limit("password_hint_per_ip", 600, 600),
     Limit("code_per_ip", 100, 600),
     Limit("mail_per_ip", 60, 3600),
+    Limit("mail_challenge_per_ip", 20, 3600),
     Limit("refresh_per_ip", 1200, 60),
     Limit("people_per_ip", 3000, 3600),
     Limit("wrong_password_per_account", 10, 900),
@@ -92,23 +95,24 @@ class _Counters:
         self._lock = threading.Lock()
         self._own: dict[str, int] = {}
 
-    def add(self, key: str, seconds: int) -> int:
-        """The count in this window, this one included."""
+    def add(self, keys: Mapping[str, int], number: int = 1) -> list[int]:
+        """The count of each key in its window of so many seconds, this one included."""
         if time.monotonic() >= self._away_until:
             try:
                 with self._client.pipeline(transaction=False) as pipe:
-                    pipe.incr(key)
-                    pipe.expire(key, seconds)
-                    count: int = pipe.execute()[0]
-                return count
+                    for key, seconds in keys.items():
+                        pipe.incrby(key, number)
+                        pipe.expire(key, seconds)
+                    return [int(count) for count in pipe.execute()[::2]]
             except redis.RedisError as error:
                 self._away_until = time.monotonic() + self.PAUSE
                 log.warning("limits are counted in this process: Valkey is away (%s)", type(error).__name__)
         with self._lock:
             if len(self._own) > 100_000:  # a flood of addresses must not eat the memory
                 self._own.clear()
-            self._own[key] = self._own.get(key, 0) + 1
-            return self._own[key]
+            for key in keys:
+                self._own[key] = self._own.get(key, 0) + number
+            return [self._own[key] for key in keys]
 
 
 _first = threading.Lock()
@@ -124,7 +128,7 @@ def _made() -> _Counters:
     return _Counters()
 
 
-def _network(ip: str) -> str:
+def network_of(ip: str) -> str:
     """An IPv6 customer has a whole /64, so that is what is counted."""
     address = ipaddress.ip_address(ip)
     if isinstance(address, ipaddress.IPv6Address):
@@ -132,15 +136,41 @@ def _network(ip: str) -> str:
     return ip
 
 
+@dataclass(frozen=True)
+class Counted:
+    """One try that was counted. `over` says by how many tries the lower limit (`name`) is exceeded, and `retry_after`
+    when it opens again."""
+
+    name: str = ""
+    over: int = 0
+    retry_after: int = 0
+    keys: Mapping[str, int] = field(default_factory=dict)
+
+    def take_back(self) -> None:
+        """It was no try after all."""
+        _counters().add(self.keys, -1)
+
+
 def count_address(name: str, *, caller: Caller) -> None:
     """One more try from this network address; RateLimited where they are used up."""
-    limit = limits()[name]
+    _count((name,), caller)
+
+
+def count_both(name: str, lower: str, *, caller: Caller) -> Counted:
+    """The same, counted for a lower limit in the same call, which refuses nothing."""
+    return _count((name, lower), caller)
+
+
+def _count(names: Sequence[str], caller: Caller) -> Counted:
     if not caller.ip:
-        return
-    window, passed = divmod(int(time.time()), limit.seconds)
-    who = sealing.mac("rate limit", _network(caller.ip).encode()).hex()[:24]
-    if _counters().add(f"limit:{name}:{who}:{window}", limit.seconds) > limit.amount:
-        raise RateLimited(limit.seconds - passed, name)
+        return Counted()
+    who, at = sealing.mac("rate limit", network_of(caller.ip).encode()).hex()[:24], int(time.time())
+    wanted = [limits()[name] for name in names]
+    keys = {f"limit:{limit.name}:{who}:{at // limit.seconds}": limit.seconds for limit in wanted}
+    counts, first, last = _counters().add(keys), wanted[0], wanted[-1]
+    if counts[0] > first.amount:
+        raise RateLimited(first.seconds - at % first.seconds, first.name)
+    return Counted(last.name, counts[-1] - last.amount, last.seconds - at % last.seconds, keys)
 
 
 # --- Per account or typed name, in Postgres -----------------------------------------------------------------
@@ -209,7 +239,7 @@ def _wait(name: str, subject: object) -> int:
 def may_mail_claim(email: str, *, caller: Caller) -> bool:
     """Whether one more mail may go to an address that is only claimed. Counted by network first, so that nobody who
     claims a stranger's address again and again keeps the stranger's own mail from being sent."""
-    network = _network(caller.ip) if caller.ip else ""
+    network = network_of(caller.ip) if caller.ip else ""
     by_network = ("claim_mail_per_address_and_network", f"{email} {network}")
     return all(spend_each(by_network, ("claim_mail_per_address", email)))
 

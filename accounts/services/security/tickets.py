@@ -69,11 +69,18 @@ def read_own(kind: type[Setup], text: str, user: User, session: Session) -> Setu
 def spend(ticket: Ticket) -> None:
     """Use up what `read` returned: of several at once, one gets through. In the transaction of what it is for.
     Raises its REFUSAL."""
+    if not use_once(UUID(hex=ticket.id), until=ticket.until):
+        raise ticket.REFUSAL("used at this moment")
+
+
+def use_once(ticket_id: UUID, *, until: float) -> bool:
+    """Whether it is the first use. It is remembered `until` that time."""
     try:
         with transaction.atomic():
-            SpentTicket.objects.create(id=UUID(hex=ticket.id), until=datetime.fromtimestamp(ticket.until, tz=UTC))
+            SpentTicket.objects.create(id=ticket_id, until=datetime.fromtimestamp(until, tz=UTC))
     except IntegrityError:
-        raise ticket.REFUSAL("used at this moment") from None
+        return False
+    return True
 
 
 def prune() -> int:

@@ -23,8 +23,8 @@ from psycopg2.errors import QueryCanceled
 
 from accounts.caller import Caller
 from accounts.errors import DirectoryClosed, SearchTooBroad, UserNotFound
-from accounts.lib import addresses, replica, timestamps
-from accounts.models import User
+from accounts.lib import replica, timestamps
+from accounts.models import Displayed, User
 from accounts.services.credentials import identifiers
 from accounts.services.security import audit, cursors, rate_limits
 from accounts.services.staff import counts
@@ -114,7 +114,7 @@ PATIENCE = 3000  # milliseconds for one search
 
 
 @dataclass(frozen=True)
-class Person:
+class Person(Displayed):
     id: UUID
     username: str
     email: str
@@ -127,14 +127,6 @@ class Person:
     is_staff: bool
     created_at: datetime
     username_typed: str
-
-    @property
-    def username_display(self) -> str:
-        return self.username_typed or self.username
-
-    @property
-    def email_display(self) -> str:
-        return addresses.shown(self.email)
 
 
 _COLUMNS = tuple(column.name for column in fields(Person))

@@ -1,6 +1,7 @@
 """Another address, and the proof of one: what the API adds to services/account/email_addresses.py."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -178,3 +179,13 @@ def test_a_mail_that_came_back_is_told_and_ends_with_another_address(api: Api, m
 
 def test_nothing_of_it_is_told_to_who_is_not_signed_in(api: Api) -> None:
     problem(api.get("/me/email"), 401, "invalid_token")
+
+
+def test_a_domain_that_the_operator_refuses_is_named(alices_api: Api, refused_domains: Path) -> None:
+    refused_domains.write_text("mailinator.com\n")
+    answers = (
+        ask(alices_api, "alice@a.mailinator.com"),
+        alices_api.post("/me/email", {"email": "alice@mailinator.com", "password": 7}),  # with another mistake
+        alices_api.post("/signup", sign_up_body("ada", email="ada@mailinator.com"), token=""),
+    )
+    assert [wrong_fields(answer)["email"] for answer in answers] == ["email_refused"] * 3

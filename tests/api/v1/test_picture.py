@@ -1,8 +1,10 @@
 """Pictures: what the API adds to services/profile/pictures.py. Storage is real."""
 
+import gc
 import io
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +50,18 @@ def test_a_picture_that_broke_off_or_is_too_large_is_told_so(alices_api: Api) ->
     answer = alices_api.upload(png_header(9000, 9100))
     problem(answer, 413, "picture_too_large", "fix_input")
     assert "up to 10 MB and 50 million pixels" in answer.json()["detail"]
+
+
+def test_no_upload_stays_on_the_disk(alices_api: Api, settings: Any, tmp_path: Path) -> None:
+    """In a container that is memory."""
+    settings.FILE_UPLOAD_TEMP_DIR = tmp_path
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 0
+    gc.disable()  # when it comes, it finds them
+    try:
+        statuses = [alices_api.upload(sent).status_code for sent in (picture(), b"no picture")]
+        assert (statuses, list(tmp_path.iterdir())) == ([200, 422], [])
+    finally:
+        gc.enable()
 
 
 def test_a_picture_can_be_taken_away_twice(alices_api: Api) -> None:

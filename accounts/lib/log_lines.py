@@ -1,0 +1,31 @@
+"""What a line of the log may say, and what it must not."""
+
+import re
+from typing import Any
+
+from django_guid import get_guid
+
+
+class Fields(dict[str, Any]):
+    """The values of a line: `log.info("refused code=%(code)s", Fields(code=code))`. As JSON (project/logs.py) each is a
+    field. Only these are: libraries hand the log whole requests, arguments of tasks and parameters of statements."""
+
+
+# Links carry their key in the path.
+_KEY = re.compile(r"(/account/(?:password/reset/key|confirm-email|email/undo|delete/undo)/).+")
+
+
+def without_keys(text: str) -> str:
+    """A path, or lines with one, without the key of a link."""
+    return _KEY.sub(r"\1***", text)
+
+
+def ids_of(request_id: str, caller_id: str) -> str:
+    """Both ids of a request as one, which travels with its tasks."""
+    return f"{request_id}/{caller_id}" if caller_id else request_id
+
+
+def request_ids() -> tuple[str, str]:
+    """Of the request that is answered here, or that this task comes from: our id, and the one that the caller sent."""
+    request_id, _, caller_id = (get_guid() or "").partition("/")
+    return request_id, caller_id
