@@ -137,10 +137,8 @@ def _problems(provider: Provider) -> Iterator[tuple[str, str]]:
         yield f"{name}_ISSUER is not https", "Anybody on the way could sign in as everybody. Use https://."
     if not provider.client_ids:
         yield f"{name}_CLIENT_IDS is missing", "Register this service and your apps in the provider's console."
-    if not provider.native and not provider.client_secret:
-        yield f"{name}_CLIENT_SECRET is missing", "Create one in the provider's console."
-    if 0 < sum(map(bool, (provider.team_id, provider.key_id, provider.key))) < 3:
-        yield f"{name}_TEAM_ID, _KEY_ID and _KEY belong together", "Set all three, or none of them."
+    if not provider.native:
+        yield "it makes no ID tokens", "Apps need them. Take it out of PROVIDERS."
     if odd := [tenant for tenant in provider.tenants if not TENANT.fullmatch(tenant)]:
         yield f"{name}_TENANTS has {odd[0]}", "Tenants have ids such as 72f988bf-86f1-41af-91ab-2d7cd011db47."
 

@@ -448,12 +448,11 @@ def _provider(x: str) -> dict[str, Any]:
             env.items(
                 "PROVIDER_X_CLIENT_IDS",
                 "",
-                "The ids by which the provider knows this service and its apps, divided by commas: that of the pages "
-                "first. Its ID tokens are accepted if they were made for these alone.",
+                "The ids by which the provider knows your apps, divided by commas. Its ID tokens are accepted if they "
+                "were made for these alone.",
                 x=x,
             )
         ),
-        "client_secret": env.text("PROVIDER_X_CLIENT_SECRET", "", "The secret of the first id.", secret=True, x=x),
         "mail_domains": tuple(
             env.ascii_host(domain)
             for domain in env.items(
@@ -471,9 +470,6 @@ def _provider(x: str) -> dict[str, Any]:
         "internal": env.flag(
             "PROVIDER_X_INTERNAL", DEBUG, "1 for an issuer in your own network: private addresses are allowed.", x=x
         ),
-        "team_id": env.text("PROVIDER_X_TEAM_ID", "", "Apple alone: the team that the key is of.", x=x),
-        "key_id": env.text("PROVIDER_X_KEY_ID", "", "Apple alone: the id of the key.", x=x),
-        "key": env.text("PROVIDER_X_KEY", "", "Apple alone: the key (.p8) that revokes sign-ins.", secret=True, x=x),
         "tenants": tuple(
             env.items(
                 "PROVIDER_X_TENANTS",

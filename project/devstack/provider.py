@@ -7,6 +7,7 @@ import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from html import escape
@@ -43,7 +44,7 @@ class Key:
 
 
 class FakeProvider:
-    """`lie`: in ID tokens "nonce", "iss", "signature", "kid" or "sub"; of answers "mute", "drip", "endless", "redirect"
+    """`lie`: in ID tokens "nonce", "iss", "signature", "kid" or "sub"; of answers "mute", "drip", "huge", "redirect"
     or "error". `says`: other values in the discovery document."""
 
     def __init__(self, port: int = 0) -> None:
@@ -79,7 +80,6 @@ class FakeProvider:
             "name": "Fake",
             "issuer": self.issuer(kind),
             "client_ids": client_ids or ("web", "app"),
-            "client_secret": "secret",
             "internal": True,
             **changes,
         }
@@ -127,8 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.fake.asked.append(self.path)
-        if self.fake.lie in {"mute", "drip", "endless", "redirect", "error"}:
-            self._misbehave()
+        if self.fake.lie == "mute":
+            self.fake.closing.wait()
             return
         known = {"openid-configuration", "jwks", "authorize", "user", "emails"}
         name = self._place[-1]
@@ -231,29 +231,19 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, f"<!doctype html><title>Fake</title>{html}".encode(), **{"Content-Type": "text/html"})
 
     def _send(self, status: int, body: bytes, **headers: str) -> None:
-        self.send_response(status)
+        if self.fake.lie == "redirect":
+            status, headers = 302, {"Location": "/redirected"}
+        self.send_response(500 if self.fake.lie == "error" else status)
         for name, value in headers.items():
             self.send_header(name, value)
+        body = body.ljust(1024**2) if self.fake.lie == "huge" else body
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
-
-    def _misbehave(self) -> None:
-        if self.fake.lie == "mute":
-            self.fake.closing.wait()
-        elif self.fake.lie == "redirect":
-            self._send(302, b"", Location="/redirected")
-        elif self.fake.lie == "error":
-            self._send(500, b"")
-        else:
-            pause, part = (0.05, b"[") if self.fake.lie == "drip" else (0.0, b"[" * 65536)
-            try:
-                self.send_response(200)
-                self.end_headers()
-                while not self.fake.closing.wait(pause):
-                    self.wfile.write(part)
-            except OSError:  # nobody listens any more
-                pass
+        with suppress(OSError):  # the client may have left
+            size = 1 if self.fake.lie == "drip" else len(body)
+            while body and not (self.fake.lie == "drip" and self.fake.closing.wait(0.05)):
+                self.wfile.write(body[:size])
+                body = body[size:]
 
     def log_message(self, *_: object) -> None:
         pass

@@ -52,17 +52,15 @@ def verify(token: str, provider: Provider, *, nonce: str) -> Claims:
         header = jwt.get_unverified_header(token)
         _check_header(header)
         key = _key(provider, header["kid"])
-        if header["alg"] != key.algorithm:
-            raise InvalidIdToken("alg")
         payload: dict[str, Any] = jwt.decode(
             token,
             key.public,
-            algorithms=[key.algorithm],
+            algorithms=[key.algorithm],  # whatever the header says
             leeway=LEEWAY,
             options={"require": ["iss", "sub", "aud", "exp", "iat"], "verify_aud": False, "verify_iss": False},
         )
         return _claims(provider, key, payload, nonce)
-    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
         raise InvalidIdToken(type(error).__name__) from None
 
 
@@ -70,8 +68,8 @@ def _check_header(header: Mapping[str, Any]) -> None:
     # An access token or a logout token of the same issuer says so in `typ`.
     if str(header.get("typ", "JWT")).upper() != "JWT" or "crit" in header:
         raise InvalidIdToken("typ or crit")
-    if not isinstance(header.get("kid"), str) or header.get("alg") not in ALGORITHMS:
-        raise InvalidIdToken("kid or alg")
+    if not isinstance(header.get("kid"), str):
+        raise InvalidIdToken("kid")
 
 
 def _claims(provider: Provider, key: "Key", payload: Mapping[str, Any], nonce: str) -> Claims:
@@ -159,7 +157,7 @@ def _key(provider: Provider, kid: str) -> Key:
     """Raises InvalidIdToken if nobody has published it, ProviderUnavailable if we could not ask."""
     issuer = _issuer_of(provider)
     found = issuer.published(FRESH)
-    if kid not in found.keys and found.age >= PAUSE:
+    if kid not in found.keys:
         found = issuer.published(PAUSE, wait=True)  # it may be new
     if key := found.keys.get(kid):
         return key

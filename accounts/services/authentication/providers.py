@@ -26,15 +26,11 @@ class Provider:
     id: str
     name: str
     issuer: str
-    client_ids: tuple[str, ...] = ()  # the first is that of the pages, the others are those of apps
-    client_secret: str = ""
+    client_ids: tuple[str, ...] = ()  # its ID tokens must be made for these
     mail_domains: tuple[str, ...] = ()  # of addresses that it vouches for
     signup: bool = True
     mfa: bool = False  # its second factor counts as ours
     internal: bool = False  # it may have a private address
-    team_id: str = ""  # Apple
-    key_id: str = ""  # Apple
-    key: str = ""  # Apple
     tenants: tuple[str, ...] = ()  # Microsoft: those whose people may come. Empty: all
 
     @property
