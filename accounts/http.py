@@ -18,6 +18,7 @@ from django_guid import set_guid
 from accounts import errors
 from accounts.caller import Caller, Device
 from accounts.errors import AccountError
+from accounts.lib import metrics
 from accounts.lib.log_lines import Fields, ids_of, request_ids, without_keys
 from accounts.models import Session, User
 
@@ -154,6 +155,7 @@ def has_no_length(request: HttpRequest) -> bool:
 
 def log_refusal(request: HttpRequest, error: AccountError) -> None:
     """One line, with the reason that the caller was not told, and nothing that was typed."""
+    metrics.add(metrics.REFUSED, error.code)
     log.info(
         "refused code=%(code)s reason=%(reason)r operation=%(operation)s path=%(path)s ip=%(ip)s "
         "request_id=%(request_id)s",

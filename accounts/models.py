@@ -548,3 +548,26 @@ class EventCount(models.Model):
 
     class Meta:
         indexes = [models.Index("kind", "day", name="event_count_of_day")]
+
+
+# --- For GET /metrics ---------------------------------------------------------------------------------------
+
+
+class SeenManager(models.Manager["Seen"]):
+    def note(self, name: str, times: int = 1) -> None:
+        seen = self.filter(name=name)
+        if not seen.update(at=now(), times=F("times") + times):
+            self.bulk_create([Seen(name=name, at=now(), times=times)], ignore_conflicts=True)
+
+
+class Seen(models.Model):
+    """What the worker and beat leave for GET /metrics, because they have no port of their own: when a thing was seen
+    last, and how often in all."""
+
+    BEAT, WORKER, MAIL_FAILED = "beat", "worker", "mail.failed"
+
+    name = models.CharField(primary_key=True, max_length=40)
+    at = models.DateTimeField()
+    times = models.PositiveBigIntegerField()
+
+    objects = SeenManager()

@@ -3,6 +3,7 @@
 
 from celery import shared_task
 
+from accounts.models import Seen
 from accounts.services import mail
 from accounts.services.account import deletion, email_requests, export, lifecycle, users
 from accounts.services.authentication import totp
@@ -35,6 +36,7 @@ for _name in ("reset", "resend", "sign_in"):
 @shared_task(name="accounts.sweep")
 def poll() -> None:
     """Every few seconds: what no notification announced, because the broker was away."""
+    Seen.objects.note(Seen.WORKER)
     email_requests.answer()
     mail.deliver_mail()
 

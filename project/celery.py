@@ -6,8 +6,9 @@ from typing import Any, cast
 
 from botocore.config import Config
 from celery import Celery
-from celery.signals import beat_init, celeryd_init, setup_logging, worker_process_init
+from celery.signals import after_task_publish, beat_init, celeryd_init, setup_logging, worker_process_init
 from django.conf import settings
+from django.db import Error, connection
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
@@ -71,3 +72,19 @@ def _patience(**_: object) -> None:
     storage = cast("dict[str, Any]", settings.STORAGES["default"])["OPTIONS"]
     longer = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2, "mode": "standard"})
     storage["client_config"] = storage["client_config"].merge(longer)
+
+
+@beat_init.connect
+def _watch_beat(**_: object) -> None:
+    after_task_publish.connect(_note_beat, sender="accounts.sweep", weak=False)
+
+
+def _note_beat(**_: object) -> None:
+    """For GET /metrics: beat has no port."""
+    from accounts.models import Seen  # noqa: PLC0415 - after the app is made, which Django's start needs
+
+    try:
+        Seen.objects.note(Seen.BEAT)
+    except Error as error:  # it does its work without
+        logging.getLogger(__name__).warning("beat could not leave its time: %s", type(error).__name__)
+        connection.close()

@@ -96,6 +96,7 @@ INSTALLED_APPS = [
 
 # Pages walk through all of these, the API through none but its own (project/wsgi.py).
 MIDDLEWARE = [
+    "project.metrics.PageTimes",
     "accounts.http.RequestMiddleware",
     "accounts.http.AccessMiddleware",
     # These three before whatever may refuse a request: a refusal has their headers too.
@@ -113,6 +114,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
 ]
 API_MIDDLEWARE = [
+    "project.metrics.ApiTimes",
     "accounts.http.RequestMiddleware",
     "accounts.http.AccessMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -587,6 +589,18 @@ STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = env.text(
     "STATIC_ROOT", str(BASE_DIR / "staticroot"), "Where collectstatic puts files for the web server."
+)
+
+# --- Watching -----------------------------------------------------------------------------------------------
+
+METRICS_TOKEN = env.text(
+    "METRICS_TOKEN",
+    "",
+    "What Prometheus sends as `Authorization: Bearer`, to read GET /metrics. Empty: nothing is measured, and 404.",
+    secret=True,
+)
+SERVICE_VERSION = env.text(
+    "SERVICE_VERSION", "unknown", "What /metrics says is running here. The image brings its own."
 )
 
 # --- The log --------------------------------------------------------------------------------------------------

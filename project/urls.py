@@ -11,7 +11,7 @@ from django.views.generic import RedirectView
 from accounts.pages import account
 from accounts.pages.staff import admin as _staff_admin  # noqa: F401 - registers our pages in the admin
 from api import well_known
-from project import health
+from project import health, metrics
 
 admin.autodiscover()
 for _model in (EmailAddress, EmailConfirmation, Group):  # nothing here reads them
@@ -34,12 +34,13 @@ urlpatterns = [
     path(".well-known/apple-app-site-association", well_known.apple_app_site_association, name="apple_links"),
     path(".well-known/assetlinks.json", well_known.assetlinks, name="android_links"),
     path(".well-known/change-password", RedirectView.as_view(pattern_name="account_change_password")),
-    path(".well-known/passkey-endpoints", well_known.passkey_endpoints),
-    path(".well-known/security.txt", well_known.security_txt),
-    path("robots.txt", well_known.robots_txt),
+    path(".well-known/passkey-endpoints", well_known.passkey_endpoints, name="passkey_endpoints"),
+    path(".well-known/security.txt", well_known.security_txt, name="security_txt"),
+    path("robots.txt", well_known.robots_txt, name="robots"),
     path("favicon.ico", lambda _: redirect(static("img/icon.svg"))),
     path("livez", health.livez, name="livez"),
     path("readyz", health.readyz, name="readyz"),
+    path("metrics", metrics.show, name="metrics"),
 ]
 if settings.ANYMAIL_ESP:
     from accounts.pages import hooks

@@ -16,7 +16,7 @@ from django.core.handlers.wsgi import WSGIHandler
 
 from api.paths import is_under_api
 
-API_PREFIXES = ("/api/", "/.well-known/", "/robots.txt", "/livez", "/readyz")
+API_PREFIXES = ("/api/", "/.well-known/", "/robots.txt", "/livez", "/readyz", "/metrics")
 MOST_BODY = 12 * 1024 * 1024  # as in docker/nginx.conf
 
 
@@ -37,6 +37,10 @@ class ApiHandler(ApiMiddleware, WSGIHandler):
 
 
 django.setup(set_prefix=False)
+if settings.METRICS_TOKEN:
+    from project import metrics
+
+    metrics.start()
 if settings.OTEL_EXPORTER_OTLP_ENDPOINT:
     from project import tracing
 

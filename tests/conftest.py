@@ -30,7 +30,7 @@ from post_office.models import Email
 from pytest_django import DjangoDbBlocker, Settings
 
 from accounts.caller import Caller, Device
-from accounts.lib import breached_passwords, jobs
+from accounts.lib import breached_passwords, jobs, metrics
 from accounts.models import Gender, Session, User
 from accounts.services.account import email_requests
 from accounts.services.authentication import id_tokens
@@ -275,6 +275,28 @@ def alices_page(page: Client, alice: User) -> Client:
     assert answer.status_code == 302, answer.content
     Session.objects.filter(user=alice).update(authenticated_by="pwd otp mfa")
     return page
+
+
+# --- Metrics ------------------------------------------------------------------------------------------------
+
+METRICS_TOKEN = "a-token-for-prometheus-alone"
+
+
+@pytest.fixture
+def watched(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A web process that counts. Faces load their middleware at their first request."""
+    from prometheus_client import values
+
+    from project import metrics as door
+
+    settings.METRICS_TOKEN = METRICS_TOKEN
+    monkeypatch.setattr(metrics, "folder", lambda: tmp_path)
+    monkeypatch.setattr(door, "_read", None)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    door.start()
+    yield
+    metrics._made.clear()
+    values.ValueClass.close_all_files()
 
 
 # --- The running service -------------------------------------------------------------------------------------

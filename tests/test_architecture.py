@@ -1,5 +1,6 @@
 """One source for each fact, and nothing that nobody uses."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts import errors
 from accounts.errors import AccountError
+from accounts.lib import metrics
 from accounts.services import mail
 from accounts.services.security import audit, rate_limits
 from api.errors import CASES, RequestError
+from project.alerts import ALERTS, dashboard
 from project.management.commands.write_reference import pages
 
 BASE: Path = settings.BASE_DIR
@@ -76,7 +79,8 @@ def routes(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
 
 def test_no_path_outside_the_house() -> None:
     heads = {re.split(r"[/^]", path)[0] for path in routes(get_resolver())}
-    assert heads <= {"", "account", "admin", "api", ".well-known", "livez", "readyz", "favicon.ico", "robots.txt"}
+    machines = {".well-known", "livez", "readyz", "metrics", "favicon.ico", "robots.txt"}
+    assert heads <= {"", "account", "admin", "api"} | machines
 
 
 def test_nothing_names_a_registry_or_this_machine() -> None:
@@ -178,3 +182,19 @@ def test_no_private_name_of_allauth_is_used() -> None:
     used = re.findall(r"^(?:from|import) (allauth\S*)(?: import (.+))?$", RULES, re.MULTILINE)
     assert len(used) > 5
     assert [pair for pair in used if re.search(r"internal|(?:^|[ .])_", " ".join(pair), re.IGNORECASE)] == []
+
+
+def test_alerts_and_dashboard_name_only_metrics_of_the_list() -> None:
+    """Whether an alert fires when it should is tested by promtool (`make check`)."""
+    names = {metric.name for metric in metrics.METRICS}
+    for metric in metrics.METRICS:
+        names |= {f"{metric.name}_{end}" for end in ("bucket", "count", "sum")} if metric.buckets else set()
+    known = re.compile(r"\bus_\w+")
+    alerting = {name for alert in ALERTS for name in known.findall(alert.expr)}
+    assert alerting - names == set()
+    for alert in ALERTS:
+        for series in (alert.fires, alert.quiet):
+            assert {name for text in series for name in known.findall(text)} <= names, alert.name
+    shown = {name for panel in json.loads(dashboard())["panels"] for name in known.findall(str(panel["targets"]))}
+    assert shown - names == set()
+    assert {metric.name for metric in metrics.METRICS if not any(metric.name in name for name in shown)} == set()

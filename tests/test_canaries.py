@@ -1,5 +1,5 @@
-"""Nothing private in a line of the log, as text or as JSON, nor in a span: addresses, keys of links, tokens, codes,
-passwords and their hashes. Through every operation and every page, where they work, refuse and fail."""
+"""Nothing private in a line of the log, as text or as JSON, nor in a span or a metric: addresses, keys of links,
+tokens, codes, passwords and their hashes. Through every operation and every page, where they work, refuse and fail."""
 
 import io
 import json
@@ -19,6 +19,7 @@ from pytest_django import Settings
 
 from accounts import tasks
 from accounts.caller import Caller
+from accounts.lib import metrics
 from accounts.models import User
 from accounts.services import mail
 from accounts.services.account import deletion, email_requests, lifecycle, password_resets
@@ -55,6 +56,7 @@ class Seen:
         for span in self.spans.get_finished_spans():
             events = [(event.name, event.attributes) for event in span.events]
             yield f"{span.name} {dict(span.attributes or {})} {events} {span.status.description}"
+        yield from metrics.text(()).decode().splitlines()
 
     def having(self, secrets: Iterable[str]) -> list[str]:
         # A code of digits may by chance be a part of a longer number.
@@ -70,7 +72,7 @@ class Seen:
 
 
 @pytest.fixture
-def seen(settings: Settings) -> Iterator[Seen]:
+def seen(settings: Settings, watched: None) -> Iterator[Seen]:
     settings.ACCESS_LOG = True
     root = logging.getLogger()
     with recorded(settings) as spans:
@@ -97,7 +99,9 @@ def test_none_where_every_operation_works(seen: Seen, db: None, settings: Settin
     mail.deliver()
     mail.hang_up()
     assert len(secrets) > 30
-    assert {operation["operationId"] for operation in contract().operations.values()} - seen.operations() == set()
+    operations = {operation["operationId"] for operation in contract().operations.values()}
+    assert operations - seen.operations() == set()
+    assert operations - set(re.findall(r'operation="(\w+)"', metrics.text(()).decode())) == set()
     assert len(seen.spans.get_finished_spans()) > 500
     assert seen.having(secrets) == []
 

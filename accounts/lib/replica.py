@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from django.db import InterfaceError, OperationalError, ProgrammingError, connections
 
+from accounts.lib import metrics
 from accounts.lib.breaker import Breaker
 
 log = logging.getLogger(__name__)
@@ -19,7 +20,9 @@ breaker = Breaker(pause=5.0)
 
 def read(work: Callable[[str], T]) -> T:
     """What `work` returns when it is given the name of a database; it may be called twice."""
-    if "replica" in connections.databases and breaker.may_ask():
+    if "replica" not in connections.databases:
+        return work("default")
+    if breaker.may_ask():
         try:
             found = work("replica")
         except (OperationalError, InterfaceError, ProgrammingError) as error:  # the last: its schema is behind
@@ -28,4 +31,5 @@ def read(work: Callable[[str], T]) -> T:
         else:
             breaker.worked()
             return found
+    metrics.add(metrics.REPLICA_AWAY)
     return work("default")

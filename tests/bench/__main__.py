@@ -3,6 +3,7 @@ Whether time tells who has an account: `make bench ARGS=timing` (timing.py).
 Mails a second: `make bench ARGS=mail` (tests/bench/mail.py).
 Ten million people: `make bench ARGS=scale` (tests/bench/scale.py).
 A failover of Postgres: `make bench ARGS=failover` (tests/bench/failover.py).
+What it costs to be watched: `make bench ARGS=metrics` (metrics.py).
 What lines of the log and traces cost: `make bench ARGS=seeing` (seeing.py).
 A new version beside the one before, and back: `make bench ARGS=rollout` (tests/bench/rollout.py).
 A restored backup with 200 sessions: `make bench ARGS=restore` (tests/bench/restore.py).
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
 
-from tests.bench import failover, mail, peers, restore, rollout, scale, seeing, timing
+from tests.bench import failover, mail, metrics, peers, restore, rollout, scale, seeing, timing
 from tests.bench.server import OUT, Client, Server
 
 SECONDS = 4.0
@@ -152,6 +153,8 @@ if __name__ == "__main__":
             mail.main(*(int(number) for number in count))
         case ["failover"]:
             failover.main()
+        case ["metrics"]:
+            metrics.main()
         case ["restore"]:
             restore.main()
         case ["rollout", *commit]:

@@ -78,6 +78,7 @@ def door(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         ("/static/css/account.css", 200),
         ("/static/nothing.css", 404),
         ("/readyz", 404),  # nginx's own page
+        ("/metrics", 404),
     ],
 )
 def test_each_answer_carries_each_header_of_safety_once(door: Door, path: str, status: int) -> None:

@@ -49,6 +49,7 @@ PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 OURS = ("web", "worker", "beat", "migrate")
 NAMES = re.findall(r"^(?:# )?([A-Z0-9_]+)=", (BASE / ".env.example").read_text(), re.MULTILINE)
 
+METRICS_TOKEN = "a-token-for-prometheus"
 README = BASE / "README.md"
 
 Service = dict[str, Any]
@@ -301,7 +302,7 @@ class Machine:
         # Every name of .env.example is there and blank: the worst that a copied file can do. Only STATIC_ROOT is not,
         # because its default is beside the code, which here is our working tree.
         blank = "".join(f"{name}=\n" for name in NAMES if name != "STATIC_ROOT")
-        self.services = services(folder / "project", blank)
+        self.services = services(folder / "project", f"{blank}METRICS_TOKEN={METRICS_TOKEN}\n")
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.web_port, self.door_port = free_ports(2)
         self.ports = {"8000": self.web_port, "8080": self.door_port, "5432": 0}
@@ -534,6 +535,24 @@ def test_people_sign_up_get_a_mail_and_set_a_picture(machine: Machine) -> None:
     # The address that browsers get, signed for S3_PUBLIC_ENDPOINT_URL.
     address = next(value for value in found.values() if str(value).startswith("http"))
     assert requests.get(address, timeout=60).status_code == 200
+
+
+def test_prometheus_inside_sees_worker_and_beat_at_work_and_nobody_outside_sees_anything(machine: Machine) -> None:
+    machine.wait_until_healthy("web")
+    bearer = {"Authorization": f"Bearer {METRICS_TOKEN}"}
+    deadline = time.monotonic() + 300
+    text = ""
+    while len(re.findall(r"^us_(?:worker|beat)_seen_timestamp_seconds [1-9]", text, re.MULTILINE)) < 2:
+        assert time.monotonic() < deadline, text
+        time.sleep(0.5)
+        text = requests.get(f"http://{HOST}:{machine.web_port}/metrics", headers=bearer, timeout=60).text
+    assert 'us_http_seconds_count{face="api",operation="livez",status="200"}' in text
+    if NGINX:
+        machine.wait_until_healthy("nginx")
+        for path in ("/metrics", "//metrics", "/./metrics", "/metrics?x"):
+            asked = requests.Request("GET", "http://x", headers=bearer).prepare()
+            asked.url = f"http://localhost:{machine.door_port}{path}"
+            assert requests.Session().send(asked, timeout=60).status_code == 404, path
 
 
 def test_the_first_staff_account_is_made_without_a_terminal(machine: Machine) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -10,6 +11,7 @@ from django.conf import settings
 from django.contrib.auth.hashers import Argon2PasswordHasher, make_password, verify_password
 
 from accounts.errors import Overloaded
+from accounts.lib import metrics
 from accounts.models import User
 
 IMPORTED = "imported"  # how hashes of other services begin (imported_hashes.py)
@@ -20,7 +22,10 @@ class Place:
     """One of the few places for a hash in this process. Eight at once with Django's numbers took 841 MB."""
 
     def __enter__(self) -> None:
-        if not _places.acquire(timeout=settings.PASSWORD_HASH_WAIT):
+        begun = time.perf_counter()
+        found = _places.acquire(timeout=settings.PASSWORD_HASH_WAIT)
+        metrics.observe(metrics.HASH_WAIT, time.perf_counter() - begun)
+        if not found:
             raise Overloaded("no place for a hash")
 
     def __exit__(self, *_: object) -> None:

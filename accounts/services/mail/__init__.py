@@ -4,7 +4,7 @@ from accounts.services.mail.delivery import deliver, deliver_mail
 from accounts.services.mail.messages import CODES, URGENT, Message, frame, language_of, render, send
 from accounts.services.mail.queue import drop_queued, export, forget, prune
 from accounts.services.mail.server import check_server, hang_up
-from accounts.services.mail.status import Delivery, came_back, delay, delivery_of, minutes_late
+from accounts.services.mail.status import Delivery, came_back, delay, delivery_of, minutes_late, oldest
 
 __all__ = [
     "CODES",
@@ -24,6 +24,7 @@ __all__ = [
     "hang_up",
     "language_of",
     "minutes_late",
+    "oldest",
     "prune",
     "render",
     "send",

@@ -23,6 +23,7 @@ from post_office.models import STATUS, Email, Log, RecipientDeliveryStatus
 from accounts.lib import jobs
 from accounts.lib.clock import now
 from accounts.lib.leases import Queue
+from accounts.models import Seen
 from accounts.services.mail import server
 
 log = logging.getLogger(__name__)
@@ -186,6 +187,8 @@ def _finish(email: Email, status: int, error: Exception | None = None) -> None:
         last_updated=now(),
     )
     email.status = status
+    if done and status == STATUS.failed:
+        Seen.objects.note(Seen.MAIL_FAILED)
     if error is not None:
         _note(email, error)
         log.warning("email %s is given up: %s", email.id, type(error).__name__)

@@ -19,7 +19,7 @@ from post_office.models import PRIORITY, STATUS, Email
 
 from accounts.lib import jobs
 from accounts.lib.clock import now
-from accounts.models import User, uuid7
+from accounts.models import Seen, User, uuid7
 from accounts.services.mail.delivery import deliver_mail
 
 
@@ -116,7 +116,8 @@ def drop_queued(before: datetime, *, apply: bool) -> int:
 def prune() -> int:
     """Blank what can no longer be sent, and remove the records of old emails."""
     at = now()
-    _give_up(_waiting().filter(expires_at__lte=at, scheduled_time__lte=at))
+    if late := _give_up(_waiting().filter(expires_at__lte=at, scheduled_time__lte=at)):
+        Seen.objects.note(Seen.MAIL_FAILED, late)
     # The last emails of accounts that are gone, once they are sent or given up.
     Email.objects.filter(owner__isnull=False, owner__user=None, status__in=[STATUS.sent, STATUS.failed]).delete()
     count, _ = Email.objects.filter(created__lt=at - settings.MAIL_RETENTION).delete()

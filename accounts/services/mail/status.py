@@ -86,3 +86,27 @@ def delay() -> timedelta:
 def minutes_late() -> int:
     """The same for a page: whole minutes, 0 where emails are sent at once."""
     return -(-delay() // timedelta(minutes=1))
+
+
+# The first of each priority, from the index that the worker claims from. An email that its own recipient's server put
+# off is not late, and during an outage none is put off.
+_OLDEST = """
+    SELECT EXTRACT(EPOCH FROM %(now)s - LEAST(
+        (SELECT began_at FROM accounts_mailoutage LIMIT 1),
+        (SELECT created_at FROM accounts_challenge WHERE answered_at IS NULL ORDER BY id LIMIT 1),
+        (SELECT min(created) FROM generate_series(0, 3) AS kind CROSS JOIN LATERAL (
+            SELECT created FROM post_office_email
+            WHERE status IN (2, 3) AND priority = kind AND COALESCE(number_of_retries, 0) = 0
+                AND (expires_at IS NULL OR expires_at > %(now)s)
+            ORDER BY id LIMIT 1
+        ) AS first)
+    ))
+"""
+
+
+def oldest() -> float:
+    """Seconds that the oldest email, or request for one, has waited. For operators, who may know it of each."""
+    with connection.cursor() as cursor:
+        cursor.execute(_OLDEST, {"now": now()})
+        [seconds] = cursor.fetchone()
+    return max(0.0, float(seconds or 0))

@@ -22,7 +22,7 @@ from django.utils.timezone import now
 
 from accounts.caller import Caller
 from accounts.errors import RateLimited
-from accounts.lib import sealing
+from accounts.lib import metrics, sealing
 from accounts.models import Budget
 
 log = logging.getLogger(__name__)
@@ -107,6 +107,7 @@ class _Counters:
             except redis.RedisError as error:
                 self._away_until = time.monotonic() + self.PAUSE
                 log.warning("limits are counted in this process: Valkey is away (%s)", type(error).__name__)
+        metrics.add(metrics.FALLBACK_LIMITS)
         with self._lock:
             if len(self._own) > 100_000:  # a flood of addresses must not eat the memory
                 self._own.clear()

@@ -1,33 +1,34 @@
 """How often each version of the API is called, and by which version of the app: an operator must know that before an
-old one ends. Counted in the process and added up in Postgres every few seconds, so that no request waits."""
+old one ends. Counted in the process and added up in Postgres, by a request whose answer is out already."""
 
-import atexit
 import logging
 import re
 import threading
+import time
 from collections import Counter
 from datetime import date, timedelta
+from multiprocessing import util
 from typing import Any
 
 from django.conf import settings
+from django.core.signals import request_finished
 from django.db import Error, connection, transaction
 from django.db.models import QuerySet, Sum
+from django.dispatch import receiver
 from django.utils.timezone import now
 
 from accounts.models import ApiUse
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 10.0  # seconds; as much is lost when a process is killed
+INTERVAL = 10.0  # seconds; as much, and the calls after the last request, is lost when a process is killed
 MOST = 500  # app versions a day: the header is anybody's to write, and must not fill a table
 OTHER = "other"  # those beyond, and what is no version
 _APP_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}\Z")
 
 _counts: Counter[tuple[str, str]] = Counter()
 _lock = threading.Lock()
-_first = threading.Lock()
-_adder: threading.Thread | None = None
-_stop = threading.Event()
+_due_at = 0.0
 
 
 def count(version: str, app_version: str) -> None:
@@ -37,39 +38,27 @@ def count(version: str, app_version: str) -> None:
         if (version, name) not in _counts and len(_counts) >= MOST:
             name = OTHER
         _counts[version, name] += 1
-    if _adder is None and settings.COUNT_API_USE:
-        _start()
 
 
-def _start() -> None:
-    global _adder  # noqa: PLW0603 - one for the process
-    with _first:
-        if _adder is None:
-            _adder = threading.Thread(target=_add_up_until_the_end, name="api use", daemon=True)
-            _adder.start()
-            atexit.register(stop)
+@receiver(request_finished)
+def _add_up_when_due(**_: object) -> None:
+    """The server has sent the answer."""
+    if time.monotonic() >= _due_at:
+        _try_to_add_up()
 
 
-def stop() -> None:
-    """At the end of the process: what was counted is written first."""
-    global _adder  # noqa: PLW0603 - one for the process
-    if _adder is not None:
-        _stop.set()
-        _adder.join(timeout=3)
-        _adder = None
-        _stop.clear()
-
-
-def _add_up_until_the_end() -> None:
-    ended = False
-    while not ended:
-        ended = _stop.wait(INTERVAL)
-        try:
+def _try_to_add_up() -> None:
+    global _due_at  # noqa: PLW0603 - one for the process
+    _due_at = time.monotonic() + INTERVAL
+    try:
+        if settings.COUNT_API_USE:
             add_up()
-        except Error as error:
-            log.warning("calls are counted later: %s", type(error).__name__)
-        finally:
-            connection.close()
+    except Error as error:
+        log.warning("calls are counted later: %s", type(error).__name__)
+
+
+# At the end of the process too. granian forks its workers, and atexit knows nothing of their end.
+util.Finalize(None, _try_to_add_up, exitpriority=0)
 
 
 def add_up() -> None:
@@ -78,7 +67,8 @@ def add_up() -> None:
         counts = _counts.copy()
         _counts.clear()
     try:
-        _write(counts)
+        if counts:
+            _write(counts)
     except Error:
         with _lock:
             _counts.update(counts)

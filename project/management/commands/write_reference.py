@@ -8,11 +8,12 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from accounts.lib import metrics
 from accounts.services import mail
 from accounts.services.security import audit, rate_limits
 from api import catalogue
 from api.v1 import api as v1
-from project import env
+from project import alerts, env
 
 _WRITTEN = "Written by `make contract` from {}; change it there.\n"
 
@@ -49,6 +50,10 @@ def pages() -> dict[str, str]:
         "docs/reference/errors.md": _errors(),
         "docs/reference/events.md": _events(),
         "docs/reference/limits.md": _limits(),
+        "docs/reference/metrics.md": _metrics(),
+        "docs/ops/alerts.yml": alerts.rules(),
+        "docs/ops/alerts_test.yml": alerts.rule_tests(),
+        "docs/ops/dashboard.json": alerts.dashboard(),
         "api/v1/openapi.json": _contract(),
     }
 
@@ -142,3 +147,29 @@ def _limits() -> str:
         _table(("limit", "tries", "seconds"), rows),
         mails,
     )
+
+
+def _metrics() -> str:
+    told = _table(
+        ("metric", "kind", "labels", "what it says"),
+        (
+            (f"`{metric.name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.about)
+            for metric in metrics.METRICS
+        ),
+    )
+    meant = _table(
+        ("alert", "severity", "what it means", "what to do"),
+        (
+            (f"`{alert.name}`", alert.severity, alert.summary.replace("{{ $labels.code }}", "`code`"), alert.action)
+            for alert in alerts.ALERTS
+        ),
+    )
+    words = (
+        "`GET /metrics`, if `METRICS_TOKEN` is set: [operating.md](../operating.md#watch). `face` is api or page; "
+        "`operation` an operation_id of the API, the name of a URL, or other.\n"
+    )
+    files = (
+        "The alerts: [alerts.yml](../ops/alerts.yml), each with a case in which it fires and one in which it does "
+        "not ([alerts_test.yml](../ops/alerts_test.yml)). For Grafana: [dashboard.json](../ops/dashboard.json).\n"
+    )
+    return _page("Metrics and alerts", "`accounts/lib/metrics.py` and `project/alerts.py`", words, told, files, meant)
