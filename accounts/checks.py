@@ -1,5 +1,6 @@
 """System checks: what would bite an operator later, with an id and a hint. `manage.py check --deploy` runs all."""
 
+import re
 from collections.abc import Iterator
 from email.utils import parseaddr
 
@@ -10,7 +11,9 @@ from django.core.checks import Warning as Caution
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 
-from accounts.lib import brand, breached_passwords
+from accounts.lib import brand, fetching
+from accounts.services.authentication import providers
+from accounts.services.authentication.providers import TENANT, Provider
 from accounts.services.credentials import identifiers, imported_hashes
 from accounts.services.security import rate_limits
 
@@ -33,7 +36,7 @@ def refused_domains_can_be_read(**_: object) -> Iterator[CheckMessage]:
 
 @register(Tags.security)
 def breached_passwords_are_asked_in_private(**_: object) -> Iterator[CheckMessage]:
-    if settings.BREACHED_PASSWORDS_URL and not breached_passwords.is_private(settings.BREACHED_PASSWORDS_URL):
+    if settings.BREACHED_PASSWORDS_URL and not fetching.is_protected(settings.BREACHED_PASSWORDS_URL):
         yield Error(
             "BREACHED_PASSWORDS_URL is not https: anybody who listens would learn parts of new passwords' hashes.",
             hint="Use https://, or http:// for a mirror on this machine. Until then no password is looked up.",
@@ -109,6 +112,35 @@ def the_logo_is_there(**_: object) -> Iterator[CheckMessage]:
             hint="Put the file into static/ before collectstatic, or name an address.",
             id="accounts.E007",
         )
+
+
+@register(Tags.security)
+def providers_can_be_asked(**_: object) -> Iterator[CheckMessage]:
+    for provider in providers.listed():
+        for problem, hint in _problems(provider):
+            yield Error(f"Nobody can sign in with {provider.id}: {problem}.", hint=hint, id="accounts.E012")
+    for name in settings.PROVIDER_SETTINGS_UNREAD:
+        yield Caution(
+            f"{name} is set, but nothing reads it.",
+            hint="docs/reference/settings.md lists the names. X is a name in PROVIDERS, in capitals.",
+            id="accounts.W004",
+        )
+
+
+def _problems(provider: Provider) -> Iterator[tuple[str, str]]:
+    name = f"PROVIDER_{provider.id.upper()}"
+    if not re.fullmatch("[a-z][a-z0-9_]{0,31}", provider.id):
+        yield "its name can't be part of a setting", "Use small letters, digits and _ in PROVIDERS."
+    if not provider.issuer:
+        yield f"{name}_ISSUER is missing", "Its discovery document has the value, as `issuer`."
+    elif not fetching.is_protected(provider.issuer):
+        yield f"{name}_ISSUER is not https", "Anybody on the way could sign in as everybody. Use https://."
+    if not provider.client_ids:
+        yield f"{name}_CLIENT_IDS is missing", "Register this service and your apps in the provider's console."
+    if not provider.native:
+        yield "it makes no ID tokens", "Apps need them. Take it out of PROVIDERS."
+    if odd := [tenant for tenant in provider.tenants if not TENANT.fullmatch(tenant)]:
+        yield f"{name}_TENANTS has {odd[0]}", "Tenants have ids such as 72f988bf-86f1-41af-91ab-2d7cd011db47."
 
 
 LONGEST_SIGNATURE = 604_800  # seconds: no S3 storage takes a longer one

@@ -150,6 +150,22 @@ class InvalidPasskey(AccountError):
     message = _("That passkey wasn't accepted. It may have been removed from the account, so sign in another way.")
 
 
+class InvalidIdToken(AccountError):
+    code = "invalid_id_token"
+    message = _("That sign-in wasn't accepted. Try it again from the start.")
+
+
+class ProviderUnknown(AccountError):
+    code = "provider_unknown"
+    message = _("You can't sign in that way here. Choose another one.")
+
+
+class ProviderUnavailable(AccountError):
+    code = "provider_unavailable"
+    message = _("We can't reach that service right now. Sign in another way, or try again in a minute.")
+    retry_after = 30
+
+
 class PasskeyNotFound(AccountError):
     code = "passkey_not_found"
     message = _("We couldn't find that passkey.")

@@ -43,14 +43,18 @@ STATUSES: dict[type[AccountError], int] = {
     for status, kinds in {
         400: (errors.InvalidCode, errors.InvalidCursor, errors.InvalidKey),
         401: (
-            errors.InvalidCredentials, errors.InvalidPasskey, errors.InvalidTicket, errors.InvalidToken,
-            errors.MfaRequired, errors.RefreshExpired, errors.RefreshReused, errors.SessionRevoked, errors.TokenExpired,
+            errors.InvalidCredentials, errors.InvalidIdToken, errors.InvalidPasskey, errors.InvalidTicket,
+            errors.InvalidToken, errors.MfaRequired, errors.RefreshExpired, errors.RefreshReused, errors.SessionRevoked,
+            errors.TokenExpired,
         ),
         403: (
             errors.AccountDisabled, errors.CodeSignInClosed, errors.DirectoryClosed, errors.EmailNotVerified,
             errors.NotAllowed, errors.RecentSignInNeeded, errors.SignUpClosed, errors.WrongPassword,
         ),
-        404: (errors.PasskeyNotFound, errors.SessionNotFound, errors.UploadNotFound, errors.UserNotFound),
+        404: (
+            errors.PasskeyNotFound, errors.ProviderUnknown, errors.SessionNotFound, errors.UploadNotFound,
+            errors.UserNotFound,
+        ),
         409: (
             errors.EmailInUse, errors.LastSuperuser, errors.LastWayIn, errors.MfaIsOff, errors.MfaIsOn,
             errors.OwnAccount, errors.RequestInProgress, errors.SetupExpired, errors.TooManyPasskeys,
@@ -63,7 +67,7 @@ STATUSES: dict[type[AccountError], int] = {
             errors.SearchTooBroad,
         ),
         429: (errors.ChallengeRequired, errors.RateLimited, errors.UsernameChangeLimited),
-        503: (errors.Overloaded, ServiceUnavailable, errors.StorageUnavailable),
+        503: (errors.Overloaded, errors.ProviderUnavailable, ServiceUnavailable, errors.StorageUnavailable),
     }.items()
     for kind in kinds
 }  # fmt: skip

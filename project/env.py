@@ -1,6 +1,8 @@
 """Settings from the environment. Each name is asked for once, with its default and a sentence of help;
 `.env.example` and `docs/reference/settings.md` are written from what is remembered here.
 
+Some names are a family: PROVIDER_X_NAME is asked for each X in PROVIDERS, and remembered once as it is written here.
+
 A blank value counts as not set: Compose passes one for every name that a `.env` leaves empty.
 """
 
@@ -28,11 +30,15 @@ class Setting:
 
 
 asked: dict[str, Setting] = {}
+_read: set[str] = set()  # the names in the environment
 
 
-def text(name: str, default: str | None, about: str, *, secret: bool = False) -> str:
-    """The value of NAME. A secret may also stand in a file, whose path is in NAME_FILE; NAME goes first."""
+def text(name: str, default: str | None, about: str, *, secret: bool = False, x: str = "X") -> str:
+    """The value of NAME. A secret may also stand in a file, whose path is in NAME_FILE; NAME goes first. `x` stands for
+    the X in a family's name."""
     asked[name] = Setting(name, default, about, secret)
+    name = name.replace("_X_", f"_{x}_")
+    _read.update({name, f"{name}_FILE"} if secret else {name})
     value = os.environ.get(name, "")
     path = os.environ.get(f"{name}_FILE", "").strip() if secret else ""
     if not value.strip() and path:
@@ -44,13 +50,18 @@ def text(name: str, default: str | None, about: str, *, secret: bool = False) ->
     return default
 
 
-def flag(name: str, default: bool, about: str) -> bool:
-    value = text(name, "1" if default else "0", about).strip().lower()
+def unread(prefix: str) -> list[str]:
+    """Names that begin so and have a value that nothing has asked for: they are mistyped, or of what is turned off."""
+    return sorted(name for name, value in os.environ.items() if name.startswith(prefix) and value and name not in _read)
+
+
+def flag(name: str, default: bool, about: str, *, x: str = "X") -> bool:
+    value = text(name, "1" if default else "0", about, x=x).strip().lower()
     if value in {"1", "true", "yes", "on"}:
         return True
     if value in {"0", "false", "no", "off"}:
         return False
-    raise ImproperlyConfigured(f"{name} must be 1 or 0, not {value!r}.")
+    raise ImproperlyConfigured(f"{name.replace('_X_', f'_{x}_')} must be 1 or 0, not {value!r}.")
 
 
 def number(name: str, default: int, about: str) -> int:
@@ -95,9 +106,9 @@ def time_zone(name: str, default: str, about: str) -> str:
     return value
 
 
-def items(name: str, default: str | None, about: str, *, secret: bool = False) -> list[str]:
+def items(name: str, default: str | None, about: str, *, secret: bool = False, x: str = "X") -> list[str]:
     """Words divided by commas."""
-    return [item.strip() for item in text(name, default, about, secret=secret).split(",") if item.strip()]
+    return [item.strip() for item in text(name, default, about, secret=secret, x=x).split(",") if item.strip()]
 
 
 def ascii_host(host: str) -> str:

@@ -425,6 +425,68 @@ PROOF_OF_WORK = env.flag(
 )
 EVENT_RETENTION = timedelta(days=env.number("EVENT_RETENTION_DAYS", 400, "Days that the security log is kept."))
 
+# --- Signing in with others ---------------------------------------------------------------------------------
+
+
+_providers = env.items(
+    "PROVIDERS",
+    "",
+    "Who else people may sign in with, divided by commas: google, apple, microsoft, or a name of your own: corp "
+    "has PROVIDER_CORP_ISSUER and so on.",
+)
+
+
+def _provider(x: str) -> dict[str, Any]:
+    """The fields of accounts/services/authentication/providers.Provider. What is empty is what is known of it there."""
+    return {
+        "name": env.text("PROVIDER_X_NAME", "", "What people know the provider by. Google, Apple, … have theirs.", x=x),
+        "issuer": env.text(
+            "PROVIDER_X_ISSUER",
+            "",
+            "The provider's OpenID issuer: https://login.example.com. Needed for all but google, apple and microsoft.",
+            x=x,
+        ),
+        "client_ids": tuple(
+            env.items(
+                "PROVIDER_X_CLIENT_IDS",
+                "",
+                "The ids by which the provider knows your apps, divided by commas. Its ID tokens are accepted if they "
+                "were made for these alone.",
+                x=x,
+            )
+        ),
+        "mail_domains": tuple(
+            env.ascii_host(domain)
+            for domain in env.items(
+                "PROVIDER_X_MAIL_DOMAINS",
+                "",
+                "Domains whose addresses this provider may vouch for, such as example.com. It can then sign in as "
+                "every account with such an address.",
+                x=x,
+            )
+        ),
+        "signup": env.flag("PROVIDER_X_SIGNUP", True, "0: only people who have an account already can use it.", x=x),
+        "mfa": env.flag(
+            "PROVIDER_X_MFA", False, "1: where it says that it asked for a second factor (amr), ours is not asked.", x=x
+        ),
+        "internal": env.flag(
+            "PROVIDER_X_INTERNAL", DEBUG, "1 for an issuer in your own network: private addresses are allowed.", x=x
+        ),
+        "tenants": tuple(
+            env.items(
+                "PROVIDER_X_TENANTS",
+                "",
+                "Microsoft alone: ids of the tenants whose people may sign in. Empty: all.",
+                x=x,
+            )
+        ),
+    }
+
+
+_provider("X")  # so that the names are remembered
+PROVIDERS = {name: _provider(name.upper()) for name in _providers}
+PROVIDER_SETTINGS_UNREAD = env.unread("PROVIDER_")
+
 # --- Apps -----------------------------------------------------------------------------------------------------
 
 APPLE_APP_IDS = env.items(

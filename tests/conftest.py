@@ -33,6 +33,7 @@ from accounts.caller import Caller, Device
 from accounts.lib import breached_passwords, jobs, metrics
 from accounts.models import Gender, Session, User
 from accounts.services.account import email_requests
+from accounts.services.authentication import id_tokens
 from accounts.services.credentials import hashing, identifiers
 from accounts.services.profile import objects, pictures
 from accounts.services.sessions import access_tokens, sessions, signing_keys
@@ -40,6 +41,7 @@ from accounts.services.sessions.sessions import Tokens
 from api import errors
 from api.parser import StrictParser
 from api.v1.responses import VersionedAPI
+from project.devstack.provider import FakeProvider
 from project.wsgi import ApiMiddleware
 from tests.pictures import decoded_once
 
@@ -169,6 +171,18 @@ def phone(alice: User, caller: Caller) -> Session:
 @pytest.fixture
 def tokens(phone: Session) -> Tokens:
     return sessions.tokens(phone)
+
+
+@pytest.fixture
+def fake(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
+    """Every kind of provider that people may sign in with; "corp" is one that nobody knows."""
+    for limit in ("TIME", "ALL_TIME"):  # on a busy machine a good server may be late
+        monkeypatch.setattr(id_tokens, limit, 300.0)
+    id_tokens._issuers.clear()
+    with FakeProvider() as made:
+        settings.PROVIDERS = {kind: made.settings(kind) for kind in ("google", "apple", "microsoft", "github")}
+        settings.PROVIDERS["corp"] = made.settings("oidc", mail_domains=("example.com",))
+        yield made
 
 
 # --- The API ------------------------------------------------------------------------------------------------

@@ -77,6 +77,28 @@ def test_a_blank_file_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert env.text("PLUM", "tractor", "", secret=True) == "tractor"
 
 
+def test_a_family_of_names_is_read_for_each_member_and_remembered_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(env, "_read", set())
+    file = tmp_path / "secret"
+    file.write_text("plum\n")
+    for name, value in {
+        "PROVIDER_CORP_IDS": "web,app", "PROVIDER_CORP_OPEN": "0", "PROVIDER_CORP_SECRET_FILE": str(file),
+        "PROVIDER_CORP_MISTYPED": "x", "PROVIDER_OTHER_IDS": "y", "PROVIDER_OTHER_EMPTY": "",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    assert env.items("PROVIDER_X_IDS", "", "", x="CORP") == ["web", "app"]
+    assert env.items("PROVIDER_X_IDS", "", "") == []
+    assert env.flag("PROVIDER_X_OPEN", True, "", x="CORP") is False
+    assert env.text("PROVIDER_X_SECRET", "", "", secret=True, x="CORP") == "plum"
+    assert list(env.asked) == ["PROVIDER_X_IDS", "PROVIDER_X_OPEN", "PROVIDER_X_SECRET"]
+    assert env.unread("PROVIDER_") == ["PROVIDER_CORP_MISTYPED", "PROVIDER_OTHER_IDS"]
+    monkeypatch.setenv("PROVIDER_CORP_OPEN", "perhaps")
+    with pytest.raises(ImproperlyConfigured, match="PROVIDER_CORP_OPEN must be 1 or 0"):
+        env.flag("PROVIDER_X_OPEN", True, "", x="CORP")
+
+
 # --- The service's own address ----------------------------------------------------------------------------------
 
 

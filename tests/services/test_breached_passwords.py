@@ -21,7 +21,7 @@ from pytest_django import Settings
 
 from accounts.caller import Caller
 from accounts.errors import InvalidInput
-from accounts.lib import breached_passwords
+from accounts.lib import breached_passwords, fetching
 from accounts.models import User
 from accounts.services.account import password_resets, passwords, signup
 from accounts.services.authentication import sign_in
@@ -292,7 +292,7 @@ def test_no_thread_is_left_behind(server: Server, monkeypatch: pytest.MonkeyPatc
     server.answer = manners
     password_policy.problem(BREACHED)
     for thread in threading.enumerate():
-        if thread.name == "breached-passwords":
+        if thread.name == "fetch":
             thread.join(120)
             assert not thread.is_alive(), "the thread still reads"
 
@@ -317,9 +317,9 @@ def test_https_is_checked(settings: Settings, patience: None, tmp_path: Path) ->
         assert password_policy.problem(BREACHED) is None  # nobody vouches for this server
         assert server.asked == []
         breached_passwords._breaker.worked()
-        breached_passwords._tls().load_verify_locations(cadata=pem)
+        fetching._tls().load_verify_locations(cadata=pem)
         assert password_policy.problem(BREACHED) is not None
-    breached_passwords._tls.cache_clear()
+    fetching._tls.cache_clear()
 
 
 def certificate(folder: Path) -> str:

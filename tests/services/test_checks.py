@@ -1,6 +1,7 @@
 """The system checks: what would bite an operator later is named, with a hint."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.core.checks import CheckMessage, Error, run_checks
@@ -142,3 +143,31 @@ def test_a_contact_for_security_that_is_no_address_is_an_error(well: Settings, c
 def test_a_sender_that_is_no_address_is_an_error(well: Settings, sender: str) -> None:
     well.DEFAULT_FROM_EMAIL = sender
     assert isinstance(found(deploy=False)["accounts.E005"], Error)
+
+
+def test_a_provider_that_nobody_could_sign_in_with_is_an_error_that_names_the_setting(well: Settings) -> None:
+    good = {"issuer": "https://id.example", "client_ids": ("web",)}
+    rows: list[tuple[str, dict[str, Any], str]] = [
+        ("corp", good, ""),
+        ("google", {"client_ids": ("web", "app")}, ""),
+        ("microsoft", {"client_ids": ("web",), "tenants": ("72f988bf-86f1-41af-91ab-2d7cd011db47",)}, ""),
+        ("corp", {**good, "issuer": "http://127.0.0.1:8080/realms/crew", "internal": True}, ""),
+        ("corp", {"client_ids": ("web",)}, "PROVIDER_CORP_ISSUER"),
+        ("corp", {**good, "issuer": "http://id.example"}, "PROVIDER_CORP_ISSUER"),
+        ("corp", {**good, "issuer": "id.example"}, "PROVIDER_CORP_ISSUER"),
+        ("google", {}, "PROVIDER_GOOGLE_CLIENT_IDS"),
+        ("github", {"client_ids": ("web",)}, "ID tokens"),
+        ("microsoft", {"client_ids": ("web",), "tenants": ("common",)}, "common"),
+        ("corp-sso", good, "name"),
+        ("Corp", good, "name"),
+    ]
+    for name, given, expected in rows:
+        well.PROVIDERS = {name: given}
+        messages = found(deploy=False)
+        assert messages.keys() == ({"accounts.E012"} if expected else set()), (name, given)
+        assert expected in messages["accounts.E012"].msg if expected else True
+
+
+def test_a_setting_of_a_provider_that_nothing_reads_is_warned_of(well: Settings) -> None:
+    well.PROVIDER_SETTINGS_UNREAD = ["PROVIDER_GOOGEL_CLIENT_IDS"]
+    assert "PROVIDER_GOOGEL_CLIENT_IDS" in found(deploy=False)["accounts.W004"].msg
