@@ -9,6 +9,7 @@ import re
 import sys
 import types
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,12 @@ def _forget() -> None:
     jobs._sends.clear()
     clear_guid()
     translation.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that is renewed stays in the bucket, when the test's transaction has taken the row back."""
+    monkeypatch.setattr(objects, "RENEWED_AFTER", timedelta(days=1))
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,9 @@ def now() -> datetime:
     return timezone.now() + _ahead
 
 
-def set_by(postgres: datetime) -> None:
-    """With each new connection, which is every ten minutes at the least."""
+def set_by(postgres: datetime, *, asked_at: datetime) -> None:
+    """With each new connection, which is every ten minutes at the least. Postgres was asked at `asked_at` of our own
+    clock; what a slow answer may explain is no difference."""
     global _ahead  # noqa: PLW0603 - one for the process
-    difference = postgres - timezone.now()
-    _ahead = difference if abs(difference) > SLACK else timedelta()
+    least, most = postgres - timezone.now(), postgres - asked_at
+    _ahead = timedelta() if least <= SLACK and most >= -SLACK else (least + most) / 2

@@ -36,9 +36,13 @@ def said() -> str:
         return body.read().decode()
 
 
+RENEWED_AFTER = objects.RENEWED_AFTER
+
+
 @pytest.fixture(autouse=True)
-def as_it_was(db: None) -> Iterator[None]:
+def as_it_was(db: None, owner: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The row by the end of its transaction, and the object by hand."""
+    monkeypatch.setattr(objects, "RENEWED_AFTER", RENEWED_AFTER)
     before = said()
     yield
     bucket.put(objects.KEY, before.encode(), content_type="text/plain", cache_control="no-store")

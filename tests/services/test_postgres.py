@@ -91,7 +91,13 @@ def test_an_outage_is_one_line_without_a_traceback(monkeypatch: pytest.MonkeyPat
 def test_things_are_due_by_the_clock_of_postgres(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "_ahead", clock._ahead)
     real = clock.now()
-    clock.set_by(real + 3600 * clock.SLACK)
+    clock.set_by(real + 3600 * clock.SLACK, asked_at=real)
     assert clock.now() - real >= 3599 * clock.SLACK
-    clock.set_by(real + clock.SLACK / 2)
-    assert clock.now() - real < 3599 * clock.SLACK
+    clock.set_by(real - 3600 * clock.SLACK, asked_at=real)
+    assert clock.now() - real <= -3500 * clock.SLACK
+    clock.set_by(real + clock.SLACK / 2, asked_at=real)
+    assert clock._ahead == 0 * clock.SLACK
+    # Ten minutes passed before it was asked, or before its answer came.
+    for read_at in (real, real - 600 * clock.SLACK):
+        clock.set_by(read_at, asked_at=real - 600 * clock.SLACK)
+        assert clock._ahead == 0 * clock.SLACK

@@ -26,6 +26,7 @@ from typing import Any
 import psycopg2
 from django.db.backends.postgresql import base
 from django.db.utils import DEFAULT_DB_ALIAS
+from django.utils import timezone
 from psycopg2 import extensions
 
 from accounts.lib import clock
@@ -237,8 +238,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().init_connection_state()
         if self.alias == DEFAULT_DB_ALIAS:
             with self.connection.cursor() as cursor:
+                asked_at = timezone.now()
                 cursor.execute("SELECT clock_timestamp()")
-                clock.set_by(cursor.fetchone()[0])
+                clock.set_by(cursor.fetchone()[0], asked_at=asked_at)
 
     def is_usable(self) -> bool:
         """Asked before the first statement of a request, and after an error."""
