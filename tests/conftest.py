@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
 PASSWORD = "plum tractor lagoon"
 
+# A token that is renewed stays in the bucket when the test's transaction has taken the row back (test_objects.py).
+RENEWED_AFTER, objects.RENEWED_AFTER = objects.RENEWED_AFTER, timedelta(days=1)
+
 
 def pytest_collection_finish() -> None:
     """What was imported stays to the end: each full collection of garbage would go through all of it in vain."""
@@ -110,12 +113,6 @@ def _forget() -> None:
     jobs._sends.clear()
     clear_guid()
     translation.deactivate()
-
-
-@pytest.fixture(autouse=True)
-def owner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token that is renewed stays in the bucket, when the test's transaction has taken the row back."""
-    monkeypatch.setattr(objects, "RENEWED_AFTER", timedelta(days=1))
 
 
 @pytest.fixture(autouse=True)

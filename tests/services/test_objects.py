@@ -21,7 +21,7 @@ from accounts.services.account import deletion
 from accounts.services.profile import exports, objects, picture_uploads, pictures
 from accounts.services.profile.objects import Owner
 from project.celery import app
-from tests.conftest import picture
+from tests.conftest import RENEWED_AFTER, picture
 from tests.services.test_pictures import down
 from tests.threads import at_once
 
@@ -36,11 +36,8 @@ def said() -> str:
         return body.read().decode()
 
 
-RENEWED_AFTER = objects.RENEWED_AFTER
-
-
 @pytest.fixture(autouse=True)
-def as_it_was(db: None, owner: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def as_it_was(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The row by the end of its transaction, and the object by hand."""
     monkeypatch.setattr(objects, "RENEWED_AFTER", RENEWED_AFTER)
     before = said()
