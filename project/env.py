@@ -135,6 +135,38 @@ def public_url(name: str, about: str) -> str:
     return origin
 
 
+def server(
+    name: str, default: str | None, about: str, *, schemes: tuple[str, ...] = ("http", "https"), secret: bool = False
+) -> str:
+    """The address of a server that we call. Without a scheme it would be read as another one, or as none."""
+    url = text(name, default, about, secret=secret).strip()
+    if not url:
+        return url
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_one = False
+    if not is_one:
+        # Without the address, which may hold a password.
+        begin = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise ImproperlyConfigured(
+            f"{name} must begin with {begin} and name a host, with what is special in a password percent-encoded. "
+            f"{about}"
+        )
+    return url
+
+
+def smtp(name: str, about: str) -> tuple[SplitResult, bool]:
+    """The address of a mail server, and whether it is asked for STARTTLS."""
+    parts = urlsplit(server(name, None, about, schemes=("smtp", "smtps"), secret=True))
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    tls = query.pop("tls", "0").lower()
+    if query or tls not in {"0", "1", "false", "true"}:
+        raise ImproperlyConfigured(f"{name} may have ?tls=1 or ?tls=0 behind the host, and nothing else.")
+    return parts, tls in {"1", "true"}
+
+
 def origins(name: str, about: str) -> list[str]:
     return [_foreign_origin(name, item) for item in items(name, "", about)]
 

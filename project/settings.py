@@ -5,7 +5,7 @@ from datetime import timedelta
 from email.utils import formataddr
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from botocore.config import Config
 from django.core.exceptions import ImproperlyConfigured
@@ -215,22 +215,16 @@ SWEEP_INTERVAL = env.number(
 
 # --- Mail ---------------------------------------------------------------------------------------------------
 
-_mail = urlsplit(
-    env.text(
-        "EMAIL_URL",
-        None,
-        "smtp://user:password@host:587?tls=1 (STARTTLS), smtps://host:465 (TLS) or smtp://host:25.",
-        secret=True,
-    )
+_mail, _starttls = env.smtp(
+    "EMAIL_URL", "smtp://user:password@host:587?tls=1 (STARTTLS), smtps://host:465 (TLS) or smtp://host:25."
 )
-_mail_options = parse_qs(_mail.query)
 EMAIL_BACKEND = "accounts.services.mail.queue.QueueBackend"
-EMAIL_HOST = _mail.hostname or "localhost"
+EMAIL_HOST = _mail.hostname
 EMAIL_PORT = _mail.port or (465 if _mail.scheme == "smtps" else 25)
 EMAIL_HOST_USER = unquote(_mail.username or "")
 EMAIL_HOST_PASSWORD = unquote(_mail.password or "")
 EMAIL_USE_SSL = _mail.scheme == "smtps"
-EMAIL_USE_TLS = _mail_options.get("tls", ["0"])[0] in {"1", "true"}
+EMAIL_USE_TLS = _starttls
 EMAIL_TIMEOUT = env.number("EMAIL_TIMEOUT", 15, "Seconds before an SMTP server that does not answer is given up on.")
 DEFAULT_FROM_EMAIL = env.text(
     "EMAIL_FROM",
@@ -292,9 +286,9 @@ _s3 = {
     "file_overwrite": True,  # keys come from the content, so the same key is the same picture
     "querystring_expire": env.number("PICTURE_URL_LIFETIME", 3600, "Seconds that a signed picture address works."),
 }
-S3_ENDPOINT_URL = env.text("S3_ENDPOINT_URL", "", "How this service reaches the storage. Empty: AWS.") or None
+S3_ENDPOINT_URL = env.server("S3_ENDPOINT_URL", "", "How this service reaches the storage. Empty: AWS.") or None
 S3_PUBLIC_ENDPOINT_URL = (
-    env.text("S3_PUBLIC_ENDPOINT_URL", "", "How browsers and apps reach it. Empty: the same.") or S3_ENDPOINT_URL
+    env.server("S3_PUBLIC_ENDPOINT_URL", "", "How browsers and apps reach it. Empty: the same.") or S3_ENDPOINT_URL
 )
 PICTURE_URL_LIFETIME: int = _s3["querystring_expire"]
 _endpoint = urlsplit(S3_PUBLIC_ENDPOINT_URL or f"https://s3.{_s3['region_name']}.amazonaws.com")
@@ -304,7 +298,7 @@ S3_PUBLIC_BUCKET_URL = (
     if _s3["client_config"].s3["addressing_style"] == "virtual"
     else f"{_endpoint.scheme}://{_endpoint.netloc}{_endpoint.path.rstrip('/')}/{S3_BUCKET}"
 )
-PICTURE_CDN_URL = env.text(
+PICTURE_CDN_URL = env.server(
     "PICTURE_CDN_URL",
     "",
     "A public address in front of the folder pictures/ alone, without a slash at the end: https://cdn.example.com. "
@@ -348,7 +342,7 @@ UNPROVED_ACCOUNT_LIFETIME = timedelta(
 )
 PASSWORD_MIN_LENGTH = env.number("PASSWORD_MIN_LENGTH", 12, "The fewest characters of a new password.")
 PASSWORD_MAX_LENGTH = 128
-BREACHED_PASSWORDS_URL = env.text(
+BREACHED_PASSWORDS_URL = env.server(
     "BREACHED_PASSWORDS_URL",
     "",
     "Where new passwords are looked up by k-anonymity: https://api.pwnedpasswords.com/range, or a mirror of it. "
@@ -558,9 +552,16 @@ CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 CSRF_FAILURE_VIEW = "accounts.pages.account.csrf_failure"
 SECURE_SSL_REDIRECT = False  # the proxy's task: behind it every request looks like plain HTTP
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY_COUNT else None
-SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
-SECURE_HSTS_PRELOAD = HTTPS
+# For this host alone: its subdomains may be other services, without https.
+_hsts = env.number(
+    "HSTS",
+    31_536_000,
+    "With https in PUBLIC_URL: seconds that browsers call this host by https alone (Strict-Transport-Security). Nothing "
+    "is said of subdomains. 0: no such header, but browsers keep to what they were told before.",
+)
+if _hsts < 0:
+    raise ImproperlyConfigured("HSTS must be a number of seconds, 0 or more.")
+SECURE_HSTS_SECONDS = _hsts if HTTPS else 0
 # Other sites learn nothing of an address (the bucket of the pictures neither), and where an emailed key is part of one,
 # our own log leaves it out. With "no-referrer" browsers would name no origin in forms, which CSRF protection asks for.
 SECURE_REFERRER_POLICY = "same-origin"
@@ -568,6 +569,8 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SILENCED_SYSTEM_CHECKS = [
     "security.W008",  # SECURE_SSL_REDIRECT: see above; nginx in docker-compose.yml and any TLS proxy does it
+    "security.W005",  # HSTS for subdomains, and its preloading: theirs is not this service's to decide
+    "security.W021",
 ]
 
 # --- Words, times, files ------------------------------------------------------------------------------------
@@ -607,9 +610,12 @@ SERVICE_VERSION = env.text(
 
 # The ids of a request go with the tasks that it enqueues. (Which they are: accounts.http.RequestMiddleware.)
 DJANGO_GUID = {"GUID_HEADER_NAME": "X-Request-Id", "INTEGRATIONS": [CeleryIntegration()]}
+LOG_LEVEL = env.choice(
+    "LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "DEBUG, INFO, WARNING or ERROR."
+)
 LOG_FORMAT = env.choice("LOG_FORMAT", "text", ("text", "json"), "json: each line is one JSON object.")
 ACCESS_LOG = env.flag("ACCESS_LOG", False, "1 logs a line for each request, without its path and its query string.")
-OTEL_EXPORTER_OTLP_ENDPOINT = env.text(
+OTEL_EXPORTER_OTLP_ENDPOINT = env.server(
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "",
     "Where traces are sent (OTLP over HTTP): http://collector:4318 (needs opentelemetry; docs/operating.md). Empty: "
@@ -627,7 +633,7 @@ LOGGING = {
     "formatters": {"line": {"()": f"project.logs.{'JsonFormatter' if LOG_FORMAT == 'json' else 'Formatter'}"}},
     "filters": {"outages": {"()": "project.logs.Outages"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["outages"]}},
-    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR.")},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         # A refusal is logged once, by accounts.http.log_refusal, with its reason.
         "django.request": {"level": "ERROR"},

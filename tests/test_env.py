@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -147,6 +148,69 @@ def test_the_public_address_is_what_browsers_send_or_a_sentence_ends_the_start(m
     assert {given: found(given) for given in SENT} == SENT
     assert {found(given) for given in BELOW} == {"PUBLIC_URL must end after"}
     assert {given: told for given in UNSENT if (told := found(given)) != "PUBLIC_URL must be like"} == {}
+
+
+SERVERS = {
+    "EMAIL_URL": [
+        "smtp.example.com",
+        "smtp.example.com:587",
+        "//smtp.example.com",
+        "smtp://",
+        "http://smtp.example.com",
+    ],
+    "DATABASE_URL": ["db.example.com:5432/app", "db.example.com", "//app:plum@db.example.com/app", "http://db/app"],
+    "DATABASE_REPLICA_URL": ["db.example.com:5432/app", "app:plum@db.example.com/app"],
+    "REDIS_URL": ["redis.example.com:6379", "redis.example.com", "//redis.example.com", "redis://"],
+    "S3_ENDPOINT_URL": ["s3.example.com", "s3.example.com:9000", "//s3.example.com", "https://", "s3://pictures"],
+    "S3_PUBLIC_ENDPOINT_URL": ["s3.example.com", "s3.example.com:9000"],
+    "PICTURE_CDN_URL": ["cdn.example.com", "/pictures"],
+    "BREACHED_PASSWORDS_URL": ["api.pwnedpasswords.com/range"],
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ["collector:4318", "collector", "grpc://collector:4317"],
+    "LOG_LEVEL": ["chatty", "info", "5"],
+    "HSTS": ["a year", "-1"],
+}
+
+
+def settings_of(**environment: str) -> dict[str, Any]:
+    """The settings file, read once more. Whoever asked for it before keeps what it found."""
+    with pytest.MonkeyPatch.context() as given:
+        for name, value in environment.items():
+            given.setenv(name, value)
+        return runpy.run_path(str(BASE / "project/settings.py"))
+
+
+def test_the_address_of_a_server_without_its_scheme_ends_the_start_in_words() -> None:
+    def told(name: str, value: str) -> str:
+        try:
+            settings_of(**{name: value})
+        except ImproperlyConfigured as refused:
+            return str(refused)
+        return "taken"
+
+    given = [(name, value) for name, values in SERVERS.items() for value in values]
+    given += [("EMAIL_URL", f"smtp://ada:plum@host:587?{typed}") for typed in ("tls=yes", "TLS=1", "tls", "starttls=1")]
+    words = {pair: told(*pair) for pair in given}
+    assert {pair: said for pair, said in words.items() if pair[0] not in said or "plum" in said} == {}
+
+
+def test_the_address_of_a_mail_server_is_read_as_it_is_written() -> None:
+    def found(url: str) -> list[Any]:
+        read = settings_of(EMAIL_URL=url)
+        return [read[f"EMAIL_{name}"] for name in ("HOST", "PORT", "USE_SSL", "USE_TLS", "HOST_PASSWORD")]
+
+    assert found("smtp://smtp.example.com") == ["smtp.example.com", 25, False, False, ""]
+    assert found("smtp://ada:pl%2Fum@smtp.example.com:587?tls=1") == ["smtp.example.com", 587, False, True, "pl/um"]
+    assert found("smtps://smtp.example.com?tls=0") == ["smtp.example.com", 465, True, False, ""]
+
+
+def test_hsts_is_for_this_host_alone_and_only_under_https() -> None:
+    def found(**given: str) -> list[Any]:
+        read = settings_of(**given)
+        return [read.get(f"SECURE_HSTS_{name}") for name in ("SECONDS", "INCLUDE_SUBDOMAINS", "PRELOAD")]
+
+    assert found(PUBLIC_URL="https://example.com") == [31_536_000, None, None]
+    assert found(PUBLIC_URL="https://example.com", HSTS="60") == [60, None, None]
+    assert found(PUBLIC_URL="http://localhost:8000", HSTS="60") == [0, None, None]
 
 
 def test_the_whole_service_starts_under_a_network_address() -> None:
