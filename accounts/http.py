@@ -19,7 +19,7 @@ from accounts import errors
 from accounts.caller import Caller, Device
 from accounts.errors import AccountError
 from accounts.lib import metrics
-from accounts.lib.log_lines import Fields, ids_of, request_ids, without_keys
+from accounts.lib.log_lines import OTHER, Fields, ids_of, operation_of, request_ids
 from accounts.models import Session, User
 
 log = logging.getLogger("accounts.refused")  # its lines have one form
@@ -135,35 +135,28 @@ def caller(request: HttpRequest, device: Device | None = None) -> Caller:
     )
 
 
-OTHER = "other"
-
-
-def operation_of(request: HttpRequest) -> str:
-    """What was asked for, in one of a few hundred words and never with anything of a person: the operation_id of the
-    API (api/v1/responses.py leaves it here), else the name of the URL."""
-    if operation_id := getattr(request, "operation_id", ""):
-        return str(operation_id)
-    met = request.resolver_match
-    return met.view_name if met and met.url_name else OTHER
-
-
 def has_no_length(request: HttpRequest) -> bool:
     """Whether it has a body in chunks, of which Django reads nothing."""
     coding = request.META.get("HTTP_TRANSFER_ENCODING", "").lower()
     return "chunked" in coding and not request.META.get("CONTENT_LENGTH")
 
 
+CSRF_FAILED = "csrf_failed"  # of pages alone
+
+
 def log_refusal(request: HttpRequest, error: AccountError) -> None:
-    """One line, with the reason that the caller was not told, and nothing that was typed."""
-    metrics.add(metrics.REFUSED, error.code)
+    log_refused(request, error.code, error.reason)
+
+
+def log_refused(request: HttpRequest, code: str, reason: str = "") -> None:
+    """One line, with the reason that the caller was not told, and nothing that was typed: the path is."""
+    metrics.add(metrics.REFUSED, code)
     log.info(
-        "refused code=%(code)s reason=%(reason)r operation=%(operation)s path=%(path)s ip=%(ip)s "
-        "request_id=%(request_id)s",
+        "refused code=%(code)s reason=%(reason)r operation=%(operation)s ip=%(ip)s request_id=%(request_id)s",
         Fields(
-            code=error.code,
-            reason=error.reason,
+            code=code,
+            reason=reason,
             operation=operation_of(request),
-            path=without_keys(request.path),
             ip=client_ip(request.META),
             request_id=request_ids()[0] or "-",
         ),

@@ -26,9 +26,9 @@ from accounts.errors import (
     Puzzle,
     RateLimited,
 )
-from accounts.http import STATUSES, ServiceUnavailable, log_refusal, operation_of
+from accounts.http import STATUSES, ServiceUnavailable, log_refusal
 from accounts.lib import postgres
-from accounts.lib.log_lines import Fields, request_ids
+from accounts.lib.log_lines import Fields, operation_of, request_ids
 from accounts.services.security import rate_limits
 
 log = logging.getLogger(__name__)
@@ -299,7 +299,7 @@ def server_error(request: HttpRequest, error: Exception) -> HttpResponse:
     if isinstance(error, MultiPartParserError | SuspiciousOperation | UnicodeError):
         return refuse(request, MalformedBody(type(error).__name__))
     log.exception(
-        "unforeseen path=%(path)s operation=%(operation)s request_id=%(request_id)s",
-        Fields(path=request.path, operation=operation_of(request), request_id=request_ids()[0] or "-"),
+        "unforeseen operation=%(operation)s request_id=%(request_id)s",
+        Fields(operation=operation_of(request), request_id=request_ids()[0] or "-"),
     )
     return problem(request, ServiceUnavailable() if postgres.is_away(error) else ServerError())

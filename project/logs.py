@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from http import HTTPStatus
 import kombu.exceptions
 import redis
 from billiard.exceptions import RestartFreqExceeded
+from django.http import HttpRequest
 
 from accounts.lib import postgres
-from accounts.lib.log_lines import Fields, ids_of, request_ids, without_keys
+from accounts.lib.log_lines import Fields, ids_of, operation_of, request_ids, without_keys
 
 trace_id: Callable[[], str] = str  # project/tracing.py knows one
 
@@ -64,7 +66,7 @@ def formatter() -> Formatter:
 
 class Outages(logging.Filter):
     """An outage is one line a second at most, without a traceback, whatever the number of requests and tasks that meet
-    it. Beat and the worker try the broker all the time: one a minute."""
+    it. Beat and the worker try the broker all the time: one a minute. So do scanners with foreign host names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,25 +76,45 @@ class Outages(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if getattr(record, "status_code", 0) == HTTPStatus.SERVICE_UNAVAILABLE:
             return False  # Django's own line for each answer; why it is so has been said
+        request = getattr(record, "request", None)
+        if record.name == "django.request" and isinstance(request, HttpRequest):  # Django's line has what was typed
+            record.msg, record.args = "failed operation=%s", (operation_of(request),)
         if record.name.startswith("django.security."):  # a request that no page sends, such as one of a thousand fields
             record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
         error = record.exc_info[1] if record.exc_info else None
+        if record.name == _WRONG_HOST and isinstance(request, HttpRequest):
+            record.msg = "refused code=%(code)s reason=%(reason)r host=%(host)s"
+            why = "not in ALLOWED_HOSTS (said once a minute)"
+            record.args = Fields(code="wrong_host", reason=why, host=_host(request))
+            return self._is_due(_WRONG_HOST, 60.0)
         if postgres.is_away(error):
             server, pause = "Postgres", 1.0
         elif _is_about_the_broker(record, error):
             server, pause = "The broker", 60.0
         else:
             return True
-        with self._lock:
-            if time.monotonic() < self._next.get(server, 0.0):
-                return False
-            self._next[server] = time.monotonic() + pause
         # Not the rest of the message, which may hold a row.
         why = str(error or record.getMessage()).partition("\n")[0]
         record.msg, record.args = "%s does not do its work: %s", (server, why)
         record.exc_info = record.exc_text = None
         record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return self._is_due(server, pause)
+
+    def _is_due(self, subject: str, pause: float) -> bool:
+        with self._lock:
+            if time.monotonic() < self._next.get(subject, 0.0):
+                return False
+            self._next[subject] = time.monotonic() + pause
         return True
+
+
+_WRONG_HOST = "django.security.DisallowedHost"
+
+
+def _host(request: HttpRequest) -> str:
+    """The host that was asked for, if it looks like one. A stranger may have sent anything."""
+    host = request.META.get("HTTP_HOST", "")
+    return host if re.fullmatch(r"[A-Za-z0-9.-]{1,60}(:\d{1,5})?", host) else "?"
 
 
 _BROKER = (redis.RedisError, kombu.exceptions.KombuError, RestartFreqExceeded)

@@ -10,8 +10,9 @@ from django.core.exceptions import MiddlewareNotUsed
 from django.db import Error
 from django.http import Http404, HttpRequest, HttpResponse
 
-from accounts.http import GetResponse, operation_of
+from accounts.http import CSRF_FAILED, GetResponse
 from accounts.lib import metrics
+from accounts.lib.log_lines import operation_of
 from accounts.lib.metrics import Reading
 from accounts.services.staff import gauges
 from api.errors import CASES
@@ -21,7 +22,7 @@ KEPT = 5.0  # seconds that a process keeps what it has read from Postgres
 
 def start() -> None:
     """For a web process, before it answers anything."""
-    metrics.start(metrics.folder(), [kind.code for kind in CASES])
+    metrics.start(metrics.folder(), [*(kind.code for kind in CASES), CSRF_FAILED])
 
 
 class PageTimes:

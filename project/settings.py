@@ -556,8 +556,8 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY_C
 _hsts = env.number(
     "HSTS",
     31_536_000,
-    "With https in PUBLIC_URL: seconds that browsers call this host by https alone (Strict-Transport-Security). Nothing "
-    "is said of subdomains. 0: no such header, but browsers keep to what they were told before.",
+    "With https in PUBLIC_URL: seconds that browsers call this host by https alone (Strict-Transport-Security). "
+    "Nothing is said of subdomains. 0: no such header, but browsers keep to what they were told before.",
 )
 if _hsts < 0:
     raise ImproperlyConfigured("HSTS must be a number of seconds, 0 or more.")
@@ -635,15 +635,16 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["outages"]}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
+        # Without Django's own handler, which writes each line once more while DEBUG is on, whatever it says.
+        "django": {"level": "INFO"},
         # A refusal is logged once, by accounts.http.log_refusal, with its reason.
         "django.request": {"level": "ERROR"},
+        "django.security.csrf": {"level": "CRITICAL"},
         "django.server": {"level": "WARNING"},
         "django_guid": {"level": "WARNING"},
         # Each task that is due, and each that arrives. That it is done is said too (project/celery.py).
         "celery.beat": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
         "fido2": {"level": "WARNING"},  # it logs the id of each passkey that is used
-        # Scanners try foreign host names all day; each is answered with 400.
-        "django.security.DisallowedHost": {"level": "CRITICAL"},
     },
 }

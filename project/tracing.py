@@ -23,8 +23,8 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from accounts.http import GetResponse, method_of, operation_of
-from accounts.lib.log_lines import request_ids
+from accounts.http import GetResponse, method_of
+from accounts.lib.log_lines import operation_of, request_ids
 from project import logs
 
 _tracer: trace.Tracer = trace.NoOpTracer()

@@ -24,7 +24,7 @@ from accounts.models import User
 from accounts.services import mail
 from accounts.services.account import deletion, email_requests, lifecycle, password_resets
 from accounts.services.credentials import challenges
-from project.logs import Formatter, JsonFormatter
+from project.logs import Formatter, JsonFormatter, Outages
 from tests.api.conftest import contract
 from tests.conftest import Api, Mailbox, random_ip
 from tests.museum.exchange import PUBLIC_URL, Walk
@@ -48,6 +48,7 @@ class Seen:
         for kind, stream in self.lines.items():
             handler = logging.StreamHandler(stream)
             handler.setFormatter(kind())
+            handler.addFilter(Outages())
             self.handlers.append(handler)
 
     def everything(self) -> Iterator[str]:
@@ -121,9 +122,18 @@ HEADERS: dict[str, Any] = {
 
 
 def typed(address: str) -> str:
-    """With the key of a link where one stands, and something in the query string."""
+    """With the key of a link, or an address, in each segment that takes text, and something in the query string."""
     path = re.sub(r"(reset/key/x-|confirm-email/|undo/)x/", rf"\g<1>{KEY}/", address)
+    path = re.sub(r"(?<=/)x(?=/|$)", ADDRESS, path)
     return f"{path}?q={ADDRESS}&key={BIRD}"
+
+
+# What no route has, in a path that one has almost, and in each segment of it.
+UNKNOWN = [
+    path
+    for route in sorted({path for _, path in contract().operations} | {re.sub(r"\?.*", "", a) for a in ADDRESSES})
+    for path in (f"{route.rstrip('/')}/{ADDRESS}", f"{route.rstrip('/')}/{KEY}/", re.sub(r"\{\w+\}", ADDRESS, route))
+]
 
 
 def test_none_where_every_address_is_sent_them(seen: Seen, alices_page: Client, alices_api: Api) -> None:
@@ -137,7 +147,29 @@ def test_none_where_every_address_is_sent_them(seen: Seen, alices_page: Client, 
         for body in ("{" + BIRD, json.dumps({BIRD: ADDRESS}), json.dumps(FORM), json.dumps([BIRD])):
             extra = {**HEADERS, "HTTP_AUTHORIZATION": f"Bearer {alices_api.token}"}
             alices_api.client.generic(method, f"{where}?cursor={BIRD}", body, "application/json", **extra)
+        alices_api.client.generic(method, re.sub(r"\{\w+\}", ADDRESS, path), **HEADERS)
     assert seen.having([BIRD, alices_api.token]) == []
+
+
+def test_none_where_no_route_or_no_form_is_right(seen: Seen, settings: Settings, db: None) -> None:
+    settings.DEBUG = True
+    strict = Client(SERVER_NAME="localhost", enforce_csrf_checks=True, raise_request_exception=False)
+    for address in UNKNOWN:
+        strict.get(address)
+    for address in ADDRESSES:
+        strict.post(typed(address), FORM, HTTP_REFERER=f"https://localhost/{BIRD}", secure=True)
+        strict.post(typed(address), FORM, HTTP_ORIGIN=f"https://{BIRD}.example")
+    for host in (f"{ADDRESS}", f"{BIRD}/x", f"{BIRD}?token", f"[{BIRD}]"):
+        strict.get(f"/account/{ADDRESS}/", HTTP_HOST=host)
+    said = "\n".join(seen.everything())
+    assert said.count("code=csrf_failed reason='Origin checking failed'") > 90
+    assert said.count("code=wrong_host reason='not in ALLOWED_HOSTS (said once a minute)' host=?") == 1
+    assert seen.having([BIRD]) == []
+
+
+def test_django_writes_nothing_beside_our_own_handlers() -> None:
+    """Its own handler says each line once more while DEBUG is on, with the whole path."""
+    assert logging.getLogger("django").handlers == []
 
 
 def refuse_the_row(*_: object, **__: object) -> Any:
@@ -159,7 +191,7 @@ def test_none_where_every_address_fails(seen: Seen, somebody: User, monkeypatch:
         broken.setattr(BaseHandler, "make_view_atomic", lambda *_: refuse_the_row)
         statuses = {ask(page, api, typed(address)).status_code for address in ADDRESSES}
     assert statuses == {500}
-    assert seen.messages().count("/account/confirm-email/***") == 2
+    assert seen.messages().count("failed operation=account_confirm_email") == 1
     assert seen.having([BIRD]) == []
 
 

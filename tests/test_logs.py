@@ -83,12 +83,26 @@ def test_a_refusal_has_fields(api: Api, page: Client, lines: Read) -> None:
         assert line.pop("ip")
     about = {"level": "INFO", "logger": "accounts.refused", "message": "refused"}
     assert of_api == {
-        **about, "code": "invalid_token", "reason": "no bearer token", "operation": "getProfile", "path": "/api/v1/me",
+        **about, "code": "invalid_token", "reason": "no bearer token", "operation": "getProfile",
     }  # fmt: skip
     assert of_page == {
         **about, "code": "invalid_key", "reason": "unknown, used or expired", "operation": "account_confirm_email",
-        "path": "/account/confirm-email/***",
     }  # fmt: skip
+
+
+def test_a_page_says_why_it_refused_a_request_that_no_view_saw(page: Client, lines: Read) -> None:
+    page.post("/account/login/", "x", content_type="text/plain", CONTENT_LENGTH="999999999")
+    page.post("/account/login/", "x", content_type="text/plain; charset=utf-16")
+    page.generic("POST", "/account/login/", b"", HTTP_TRANSFER_ENCODING="chunked", CONTENT_LENGTH="")
+    Client(SERVER_NAME="localhost", enforce_csrf_checks=True).post(
+        "/account/login/", HTTP_ORIGIN="https://evil.example"
+    )
+    assert [(line["code"], line.get("reason", "")) for line in lines()] == [
+        ("body_too_large", ""),
+        ("malformed_body", "not UTF-8"),
+        ("length_required", ""),
+        ("csrf_failed", "Origin checking failed"),
+    ]
 
 
 def test_a_field_that_does_not_exist_is_not_named(api: Api, lines: Read) -> None:
@@ -194,7 +208,7 @@ def test_a_line_names_the_trace_that_is_recorded(monkeypatch: pytest.MonkeyPatch
     assert json.loads(JsonFormatter().format(record))["trace_id"] == "4bf92f"
 
 
-def test_a_form_of_a_thousand_fields_is_one_line(page: Client) -> None:
+def test_a_form_of_a_thousand_fields_is_one_line_and_so_are_foreign_hosts(page: Client) -> None:
     lines = StringIO()
     handler = logging.StreamHandler(lines)
     handler.setFormatter(Formatter())
@@ -202,11 +216,16 @@ def test_a_form_of_a_thousand_fields_is_one_line(page: Client) -> None:
     logging.getLogger().addHandler(handler)
     try:
         answer = page.post("/account/login/", {f"f{number}": "x" for number in range(1001)})
+        for host in ("old-name.example.com:8443", "another.example.com"):
+            assert page.get("/account/login/", HTTP_HOST=host).status_code == 400
     finally:
         logging.getLogger().removeHandler(handler)
     assert answer.status_code == 400
-    [line] = lines.getvalue().splitlines()
-    assert " WARNING django.security.TooManyFieldsSent " in line
+    of_fields, of_host = lines.getvalue().splitlines()
+    assert " WARNING django.security.TooManyFieldsSent " in of_fields
+    assert of_host.endswith(
+        "refused code=wrong_host reason='not in ALLOWED_HOSTS (said once a minute)' host=old-name.example.com:8443"
+    )
 
 
 # --- Tasks ----------------------------------------------------------------------------------------------------

@@ -3,12 +3,25 @@
 import re
 from typing import Any
 
+from django.http import HttpRequest
 from django_guid import get_guid
 
 
 class Fields(dict[str, Any]):
     """The values of a line: `log.info("refused code=%(code)s", Fields(code=code))`. As JSON (project/logs.py) each is a
     field. Only these are: libraries hand the log whole requests, arguments of tasks and parameters of statements."""
+
+
+OTHER = "other"
+
+
+def operation_of(request: HttpRequest) -> str:
+    """What was asked for, in one of a few hundred words and never with anything of a person: the operation_id of the
+    API (api/v1/responses.py leaves it here), else the name of the URL."""
+    if operation_id := getattr(request, "operation_id", ""):
+        return str(operation_id)
+    met = request.resolver_match
+    return met.view_name if met and met.url_name else OTHER
 
 
 # Links carry their key in the path.

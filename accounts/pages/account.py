@@ -23,7 +23,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django.views.i18n import set_language
 
 from accounts.errors import AccountError
-from accounts.http import AuthenticatedRequest, caller, log_refusal
+from accounts.http import CSRF_FAILED, AuthenticatedRequest, caller, log_refusal, log_refused
 from accounts.lib import addresses, brand, time_zones
 from accounts.models import PictureUpload, Session, User
 from accounts.pages.forms import ChangeEmailForm, ConfirmCodeForm, DeleteAccountForm, ProfileForm, ResetCodeForm
@@ -39,6 +39,7 @@ from accounts.services.sessions import sessions
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The page was open too long, or its cookie is gone. A person who signed in meanwhile, in another tab, goes on."""
+    log_refused(request, CSRF_FAILED, reason.partition(" - ")[0])  # behind it stands what the browser sent
     if request.user.is_authenticated and _is_signing_in(request):
         messages.info(request, _("You're already signed in."))
         return redirect(get_next_redirect_url(request) or "overview")

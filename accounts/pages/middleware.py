@@ -21,7 +21,7 @@ from django.utils import timezone, translation
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import get_language_from_request
 
-from accounts.http import PERMISSIONS, GetResponse, ServiceUnavailable, has_no_length
+from accounts.http import PERMISSIONS, GetResponse, ServiceUnavailable, has_no_length, log_refused
 from accounts.lib import postgres, time_zones
 from accounts.models import User
 from accounts.services.profile import pictures
@@ -85,15 +85,18 @@ def _origin(address: str) -> str:
 def _refused(request: HttpRequest) -> HttpResponse | None:
     """What no view should see."""
     if has_no_length(request):  # no browser does this; a webhook may
+        log_refused(request, "length_required")
         return HttpResponse("Send a Content-Length.\n", status=411, content_type="text/plain")
     length = request.META.get("CONTENT_LENGTH") or "0"
     has_file = request.content_type == "multipart/form-data"
     most = settings.PICTURE_MAX_BYTES + _FORM if has_file else settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     if not length.isdecimal() or int(length) > most:
+        log_refused(request, "body_too_large")
         return _page(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     charset = (request.content_params or {}).get("charset", "utf-8")
     if charset.lower() not in {"utf-8", "utf8"}:
         # Django refuses these forms, and then looks into them once more for the page that says so: a 500.
+        log_refused(request, "malformed_body", "not UTF-8")
         return _page(request, HTTPStatus.BAD_REQUEST)
     return None
 

@@ -89,7 +89,7 @@ def versions(header: str) -> set[str]:
 
 
 def _named(run: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Leave the id of the operation on its request (accounts.http.operation_of)."""
+    """Leave the id of the operation on its request (log_lines.operation_of)."""
     operation_id = inspect.unwrap(run).__self__.operation_id
 
     @wraps(run)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client, RequestFactory
 
-from accounts.http import operation_of
+from accounts.lib.log_lines import operation_of
 from accounts.models import Session
 from project.wsgi import application
 from tests.api.conftest import contract, problem
