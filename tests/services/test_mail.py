@@ -533,9 +533,9 @@ def test_pauses_grow_up_to_hours_and_after_about_a_day_it_is_over(
 
 
 @pytest.mark.parametrize("at", ["rcpt", "data"])
-@pytest.mark.parametrize("code", [550, 552, 554])
+@pytest.mark.parametrize("code", ["550", "552 5.2.2", "554 5.7.1"])
 def test_a_refusal_for_good_ends_this_mail_and_not_those_behind_it(
-    db: None, post_box: PostBox, at: str, code: int, caplog: pytest.LogCaptureFixture
+    db: None, post_box: PostBox, at: str, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     getattr(post_box, f"at_{at}")["gone"] = f"{code} no such person gone@example.com"
     rows = [queue(f"{name}@example.com") for name in ("one", "gone", "two")]
@@ -547,6 +547,9 @@ def test_a_refusal_for_good_ends_this_mail_and_not_those_behind_it(
     (entry,) = Log.objects.all()
     assert (entry.email_id, entry.status) == (rows[1].id, STATUS.failed)
     assert "gone@" not in caplog.text + entry.message
+    kind = {"rcpt": "SMTPRecipientsRefused", "data": "SMTPDataError"}[at]
+    assert f"email {rows[1].id} is given up: {kind} {code}\n" in caplog.text
+    assert entry.message == code
     assert mail.deliver() == 0
     assert post_box.tried.count("gone@example.com") == 1
 

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import random
+import re
 import smtplib
 import time
 import traceback
@@ -155,11 +156,31 @@ def _refused(email: Email, error: Exception) -> bool:
     return _is_about_this_email(error) and not _has_hung_up(error)
 
 
-def _codes(error: Exception) -> set[int]:
+def _answers(error: Exception) -> list[tuple[int, bytes | str]]:
     """What the server said, of each recipient or of the email."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
-        return {code for code, _ in error.recipients.values()}
-    return {error.smtp_code} if isinstance(error, smtplib.SMTPResponseException) else set()
+        return list(error.recipients.values())
+    return [(error.smtp_code, error.smtp_error)] if isinstance(error, smtplib.SMTPResponseException) else []
+
+
+def _codes(error: Exception) -> set[int]:
+    return {code for code, _ in _answers(error)}
+
+
+_ENHANCED = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}\b")  # RFC 3463
+
+
+def _numbers(error: Exception) -> str:
+    """550 5.7.1: the words behind it may hold the address."""
+    found = set()
+    for code, words in _answers(error):
+        enhanced = _ENHANCED.match(words if isinstance(words, bytes) else words.encode())
+        found.add(f"{code} {enhanced[0].decode()}" if enhanced else str(code))
+    return ", ".join(sorted(found))
+
+
+def _name(error: Exception) -> str:
+    return f"{type(error).__name__} {_numbers(error)}".rstrip()
 
 
 def _has_hung_up(error: Exception) -> bool:
@@ -191,7 +212,7 @@ def _finish(email: Email, status: int, error: Exception | None = None) -> None:
         Seen.objects.note(Seen.MAIL_FAILED)
     if error is not None:
         _note(email, error)
-        log.warning("email %s is given up: %s", email.id, type(error).__name__)
+        log.warning("email %s is given up: %s", email.id, _name(error))
     if done and email.is_orphan:
         email.delete()
 
@@ -208,11 +229,10 @@ def _try_later(email: Email, error: Exception) -> None:
 def _wait(email: Email, seconds: float, error: Exception, **changes: int) -> None:
     pause = seconds * random.uniform(0.8, 1.2)  # noqa: S311 - only spreads the load
     _queue.retry_later(email, timedelta(seconds=pause), last_updated=now(), **changes)
-    log.warning("email %s waits %d s: %s", email.id, pause, type(error).__name__)
+    log.warning("email %s waits %d s: %s", email.id, pause, _name(error))
 
 
 def _note(email: Email, error: Exception) -> None:
     if not Email.objects.filter(id=email.id).exists():
         return  # erased with its account while it was being sent
-    code = ",".join(str(code) for code in sorted(_codes(error)))
-    Log.objects.create(email=email, status=STATUS.failed, exception_type=type(error).__name__, message=code)
+    Log.objects.create(email=email, status=STATUS.failed, exception_type=type(error).__name__, message=_numbers(error))
