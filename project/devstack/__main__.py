@@ -7,7 +7,8 @@
 
 A server is not started when the environment already names one: DATABASE_URL, REDIS_URL, S3_ENDPOINT_URL, EMAIL_URL.
 Commands get these names and whatever else of the settings was missing. They also get INBOX_URL (the web inbox) and
-INBOX_IMAP_URL, from which `received()` reads the mails. EMBEDDED_DATA names another folder than .data/.
+INBOX_IMAP_URL, from which `received()` reads the mails. `shell` beside a `run` gets the settings that `run` was given
+too; what its own terminal has goes first. EMBEDDED_DATA names another folder than .data/.
 """
 
 import contextlib

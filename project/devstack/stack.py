@@ -4,13 +4,14 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,7 +42,7 @@ class Stack:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.keep = keep
-        self.web_port = free_ports(1, prefer=8000 if keep else None)[0]
+        self.web_port = claim_port(8000)[0] if keep else free_ports(1)[0]
         settings = {
             "PUBLIC_URL": f"http://localhost:{self.web_port}",
             "ALLOWED_HOSTS": f"localhost,{HOST}",
@@ -119,6 +120,24 @@ class Stack:
         return {**os.environ, **self.provided, MARK: f"{self.folder}/"}
 
 
+def claim_port(prefer: int) -> tuple[int, int]:
+    """A free port for web, and the lock that keeps other stacks off it until this process ends. Web binds it only when
+    the servers are up, and would share it with another one (SO_REUSEPORT)."""
+    while True:
+        [port] = free_ports(1, prefer=prefer)
+        # A file for each person: only processes of one may share a port.
+        file = Path(tempfile.gettempdir()) / f"user-service-{os.getuid()}-{port}.lock"
+        lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            say(f"  Port {port} is another stack's.")
+            prefer = free_ports(1)[0]
+        else:
+            return port, lock
+
+
 def _given(name: str) -> bool:
     return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
 
@@ -131,6 +150,13 @@ def sweep(folder: Path) -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.2)  # a process loses its mark a moment before its ports
+
+
+def _settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the settings read of it. Their names are in .env.example; the X of a family is any name."""
+    names = re.findall(r"^#? ?([A-Z0-9_]+)=", (BASE / ".env.example").read_text(), re.MULTILINE)
+    known = re.compile(rf"({'|'.join(names).replace('_X_', '_[A-Z0-9_]+_')})(_FILE)?")
+    return {name: value for name, value in environment.items() if known.fullmatch(name)}
 
 
 class AlreadyRunning(Refused):
@@ -151,7 +177,7 @@ def kept_stack() -> Iterator[Stack]:
         running.unlink(missing_ok=True)
         sweep(DATA)
         with Stack(DATA, keep=True) as stack:
-            write_private(running, json.dumps(stack.provided))
+            write_private(running, json.dumps(_settings(os.environ) | stack.provided))
             try:
                 yield stack
             finally:

@@ -7,6 +7,7 @@ import signal
 import smtplib
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from email.message import EmailMessage
@@ -21,8 +22,8 @@ from botocore.config import Config
 from mirakuru.base_env import processes_with_env
 
 from project.devstack import stack
-from project.devstack.servers import MARK, Mail, Postgres, Refused, SeaweedFS, Valkey
-from project.devstack.stack import Stack
+from project.devstack.servers import MARK, Mail, Postgres, Refused, SeaweedFS, Valkey, free_ports
+from project.devstack.stack import Stack, claim_port
 
 # A busy machine may take long for anything; only what never comes is a fault.
 MINUTES = 300
@@ -153,6 +154,22 @@ def test_a_taken_port_is_exchanged_for_another(tmp_path: Path) -> None:
             assert first.ready()
 
 
+def test_two_stacks_that_start_at_the_same_time_have_ports_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither listens yet: web does so last."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    [wanted] = free_ports(1)
+    first, lock = claim_port(wanted)
+    second, other = claim_port(wanted)
+    assert first == wanted != second
+    os.close(lock)  # as its process ends
+    third, another = claim_port(wanted)
+    assert third == wanted
+    os.close(other)
+    os.close(another)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_outlives_a_stack_that_is_ended(tmp_path: Path, number: signal.Signals) -> None:
     # The command ignores polite requests, as a hung worker would.
@@ -189,8 +206,9 @@ def test_run_brings_up_everything_and_keeps_its_data(tmp_path: Path) -> None:
     environment = alone() | {"EMBEDDED_DATA": str(data)}
     devstack = [sys.executable, "-m", "project.devstack"]
     said: list[str] = []
+    given = {"SITE_NAME": "Plum", "PROVIDER_PLUM_NAME": "Tree", "OTHER_PLUM": "of this terminal"}
     with subprocess.Popen(
-        [*devstack, "run"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*devstack, "run"], env=environment | given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as starter:
         assert starter.stdout is not None
         for line in starter.stdout:
@@ -204,6 +222,10 @@ def test_run_brings_up_everything_and_keeps_its_data(tmp_path: Path) -> None:
             assert requests.get(address, timeout=MINUTES).ok
         second = subprocess.run([*devstack, "run"], env=environment, capture_output=True, text=True, check=False)
         assert (second.returncode, second.stderr.count("already at work")) == (1, 1)
+        beside = [*devstack, "shell", sys.executable, "-c", "import os; print(os.environ)"]
+        told = subprocess.run(beside, env=environment, capture_output=True, text=True, check=True).stdout
+        assert {name: name in told for name in given} == {name: name != "OTHER_PLUM" for name in given}
+        assert (data / "running.json").stat().st_mode & 0o777 == 0o600
         starter.send_signal(signal.SIGINT)
         rest = starter.stdout.read()
         assert starter.wait(timeout=MINUTES) == 0, rest
