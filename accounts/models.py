@@ -564,7 +564,8 @@ class Seen(models.Model):
     """What the worker and beat leave for GET /metrics, because they have no port of their own: when a thing was seen
     last, and how often in all."""
 
-    BEAT, WORKER, MAIL_FAILED = "beat", "worker", "mail.failed"
+    BEAT, WORKER = "beat", "worker"
+    MAIL_SENT, MAIL_FAILED, MAIL_PUT_OFF = "mail.sent", "mail.failed", "mail.put_off"
 
     name = models.CharField(primary_key=True, max_length=40)
     at = models.DateTimeField()

@@ -193,7 +193,7 @@ def test_alerts_and_dashboard_name_only_metrics_of_the_list() -> None:
     alerting = {name for alert in ALERTS for name in known.findall(alert.expr)}
     assert alerting - names == set()
     for alert in ALERTS:
-        for series in (alert.fires, alert.quiet):
+        for series in (alert.fires, alert.quiet, alert.too_few):
             assert {name for text in series for name in known.findall(text)} <= names, alert.name
     shown = {name for panel in json.loads(dashboard())["panels"] for name in known.findall(str(panel["targets"]))}
     assert shown - names == set()

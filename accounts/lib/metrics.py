@@ -69,9 +69,13 @@ DB_MAX_CONNECTIONS = Metric("us_db_max_connections", Kind.GAUGE, "Its `max_conne
 MAIL_OLDEST = Metric(
     "us_mail_oldest_seconds",
     Kind.GAUGE,
-    "How long the oldest email, or request for one, has waited. One that its recipient's server put off is left out.",
+    "How long the oldest email, or request for one, has waited. One that the mail server put off is left out.",
 )
+MAIL_SENT = Metric("us_mail_sent_total", Kind.COUNTER, "Emails that the mail server took.")
 MAIL_FAILED = Metric("us_mail_failed_total", Kind.COUNTER, "Emails that were given up.")
+MAIL_PUT_OFF = Metric(
+    "us_mail_put_off_total", Kind.COUNTER, "Emails that the mail server had put off for more than five minutes."
+)
 BEAT_SEEN = Metric("us_beat_seen_timestamp_seconds", Kind.GAUGE, "When beat last asked for work.")
 WORKER_SEEN = Metric("us_worker_seen_timestamp_seconds", Kind.GAUGE, "When a worker last did what beat asks for.")
 EVENTS = Metric(
@@ -88,9 +92,9 @@ ERASURES_OVERDUE = Metric(
 BUILD = Metric("us_build_info", Kind.GAUGE, "1, with the version of this process (`SERVICE_VERSION`).", ("version",))
 
 METRICS = (
-    HTTP, REFUSED, HASH_WAIT, MAIL_OLDEST, MAIL_FAILED, BEAT_SEEN, WORKER_SEEN, EVENTS, SIGN_UPS, CONFIRMATIONS,
-    SIGNING_KEY_AGE, SIGNING_KEY_MAX_AGE, NEXT_KEY, ERASURES_OVERDUE, FALLBACK_LIMITS, REPLICA_AWAY, DB_UP,
-    DB_CONNECTIONS, DB_MAX_CONNECTIONS, BUILD,
+    HTTP, REFUSED, HASH_WAIT, MAIL_OLDEST, MAIL_SENT, MAIL_FAILED, MAIL_PUT_OFF, BEAT_SEEN, WORKER_SEEN, EVENTS,
+    SIGN_UPS, CONFIRMATIONS, SIGNING_KEY_AGE, SIGNING_KEY_MAX_AGE, NEXT_KEY, ERASURES_OVERDUE, FALLBACK_LIMITS,
+    REPLICA_AWAY, DB_UP, DB_CONNECTIONS, DB_MAX_CONNECTIONS, BUILD,
 )  # fmt: skip
 
 Reading = tuple[Metric, tuple[str, ...], float]  # what was read of a metric: its labels and its value

@@ -1,6 +1,7 @@
 """What Postgres knows for GET /metrics."""
 
 import re
+import smtplib
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -52,7 +53,8 @@ def waits(age: timedelta, **fields: Any) -> None:
 def test_a_fresh_service_is_quiet_but_for_those_that_were_never_seen(db: None) -> None:
     signing_keys.ring()
     quiet = {metric.name: value for metric, _, value in gauges.read() if value == 0}
-    assert {name for name in quiet if name.startswith("us_mail")} == {"us_mail_oldest_seconds", "us_mail_failed_total"}
+    mails = {metric.name for metric in metrics.METRICS if metric.name.startswith("us_mail")}
+    assert {name for name in quiet if name.startswith("us_mail")} == mails
     assert read(metrics.BEAT_SEEN) == read(metrics.WORKER_SEEN) == 0
 
 
@@ -87,6 +89,22 @@ def test_emails_that_were_given_up_are_counted_for_good(db: None) -> None:
     delivery._finish(email, STATUS.failed)  # no longer ours
     Email.objects.all().delete()
     assert read(metrics.MAIL_FAILED) == 2
+
+
+def test_emails_that_are_put_off_for_long_are_counted_once_and_those_that_are_sent_too(db: None) -> None:
+    waits(HOUR, status=STATUS.queued)
+    later = smtplib.SMTPRecipientsRefused({"b@example.com": (451, b"4.7.1 later")})
+    counted = []
+    for _ in range(9):
+        Email.objects.update(scheduled_time=now() - HOUR)
+        email = delivery._claim()
+        assert email
+        delivery._refused(email, later)
+        counted.append(read(metrics.MAIL_PUT_OFF))
+    assert counted == [0, 0, 0, 0, 0, 0, 1, 1, 1]
+    assert read(metrics.MAIL_FAILED) == read(metrics.MAIL_SENT) == 0
+    Email.objects.update(scheduled_time=now() - HOUR)
+    assert mail.deliver() == read(metrics.MAIL_SENT) == 1
 
 
 def test_worker_and_beat_leave_their_time(db: None) -> None:
