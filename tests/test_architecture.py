@@ -158,7 +158,7 @@ def test_every_command_of_a_page_can_be_typed() -> None:
 
 # Of other programs.
 THEIRS = {
-    "DJANGO_SUPERUSER_PASSWORD", "SSL_CERT_FILE", "SENTRY_DSN",
+    "DJANGO_SUPERUSER_PASSWORD", "SSL_CERT_FILE", "SENTRY_DSN", "GRANIAN_LOG_CONFIG",
     "OTEL_SERVICE_NAME", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_RESOURCE_ATTRIBUTES",
 }  # fmt: skip
 
