@@ -72,7 +72,8 @@ def sign_in_app(
 def create_app(*, ticket: str, fields: Mapping[str, str], caller: Caller) -> SignedIn | None:
     """The same after IdentityUnknown, with what the newcomer chose: username, address, names.
 
-    Raises InvalidInput and UsernameTaken (the ticket stays valid), InvalidTicket, SignUpClosed, RateLimited."""
+    Raises InvalidInput and UsernameTaken (the ticket stays valid), InvalidTicket, ProviderUnknown, SignUpClosed,
+    RateLimited."""
     if problems := signup.problems(fields, caller=caller):
         raise InvalidInput(problems)
     found = tickets.read(Newcomer, ticket)
@@ -145,7 +146,8 @@ def _connect_owner(said: Assertion, caller: Caller) -> Identity | None:
 
 def _invitation(proof: Proof) -> tuple[str, dict[str, str]]:
     """The ticket of a newcomer, and what stands in the form at first."""
-    said = replace(proof.said, username=proof.said.username[:LONGEST], **_names(proof.said))
+    first, last = _names(proof.said).values()
+    said = replace(proof.said, username=proof.said.username[:LONGEST], first_name=first, last_name=last)
     ticket = Newcomer(said=asdict(said), methods=proof.methods)
     return tickets.issue(ticket), {"username": _free_username(said), **_names(said), "email": _new_email(said)}
 
