@@ -54,6 +54,19 @@ def firebase_signer_key_can_be_read(**_: object) -> Iterator[CheckMessage]:
         )
 
 
+SHORTEST_TOKEN = 16
+
+
+@register(Tags.security)
+def metrics_token_is_long(**_: object) -> Iterator[CheckMessage]:
+    if 0 < len(settings.METRICS_TOKEN) < SHORTEST_TOKEN:
+        yield Error(
+            f"METRICS_TOKEN has fewer than {SHORTEST_TOKEN} characters: a stranger could guess it.",
+            hint="Make one: openssl rand -hex 32",
+            id="accounts.E013",
+        )
+
+
 @register(Tags.security)
 def addresses_are_addresses(**_: object) -> Iterator[CheckMessage]:
     if not _is_address(parseaddr(settings.DEFAULT_FROM_EMAIL)[1]):
