@@ -29,9 +29,17 @@ def limits_are_known(**_: object) -> Iterator[CheckMessage]:
 @register(Tags.security)
 def refused_domains_can_be_read(**_: object) -> Iterator[CheckMessage]:
     try:
-        identifiers.refused_domains()
+        wrong = identifiers.lines_without_domain()
     except ImproperlyConfigured as error:
         yield Error(f"{error}: nobody could sign up.", hint="One domain on each line, in UTF-8.", id="accounts.E010")
+    else:
+        if wrong:
+            lines = ", ".join(map(str, wrong[:20]))
+            yield Error(
+                f"REFUSED_EMAIL_DOMAINS_FILE has no domain in line {lines}: nothing is refused by it.",
+                hint="One domain on each line: mailinator.com.",
+                id="accounts.E014",
+            )
 
 
 @register(Tags.security)
