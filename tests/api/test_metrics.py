@@ -257,8 +257,8 @@ def test_what_a_stranger_puts_into_the_temporary_folder_stops_nothing(
     assert not caplog.records
 
     mine.rmdir()
-    for taken in (mine.touch, lambda: mine.symlink_to("nowhere"), lambda: mine.symlink_to(temporary)):
-        taken()
+    for target in (None, "nowhere", temporary):
+        mine.symlink_to(target) if target else mine.touch()
         found = metrics.folder()
         assert (found.parent, found.is_dir()) == (temporary, True)
         assert found not in {mine, *before}
