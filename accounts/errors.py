@@ -188,6 +188,33 @@ class MfaIsOff(AccountError):
     message = _("Two-step verification is off.")
 
 
+class IdentityUnknown(AccountError):
+    """Nobody has come by this identity yet. `ticket` proves it until an account is made for it or connected to it;
+    `suggestion` is what the provider says of the person, for the form."""
+
+    code = "identity_unknown"
+    message = _("You're new here. Create an account, or sign in to yours and connect it.")
+
+    def __init__(self, ticket: str, suggestion: dict[str, str]) -> None:
+        super().__init__("no account")
+        self.ticket, self.suggestion = ticket, suggestion
+
+
+class IdentityTaken(AccountError):
+    code = "identity_taken"
+    message = _("That sign-in belongs to another account. Sign in to that account another way, and manage it there.")
+
+
+class IdentityNotFound(AccountError):
+    code = "identity_not_found"
+    message = _("We couldn't find that sign-in provider.")
+
+
+class TooManyIdentities(AccountError):
+    code = "too_many_identities"
+    message = _("You've reached the limit for connected sign-ins. Disconnect one first.")
+
+
 class LastWayIn(AccountError):
     code = "last_way_in"
     message = _("This is the only way into your account. Set a password or confirm your email address first.")

@@ -190,12 +190,17 @@ class Session(models.Model):
     generation = models.PositiveIntegerField(default=0)
     generation_used_at = models.DateTimeField(null=True)
     earlier_used_at = ArrayField(models.DateTimeField(), default=list)
+    # By which it was signed in, to end with it. Few sessions have one, so the index is small.
+    identity = models.ForeignKey("Identity", models.SET_NULL, null=True, related_name="sessions", db_index=False)
 
     objects = SessionQuerySet.as_manager()
 
     class Meta:
         verbose_name, verbose_name_plural = _("device"), _("devices")
-        indexes = [models.Index("user", condition=Q(ended_at=None), name="session_open_of_user")]
+        indexes = [
+            models.Index("user", condition=Q(ended_at=None), name="session_open_of_user"),
+            models.Index("identity", condition=Q(identity__isnull=False), name="session_of_identity"),
+        ]
 
     def __str__(self) -> str:
         return self.name or self.kind
@@ -241,6 +246,27 @@ class Passkey(models.Model):
     name = models.CharField(max_length=100)
     created_at = models.DateTimeField(default=now)
     last_used_at = models.DateTimeField(null=True)
+
+
+class Identity(models.Model):
+    """Who a user is at a provider such as Google: what signs in is (issuer, subject), and nothing else. The address is
+    what the provider said last. It is shown to the owner and trusted by no rule."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, models.CASCADE, related_name="identities", verbose_name=_("user"))
+    provider = models.CharField(_("provider"), max_length=32, help_text="its name in PROVIDERS")
+    issuer = models.CharField(_("issuer"), max_length=255)
+    subject = models.CharField(_("subject"), max_length=255)
+    email = models.CharField(_("email address"), max_length=254, blank=True)
+    created_at = models.DateTimeField(_("connected"), default=now)
+    last_used_at = models.DateTimeField(_("last used"), null=True)
+
+    class Meta:
+        verbose_name, verbose_name_plural = _("sign-in provider"), _("sign-in providers")
+        constraints = [models.UniqueConstraint(fields=["issuer", "subject"], name="identity_once")]
+
+    def __str__(self) -> str:
+        return self.provider
 
 
 class SpentTicket(models.Model):

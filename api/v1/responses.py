@@ -32,11 +32,12 @@ from api.errors import (
 from api.v1 import document
 
 # What can be refused of an access token, of a body, of an Idempotency-Key (api/repeats.py), of a password that is asked
-# for, and before a change that could lock the owner out.
+# for, of what a sign-in provider says, and before a change that could lock the owner out.
 TOKEN = (errors.InvalidToken, errors.TokenExpired, errors.SessionRevoked)
 BODY = (MalformedBody, LengthRequired, BodyTooLarge, UnsupportedMediaType, errors.InvalidInput)
 KEY = (InvalidIdempotencyKey, errors.RequestInProgress, errors.IdempotencyKeyReused)
 PASSWORD = (errors.WrongPassword, errors.MfaRequired, errors.RateLimited, errors.Overloaded)
+PROVIDER = (errors.ProviderUnknown, errors.ProviderUnavailable, errors.InvalidIdToken, errors.InvalidTicket)
 # Of what wants a proof of work over a limit (services/security/proofs.py).
 PROOF = {
     "parameters": [
