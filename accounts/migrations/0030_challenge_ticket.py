@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0027_seen")]
+    dependencies = [("accounts", "0029_session_of_identity")]
     operations = [
         migrations.AddField(
             model_name="challenge",
