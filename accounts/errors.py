@@ -93,14 +93,16 @@ class AccountError(Exception):
 
 
 class InvalidInput(AccountError):
-    """One or more fields are wrong; all of them are named at once."""
+    """One or more fields are wrong; all of them are named at once, unless a program made thousands up."""
 
     code = "invalid_input"
     message = _("Please check the highlighted fields.")
+    MOST = 50
+    MOST_IN_LOG = 20
 
     def __init__(self, errors: Sequence[FieldError], reason: str = "") -> None:
-        super().__init__(reason or ",".join(error.reason for error in errors))
-        self.errors = tuple(errors)
+        super().__init__(reason or ",".join(error.reason for error in errors[: self.MOST_IN_LOG]))
+        self.errors = tuple(errors[: self.MOST])
 
 
 class UsernameTaken(AccountError):

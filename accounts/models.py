@@ -328,6 +328,7 @@ class Challenge(models.Model):
     claimed_until = models.DateTimeField(null=True, help_text="the end of the lease of the worker that answers it")
     ip = models.GenericIPAddressField(null=True)
     device = models.CharField(max_length=200, blank=True)
+    ticket = models.UUIDField(null=True, help_text="of the browser that signs up by code: only it may guess")
     # The mail that went out for it, be it a notice to the one who has proved the address (email_addresses.py).
     mail = models.ForeignKey("post_office.Email", models.SET_NULL, null=True, related_name="+")
     language = models.CharField(max_length=10, blank=True, default="", db_default="", help_text="of the request")

@@ -218,3 +218,12 @@ def test_the_commands_that_install_it_name_what_there_is() -> None:
     assert {kind for kind, _ in chosen} == {"ConfigMap", "Secret", "Job"}
     policy = manifests()["NetworkPolicy", "web"]["spec"]["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"]
     assert {f"{key}={value}" for key, value in policy.items()} <= set(block.split())
+
+
+def test_the_example_of_an_ingress_publishes_nothing_for_the_operator_alone() -> None:
+    (rule,) = manifests()["Ingress", "web"]["spec"]["rules"]
+    sent = {path["path"]: path["backend"]["service"]["name"] for path in rule["http"]["paths"]}
+    assert sent == {"/metrics": "nobody", "/readyz": "nobody", "/": "web"}
+    assert "selector" not in manifests()["Service", "nobody"]["spec"]
+    hidden = re.findall(r"location = (/\w+) \{\s+return 404;", (BASE / "docker/nginx.conf").read_text())
+    assert set(hidden) == sent.keys() - {"/"}

@@ -10,8 +10,9 @@ from http import HTTPStatus
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from ninja import NinjaAPI
+from ninja import NinjaAPI, Router
 from ninja.openapi.schema import OpenAPISchema
+from ninja.operation import Operation
 from ninja.renderers import JSONRenderer
 from ninja.responses import NinjaJSONEncoder
 
@@ -105,6 +106,10 @@ class VersionedAPI(NinjaAPI):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.add_decorator(_named, mode="view")
+
+    def get_operation_url_name(self, operation: Operation, router: Router) -> str:
+        """What a request is called that no operation answers, because of its method (api/middleware.py)."""
+        return str(operation.operation_id)
 
     def create_response(self, request: HttpRequest, data: Any, **options: Any) -> HttpResponse:
         """An operation names the version in ETag; an app that has this very answer already gets 304."""

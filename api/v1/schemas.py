@@ -759,7 +759,7 @@ class ProblemOut(Schema):
     detail: str = _says("For the person.", "Please check the highlighted fields.")
     request_id: str = _says("As in `X-Request-Id`. Give it to support.", "4f0b3f7c8d1e4a52b6c90d7e8f1a2b3c")
     action: Action = _says("What an app should do, for codes that it does not know.", "fix_input")
-    errors: list[FieldProblemOut] = Field([], description="What is wrong with each field.")
+    errors: list[FieldProblemOut] = Field([], description="What is wrong with each field; the first 50.")
     retry_after: int | None = Field(None, description="Seconds; with 429, 503 and `request_in_progress`.")
     ticket: str | None = Field(
         None,

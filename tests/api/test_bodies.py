@@ -118,6 +118,19 @@ def test_no_field_of_a_shape_has_a_default_that_a_generated_client_would_send() 
     assert [(shape, name) for shape, name, field in fields if "default" in field] == []
 
 
+def test_of_thousands_of_mistakes_the_first_are_told(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "accounts.refused")
+    unknown = ", ".join(f'"x{number}": 1' for number in range(3500))
+    twice = ", ".join('"x": 1' for _ in range(3500))
+    for body in (f"{{{unknown}}}", f"{{{twice}}}"):
+        answer = api.client.post("/api/v1/token", body, content_type="application/json")
+        assert answer.status_code == 422
+        assert len(answer.json()["errors"]) <= 50
+        assert len(answer.content) < 10_000
+    assert len(caplog.records) == 2
+    assert max(len(record.getMessage()) for record in caplog.records) < 1000
+
+
 def test_an_unknown_field_is_refused_by_name(alices_api: Api) -> None:
     expected = {"is_staff": "unknown_field", "id": "unknown_field"}
     answers = {name: fields(send(alices_api, name, {**good(name), "is_staff": True, "id": 1})) for name in BODIES}
