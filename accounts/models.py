@@ -10,7 +10,7 @@ from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.fields import ArrayField
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Lower
 from django.utils.timezone import now
@@ -585,6 +585,13 @@ class SeenManager(models.Manager["Seen"]):
         seen = self.filter(name=name)
         if not seen.update(at=now(), times=F("times") + times):
             self.bulk_create([Seen(name=name, at=now(), times=times)], ignore_conflicts=True)
+
+    def is_alive(self, name: str) -> None:
+        """Of several at once one is enough. None waits for another, whose commit may wait for a standby."""
+        with transaction.atomic():
+            is_new = not self.filter(name=name).exists()
+            if is_new or self.select_for_update(skip_locked=True).filter(name=name).first():
+                self.note(name)
 
 
 class Seen(models.Model):

@@ -4,10 +4,11 @@ import re
 import smtplib
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from post_office.models import STATUS, Email
 
@@ -23,6 +24,7 @@ from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import signing_keys
 from accounts.services.staff import gauges
 from project.celery import _note_beat
+from tests.threads import each_at_once
 
 HOUR = timedelta(hours=1)
 
@@ -188,3 +190,20 @@ def test_a_scrape_reads_a_handful_of_rows_whatever_there_is(db: None) -> None:
             plans.append("\n".join(row[0] for row in cursor.fetchall()))
     read_whole = re.findall(r"Seq Scan on ((?:accounts|post_office)_\w+)", "\n".join(plans))
     assert set(read_whole) <= {"accounts_mailoutage", "accounts_seen"}  # of a row and of three
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_sign_of_life_waits_for_nobody() -> None:
+    """The commit of another may wait for a standby that is away, with the row locked."""
+    Seen.objects.is_alive(Seen.BEAT)
+    with transaction.atomic():
+        Seen.objects.note(Seen.BEAT)
+        [failure] = each_at_once([partial(_alive, Seen.BEAT)])
+    assert failure is None
+    assert Seen.objects.get(name=Seen.BEAT).times == 2
+
+
+def _alive(name: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '1s'")
+    Seen.objects.is_alive(name)
