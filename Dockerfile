@@ -46,7 +46,8 @@ FROM scratch AS sbom
 COPY --from=components /sbom.cdx.json /
 
 FROM $PYTHON
-ARG VERSION=0.1.0
+# Which build it is, in a label and in /metrics (docs/operating.md, "Versions").
+ARG VERSION=1.0.0
 # Nothing is installed at run time.
 RUN pip uninstall --yes --root-user-action=ignore pip setuptools wheel \
     && rm -r /usr/local/lib/python3.*/ensurepip \

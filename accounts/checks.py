@@ -29,9 +29,17 @@ def limits_are_known(**_: object) -> Iterator[CheckMessage]:
 @register(Tags.security)
 def refused_domains_can_be_read(**_: object) -> Iterator[CheckMessage]:
     try:
-        identifiers.refused_domains()
+        wrong = identifiers.lines_without_domain()
     except ImproperlyConfigured as error:
         yield Error(f"{error}: nobody could sign up.", hint="One domain on each line, in UTF-8.", id="accounts.E010")
+    else:
+        if wrong:
+            lines = ", ".join(map(str, wrong[:20]))
+            yield Error(
+                f"REFUSED_EMAIL_DOMAINS_FILE has no domain in line {lines}: nothing is refused by it.",
+                hint="One domain on each line: mailinator.com.",
+                id="accounts.E014",
+            )
 
 
 @register(Tags.security)
@@ -51,6 +59,19 @@ def firebase_signer_key_can_be_read(**_: object) -> Iterator[CheckMessage]:
             "FIREBASE_SIGNER_KEY is not base64: nobody who came from Firebase could sign in.",
             hint="Copy base64_signer_key of the project's password hash parameters, without quotes.",
             id="accounts.E004",
+        )
+
+
+SHORTEST_TOKEN = 16
+
+
+@register(Tags.security)
+def metrics_token_is_long(**_: object) -> Iterator[CheckMessage]:
+    if 0 < len(settings.METRICS_TOKEN) < SHORTEST_TOKEN:
+        yield Error(
+            f"METRICS_TOKEN has fewer than {SHORTEST_TOKEN} characters: a stranger could guess it.",
+            hint="Make one: openssl rand -hex 32",
+            id="accounts.E013",
         )
 
 

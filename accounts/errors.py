@@ -93,14 +93,16 @@ class AccountError(Exception):
 
 
 class InvalidInput(AccountError):
-    """One or more fields are wrong; all of them are named at once."""
+    """One or more fields are wrong; all of them are named at once, unless a program made thousands up."""
 
     code = "invalid_input"
     message = _("Please check the highlighted fields.")
+    MOST = 50
+    MOST_IN_LOG = 20
 
     def __init__(self, errors: Sequence[FieldError], reason: str = "") -> None:
-        super().__init__(reason or ",".join(error.reason for error in errors))
-        self.errors = tuple(errors)
+        super().__init__(reason or ",".join(error.reason for error in errors[: self.MOST_IN_LOG]))
+        self.errors = tuple(errors[: self.MOST])
 
 
 class UsernameTaken(AccountError):
@@ -184,6 +186,33 @@ class MfaIsOn(AccountError):
 class MfaIsOff(AccountError):
     code = "two_step_is_off"
     message = _("Two-step verification is off.")
+
+
+class IdentityUnknown(AccountError):
+    """Nobody has come by this identity yet. `ticket` proves it until an account is made for it or connected to it;
+    `suggestion` is what the provider says of the person, for the form."""
+
+    code = "identity_unknown"
+    message = _("You're new here. Create an account, or sign in to yours and connect it.")
+
+    def __init__(self, ticket: str, suggestion: dict[str, str]) -> None:
+        super().__init__("no account")
+        self.ticket, self.suggestion = ticket, suggestion
+
+
+class IdentityTaken(AccountError):
+    code = "identity_taken"
+    message = _("That sign-in belongs to another account. Sign in to that account another way, and manage it there.")
+
+
+class IdentityNotFound(AccountError):
+    code = "identity_not_found"
+    message = _("We couldn't find that sign-in provider.")
+
+
+class TooManyIdentities(AccountError):
+    code = "too_many_identities"
+    message = _("You've reached the limit for connected sign-ins. Disconnect one first.")
 
 
 class LastWayIn(AccountError):

@@ -52,13 +52,13 @@ STATUSES: dict[type[AccountError], int] = {
             errors.NotAllowed, errors.RecentSignInNeeded, errors.SignUpClosed, errors.WrongPassword,
         ),
         404: (
-            errors.PasskeyNotFound, errors.ProviderUnknown, errors.SessionNotFound, errors.UploadNotFound,
-            errors.UserNotFound,
+            errors.IdentityNotFound, errors.PasskeyNotFound, errors.ProviderUnknown, errors.SessionNotFound,
+            errors.UploadNotFound, errors.UserNotFound,
         ),
         409: (
-            errors.EmailInUse, errors.LastSuperuser, errors.LastWayIn, errors.MfaIsOff, errors.MfaIsOn,
-            errors.OwnAccount, errors.RequestInProgress, errors.SetupExpired, errors.TooManyPasskeys,
-            errors.UploadMissing, errors.UsernameTaken,
+            errors.EmailInUse, errors.IdentityTaken, errors.IdentityUnknown, errors.LastSuperuser, errors.LastWayIn,
+            errors.MfaIsOff, errors.MfaIsOn, errors.OwnAccount, errors.RequestInProgress, errors.SetupExpired,
+            errors.TooManyIdentities, errors.TooManyPasskeys, errors.UploadMissing, errors.UsernameTaken,
         ),
         412: (errors.ProfileChanged,),
         413: (errors.PictureTooLarge,),

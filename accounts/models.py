@@ -10,7 +10,7 @@ from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.fields import ArrayField
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Lower
 from django.utils.timezone import now
@@ -190,12 +190,17 @@ class Session(models.Model):
     generation = models.PositiveIntegerField(default=0)
     generation_used_at = models.DateTimeField(null=True)
     earlier_used_at = ArrayField(models.DateTimeField(), default=list)
+    # By which it was signed in, to end with it. Few sessions have one, so the index is small.
+    identity = models.ForeignKey("Identity", models.SET_NULL, null=True, related_name="sessions", db_index=False)
 
     objects = SessionQuerySet.as_manager()
 
     class Meta:
         verbose_name, verbose_name_plural = _("device"), _("devices")
-        indexes = [models.Index("user", condition=Q(ended_at=None), name="session_open_of_user")]
+        indexes = [
+            models.Index("user", condition=Q(ended_at=None), name="session_open_of_user"),
+            models.Index("identity", condition=Q(identity__isnull=False), name="session_of_identity"),
+        ]
 
     def __str__(self) -> str:
         return self.name or self.kind
@@ -241,6 +246,27 @@ class Passkey(models.Model):
     name = models.CharField(max_length=100)
     created_at = models.DateTimeField(default=now)
     last_used_at = models.DateTimeField(null=True)
+
+
+class Identity(models.Model):
+    """Who a user is at a provider such as Google: what signs in is (issuer, subject), and nothing else. The address is
+    what the provider said last. It is shown to the owner and trusted by no rule."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, models.CASCADE, related_name="identities", verbose_name=_("user"))
+    provider = models.CharField(_("provider"), max_length=32, help_text="its name in PROVIDERS")
+    issuer = models.CharField(_("issuer"), max_length=255)
+    subject = models.CharField(_("subject"), max_length=255)
+    email = models.CharField(_("email address"), max_length=254, blank=True)
+    created_at = models.DateTimeField(_("connected"), default=now)
+    last_used_at = models.DateTimeField(_("last used"), null=True)
+
+    class Meta:
+        verbose_name, verbose_name_plural = _("sign-in provider"), _("sign-in providers")
+        constraints = [models.UniqueConstraint(fields=["issuer", "subject"], name="identity_once")]
+
+    def __str__(self) -> str:
+        return self.provider
 
 
 class SpentTicket(models.Model):
@@ -302,6 +328,7 @@ class Challenge(models.Model):
     claimed_until = models.DateTimeField(null=True, help_text="the end of the lease of the worker that answers it")
     ip = models.GenericIPAddressField(null=True)
     device = models.CharField(max_length=200, blank=True)
+    ticket = models.UUIDField(null=True, help_text="of the browser that signs up by code: only it may guess")
     # The mail that went out for it, be it a notice to the one who has proved the address (email_addresses.py).
     mail = models.ForeignKey("post_office.Email", models.SET_NULL, null=True, related_name="+")
     language = models.CharField(max_length=10, blank=True, default="", db_default="", help_text="of the request")
@@ -559,12 +586,20 @@ class SeenManager(models.Manager["Seen"]):
         if not seen.update(at=now(), times=F("times") + times):
             self.bulk_create([Seen(name=name, at=now(), times=times)], ignore_conflicts=True)
 
+    def is_alive(self, name: str) -> None:
+        """Of several at once one is enough. None waits for another, whose commit may wait for a standby."""
+        with transaction.atomic():
+            is_new = not self.filter(name=name).exists()
+            if is_new or self.select_for_update(skip_locked=True).filter(name=name).first():
+                self.note(name)
+
 
 class Seen(models.Model):
     """What the worker and beat leave for GET /metrics, because they have no port of their own: when a thing was seen
     last, and how often in all."""
 
-    BEAT, WORKER, MAIL_FAILED = "beat", "worker", "mail.failed"
+    BEAT, WORKER = "beat", "worker"
+    MAIL_SENT, MAIL_FAILED, MAIL_PUT_OFF = "mail.sent", "mail.failed", "mail.put_off"
 
     name = models.CharField(primary_key=True, max_length=40)
     at = models.DateTimeField()

@@ -36,7 +36,7 @@ for _name in ("reset", "resend", "sign_in"):
 @shared_task(name="accounts.sweep")
 def poll() -> None:
     """Every few seconds: what no notification announced, because the broker was away."""
-    Seen.objects.note(Seen.WORKER)
+    Seen.objects.is_alive(Seen.WORKER)
     email_requests.answer()
     mail.deliver_mail()
 

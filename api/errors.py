@@ -21,6 +21,7 @@ from accounts.errors import (
     AccountError,
     ChallengeRequired,
     FieldError,
+    IdentityUnknown,
     InvalidInput,
     MfaRequired,
     Puzzle,
@@ -121,6 +122,7 @@ _ACTIONS: dict[type[AccountError], Action] = {
     errors.RecentSignInNeeded: Action.REAUTHENTICATE,
     errors.RequestInProgress: Action.RETRY,
     errors.TokenExpired: Action.REFRESH,
+    errors.TooManyIdentities: Action.FIX_INPUT,
     errors.TooManyPasskeys: Action.FIX_INPUT,
     errors.UsernameTaken: Action.FIX_INPUT,
     errors.WrongPassword: Action.FIX_INPUT,
@@ -163,8 +165,10 @@ def _body(request: HttpRequest, error: AccountError) -> dict[str, Any]:
         body["errors"] = found
     if retry_after := getattr(error, "retry_after", None):
         body["retry_after"] = retry_after
-    if isinstance(error, MfaRequired):
+    if isinstance(error, MfaRequired | IdentityUnknown):
         body["ticket"] = error.ticket
+    if isinstance(error, IdentityUnknown):
+        body["suggestion"] = error.suggestion
     if isinstance(error, ChallengeRequired):
         body["challenge"] = error.challenge
     return body
@@ -198,6 +202,10 @@ def sample(kind: type[AccountError]) -> AccountError:
         return kind([FieldError("username", "username_reserved")])
     if issubclass(kind, MfaRequired):
         return kind("eyJ1Ijoi…")
+    if issubclass(kind, IdentityUnknown):
+        return kind(
+            "eyJzYWlkIjoi…", {"username": "ada", "first_name": "Ada", "last_name": "", "email": "ada@gmail.com"}
+        )
     return kind()
 
 

@@ -124,6 +124,7 @@ class ProblemMiddleware:
         if not is_under_api(request.path):
             return response
         if response.status_code == 405:
+            request.operation_id = request.resolver_match.url_name  # type: ignore[attr-defined, union-attr]
             answer = errors.refuse(request, errors.MethodNotAllowed())
             answer["Allow"] = response.headers.get("Allow", "")
             return answer

@@ -12,7 +12,7 @@ from ninja.decorators import decorate_view
 from ninja.operation import Operation
 from ninja.utils import contribute_operation_callback
 
-from accounts.errors import AccountError, MfaRequired
+from accounts.errors import AccountError, IdentityUnknown, MfaRequired
 from accounts.services.security import kept_answers
 from accounts.services.security.kept_answers import Asked
 from api import errors
@@ -75,10 +75,10 @@ def _read(request: HttpRequest, account: str) -> Asked:
 
 
 def _keep(request: HttpRequest, asked: Asked, response: HttpResponse) -> HttpResponse:
-    """Refusals are not kept, since they did nothing; but before `mfa_required` a code was used up."""
+    """Refusals are not kept, since they did nothing; but before these two a code or a state was used up."""
     body = response.content.decode()
     inside = json.loads(body or "{}")
-    if response.status_code >= 400 and inside["code"] != MfaRequired.code:
+    if response.status_code >= 400 and inside["code"] not in {MfaRequired.code, IdentityUnknown.code}:
         kept_answers.forget(asked)
         return response
     answer = {"status": response.status_code, "headers": dict(response.headers), "body": body}

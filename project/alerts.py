@@ -27,7 +27,8 @@ Series = dict[str, str]  # in promtool's notation: a value each minute
 @dataclass(frozen=True, kw_only=True)
 class Alert:
     """`lasts` is how long it must be so. `severity`: page (wake somebody), ticket (this week), note. `fires` and
-    `quiet` are the two cases; `labels` are those that tell what it is about."""
+    `quiet` are the two cases, `too_few` one more that is as bad as `fires` where nearly nobody is there; `labels` are
+    those that tell what it is about."""
 
     name: str
     expr: str
@@ -37,6 +38,7 @@ class Alert:
     action: str
     fires: Series
     quiet: Series
+    too_few: Series = field(default_factory=dict)
     at: str = "30m"
     labels: Series = field(default_factory=dict)
 
@@ -62,6 +64,15 @@ def _event(kind: str, window: str) -> str:
     return f'max(rate(us_events_total{{kind="{kind}"}}[{window}]))'
 
 
+def _mails(**rates: float) -> Series:
+    return {f"us_mail_{what}_total": f"0+{rate}x60" for what, rate in rates.items()}
+
+
+_5XX = f'sum(increase(us_http_seconds_count{{{OURS},status=~"5.."}}[5m]))'
+_SIGN_IN = 'operation=~"signIn|account_login"'
+_NOT_SENT = "(max(increase(us_mail_failed_total[30m])) + max(increase(us_mail_put_off_total[30m])))"
+
+
 ALERTS = (
     Alert(
         name="WebAway",
@@ -85,19 +96,19 @@ ALERTS = (
     ),
     Alert(
         name="Errors",
-        expr=f'sum(rate(us_http_seconds_count{{{OURS},status=~"5.."}}[5m]))'
-        f" / sum(rate(us_http_seconds_count{{{OURS}}}[5m])) > 0.01",
+        expr=f"{_5XX} > 10 and {_5XX} > 0.01 * sum(increase(us_http_seconds_count{{{OURS}}}[5m]))",
         lasts="5m",
         severity="page",
-        summary="More than one request in a hundred is answered with 5xx.",
+        summary="More than one request in a hundred, and more than ten in five minutes, are answered with 5xx.",
         action="The dashboard shows where; the log has a traceback (`unforeseen`), or names the server that is away.",
         fires=_rates("getProfile", "200", 600) | _rates("signIn", "503", 12),
         quiet=_rates("getProfile", "200", 600) | _rates("signIn", "503", 3) | _rates("readyz", "503", 600),
+        too_few=_rates("getProfile", "200", 4) | _rates("signIn", "503", 1),
     ),
     Alert(
         name="SignInSlow",
-        expr="histogram_quantile(0.95, sum by (le)"
-        ' (rate(us_http_seconds_bucket{operation=~"signIn|account_login"}[5m]))) > 1',
+        expr=f"histogram_quantile(0.95, sum by (le) (rate(us_http_seconds_bucket{{{_SIGN_IN}}}[5m]))) > 1"
+        f' and sum(increase(us_http_seconds_bucket{{{_SIGN_IN},le="+Inf"}}[5m])) > 10',
         lasts="5m",
         severity="page",
         summary="One sign-in in twenty takes more than a second.",
@@ -105,6 +116,7 @@ ALERTS = (
         fires=_buckets(metrics.HTTP, 2.5, 60, 'operation="signIn",'),
         quiet=_buckets(metrics.HTTP, 0.5, 60, 'operation="signIn",')
         | _buckets(metrics.HTTP, 2.5, 60, 'operation="x",'),
+        too_few=_buckets(metrics.HTTP, 2.5, 1, 'operation="signIn",'),
     ),
     Alert(
         name="MailLate",
@@ -115,6 +127,17 @@ ALERTS = (
         action="Look at the worker's log and at the mail server. What waits is sent by itself afterwards.",
         fires={"us_mail_oldest_seconds": "0+60x60"},
         quiet={"us_mail_oldest_seconds": "100x60"},
+    ),
+    Alert(
+        name="MailRefused",
+        expr=f"{_NOT_SENT} > 5 and {_NOT_SENT} > max(increase(us_mail_sent_total[30m])) / 3",
+        lasts="2m",
+        severity="page",
+        summary="More than one email in four is refused or put off, and more than five in half an hour.",
+        action="The worker's log has the mail server's answers. What it refused for good (5xx) is not sent again.",
+        fires=_mails(sent=6, failed=1, put_off=2),
+        quiet=_mails(sent=60, failed=6, put_off=6),
+        too_few=_mails(sent=0, failed=0.1, put_off=0),
     ),
     Alert(
         name="BeatAway",
@@ -274,7 +297,10 @@ def rule_tests() -> str:
             "exp_labels": {"severity": alert.severity, **alert.labels},
             "exp_annotations": {"summary": summary, "action": alert.action},
         }
-        for what, series, expected in (("fires", alert.fires, [told]), ("is quiet", alert.quiet, [])):
+        cases = [("fires", alert.fires, [told]), ("is quiet", alert.quiet, [])]
+        if alert.too_few:
+            cases.append(("is quiet where there is little to see", alert.too_few, []))
+        for what, series, expected in cases:
             played = [{"series": name, "values": values} for name, values in series.items()]
             text += f"  - name: {alert.name} {what}\n    interval: 1m\n    input_series:\n"
             text += "".join(f"      - {json.dumps(each)}\n" for each in played)
@@ -302,8 +328,8 @@ def _queries(metric: Metric) -> Iterator[tuple[str, str]]:
         yield f"{'sum' if metric.counted else 'max'}{by} (rate({name}[5m])) * 60", f"{named} a minute".strip()
     elif name.endswith("_timestamp_seconds"):
         yield f"time() - max ({name})", "seconds ago"
-    else:
-        yield f"max{by} ({name})", named
+    else:  # where Postgres is away for one process, that shows
+        yield f"{'min' if metric is metrics.DB_UP else 'max'}{by} ({name})", named
 
 
 def dashboard() -> str:

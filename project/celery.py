@@ -84,7 +84,7 @@ def _note_beat(**_: object) -> None:
     from accounts.models import Seen  # noqa: PLC0415 - after the app is made, which Django's start needs
 
     try:
-        Seen.objects.note(Seen.BEAT)
+        Seen.objects.is_alive(Seen.BEAT)
     except Error as error:  # it does its work without
         logging.getLogger(__name__).warning("beat could not leave its time: %s", type(error).__name__)
         connection.close()

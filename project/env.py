@@ -84,9 +84,10 @@ def share(name: str, default: float, about: str) -> float:
 
 
 def choice(name: str, default: str, options: tuple[str, ...], about: str) -> str:
-    value = text(name, default, about)
+    known = ", ".join(filter(None, options))
+    value = text(name, default, f"{about} One of {known}.")
     if value not in options:
-        raise ImproperlyConfigured(f"{name} must be one of {', '.join(options)}, not {value!r}.")
+        raise ImproperlyConfigured(f"{name} must be one of {known}, not {value!r}.")
     return value
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Any
 
 import kombu.exceptions
 import redis
@@ -16,7 +17,7 @@ from billiard.exceptions import RestartFreqExceeded
 from django.http import HttpRequest
 
 from accounts.lib import postgres
-from accounts.lib.log_lines import Fields, ids_of, operation_of, request_ids, without_keys
+from accounts.lib.log_lines import Fields, ids_of, one_line, operation_of, request_ids, without_keys
 
 trace_id: Callable[[], str] = str  # project/tracing.py knows one
 
@@ -29,11 +30,16 @@ class Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         record.ids = ids_of(*request_ids()) or "-"
-        return without_keys(super().format(record))
+        # Only a line of ours begins at the edge: the words of an error may be anybody's.
+        return without_keys(super().format(record)).replace("\n", "\n  ")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        record.message = one_line(record.message)
         line, trace = super().formatMessage(record), trace_id()
         return f"{line} trace_id={trace}" if trace else line
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's own name
+        return "\n".join(map(one_line, super().formatException(ei).split("\n")))
 
 
 class JsonFormatter(Formatter):
@@ -46,7 +52,7 @@ class JsonFormatter(Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.msg.partition(" ")[0] if fields else without_keys(record.getMessage()),
+            "message": record.msg.partition(" ")[0] if fields else without_keys(one_line(record.getMessage())),
             "request_id": request_id,
             "caller_id": caller_id,
             "trace_id": trace_id(),

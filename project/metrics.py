@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from django.conf import settings
 from django.core.exceptions import MiddlewareNotUsed
 from django.db import Error
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 
 from accounts.http import CSRF_FAILED, GetResponse
 from accounts.lib import metrics
@@ -52,6 +52,8 @@ def show(request: HttpRequest) -> HttpResponse:
     given = request.META.get("HTTP_AUTHORIZATION", "").encode()
     if not settings.METRICS_TOKEN or not secrets.compare_digest(given, f"Bearer {settings.METRICS_TOKEN}".encode()):
         raise Http404
+    if request.method not in {"GET", "HEAD"}:
+        return HttpResponseNotAllowed(["GET", "HEAD"])
     text = metrics.text([*_kept(), (metrics.BUILD, (settings.SERVICE_VERSION,), 1)])
     return HttpResponse(text, content_type="text/plain; version=0.0.4; charset=utf-8", headers=_NOT_KEPT)
 

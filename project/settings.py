@@ -27,7 +27,8 @@ SECRET_KEY = env.text(
 SECRET_KEY_FALLBACKS = env.items(
     "SECRET_KEY_FALLBACKS",
     "",
-    "Other values of SECRET_KEY that are understood: earlier ones, newest first, and the next one before a change.",
+    "Other values of SECRET_KEY that are understood, divided by commas: earlier ones, newest first, and the next one "
+    "before a change. So no value has a comma.",
     secret=True,
 )
 PUBLIC_URL = env.public_url(
@@ -380,7 +381,7 @@ SIGNING_KEY_LIFETIME = timedelta(
 SIGNING_KEY_FILES = env.items(
     "SIGNING_KEY_FILES",
     "",
-    "PEM files with private keys, the signing one first. Empty: keys are made and kept in Postgres.",
+    "PEM files with private keys, divided by commas, the signing one first. Empty: keys are made and kept in Postgres.",
 )
 ACCESS_TOKEN_AUDIENCE = env.text("ACCESS_TOKEN_AUDIENCE", "api", "The aud claim of access tokens.")
 REFRESH_IDLE_LIFETIME = timedelta(days=env.number("REFRESH_IDLE_DAYS", 30, "Days after which an unused session ends."))
@@ -454,8 +455,8 @@ def _provider(x: str) -> dict[str, Any]:
             for domain in env.items(
                 "PROVIDER_X_MAIL_DOMAINS",
                 "",
-                "Domains whose addresses this provider may vouch for, such as example.com. It can then sign in as "
-                "every account with such an address.",
+                "Domains whose addresses this provider may vouch for, divided by commas. It can then sign in as every "
+                "account with such an address.",
                 x=x,
             )
         ),
@@ -470,7 +471,7 @@ def _provider(x: str) -> dict[str, Any]:
             env.items(
                 "PROVIDER_X_TENANTS",
                 "",
-                "Microsoft alone: ids of the tenants whose people may sign in. Empty: all.",
+                "Microsoft alone: ids of the tenants whose people may sign in, divided by commas. Empty: all.",
                 x=x,
             )
         ),
@@ -484,10 +485,14 @@ PROVIDER_SETTINGS_UNREAD = env.unread("PROVIDER_")
 # --- Apps -----------------------------------------------------------------------------------------------------
 
 APPLE_APP_IDS = env.items(
-    "APPLE_APP_IDS", "", "iOS apps that may open reset and confirmation links: TEAMID.com.example.app"
+    "APPLE_APP_IDS",
+    "",
+    "iOS apps that may open reset and confirmation links, divided by commas: TEAMID.com.example.app",
 )
 ANDROID_APPS = env.items(
-    "ANDROID_APPS", "", "Android apps that may: com.example.app=AB:CD:… (the SHA-256 of the signing certificate)."
+    "ANDROID_APPS",
+    "",
+    "Android apps that may, divided by commas: com.example.app=AB:CD:… (the SHA-256 of the signing certificate).",
 )
 CORS_ALLOWED_ORIGINS = env.origins(
     "CORS_ALLOWED_ORIGINS",

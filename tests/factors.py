@@ -1,4 +1,4 @@
-"""What people carry: an authenticator app, and a device that makes passkeys."""
+"""What people carry: an authenticator app, a device that makes passkeys, and what a provider says of them."""
 
 import base64
 import json
@@ -19,8 +19,9 @@ from fido2.utils import websafe_decode, websafe_encode
 
 from accounts.caller import Caller
 from accounts.models import Session, TotpAuthenticator, User
-from accounts.services.authentication import passkeys, totp
+from accounts.services.authentication import identities, passkeys, totp
 from accounts.services.sessions import mfa
+from project.devstack.provider import ADA, FakeProvider
 
 
 class App:
@@ -104,3 +105,11 @@ def passkey_on(user: User, session: Session, caller: Caller, *, name: str = "", 
         user=user, session=session, state=begun.state, credential=device.create(begun.options), name=name, caller=caller
     )
     return device
+
+
+def id_token(fake: FakeProvider, provider: str = "google", person: Any = ADA, **changes: Any) -> dict[str, Any]:
+    """What an app has after it began, and its person signed in at the provider. `changes` are other claims."""
+    begun = identities.begin(provider=provider)
+    kind = "oidc" if provider == "corp" else provider
+    token = fake.token(kind, person, nonce=begun.nonce, **changes)
+    return {"provider": provider, "id_token": token, "state": begun.state}

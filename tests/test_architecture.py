@@ -158,7 +158,7 @@ def test_every_command_of_a_page_can_be_typed() -> None:
 
 # Of other programs.
 THEIRS = {
-    "DJANGO_SUPERUSER_PASSWORD", "SSL_CERT_FILE", "SENTRY_DSN",
+    "DJANGO_SUPERUSER_PASSWORD", "SSL_CERT_FILE", "SENTRY_DSN", "GRANIAN_LOG_CONFIG",
     "OTEL_SERVICE_NAME", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_RESOURCE_ATTRIBUTES",
 }  # fmt: skip
 
@@ -193,7 +193,7 @@ def test_alerts_and_dashboard_name_only_metrics_of_the_list() -> None:
     alerting = {name for alert in ALERTS for name in known.findall(alert.expr)}
     assert alerting - names == set()
     for alert in ALERTS:
-        for series in (alert.fires, alert.quiet):
+        for series in (alert.fires, alert.quiet, alert.too_few):
             assert {name for text in series for name in known.findall(text)} <= names, alert.name
     shown = {name for panel in json.loads(dashboard())["panels"] for name in known.findall(str(panel["targets"]))}
     assert shown - names == set()

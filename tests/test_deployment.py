@@ -3,6 +3,7 @@ held by `make check`."""
 
 import json
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -187,18 +188,28 @@ def test_the_example_for_ci_calls_what_there_is() -> None:
     assert {stage for stage in stages if f" AS {stage}\n" not in (BASE / "Dockerfile").read_text()} == set()
     arguments = set(re.findall(r'--build-arg "?(\w+)=', commands))
     assert arguments == {name for name in arguments if f"\nARG {name}=" in (BASE / "Dockerfile").read_text()}
+    assert "VERSION" in arguments  # or us_build_info would be the same for each build
     assert f"--tag {compose('web')['image'].partition(':-')[2].rstrip('}')} " in commands
+
+
+def test_without_docker_the_same_commands_are_typed() -> None:
+    section = (BASE / "docs/operating.md").read_text().partition("### Without Docker")[2].partition("\n### ")[0]
+    typed = section.partition("```sh\n")[2].partition("```")[0].splitlines()
+    image = {"web": shlex.join(json.loads(dockerfile("CMD").replace("\\\n", "")))}
+    wanted = image | {name: shlex.join(compose(name)["command"]) for name in ("worker", "beat")}
+    wanted["web"] = wanted["web"].replace("/app/staticroot", '"$STATIC_ROOT"')
+    assert typed[-3:] == list(wanted.values())
 
 
 def test_the_commands_that_install_it_name_what_there_is() -> None:
     section = (BASE / "docs/operating.md").read_text().partition("### On Kubernetes")[2].partition("\n### ")[0]
     block = section.partition("```sh\n")[2].partition("```")[0]
     commands = [line.partition("  #")[0] for line in block.splitlines()]
-    assert len(commands) <= 12
+    assert len(commands) <= 13
     files = set(re.findall(r"[\w.]+\.yaml", "\n".join(commands))) - {"secret.yaml"}
     assert {name for name in files if not (FOLDER / name).exists()} == set()
     version = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["images"][0]
-    assert f"{version['newName']}:{version['newTag']}" in commands[0]
+    assert f"--tag {version['newName']}:{version['newTag']} " in commands[0]
     # What migrate needs is there before it runs, and nothing else is.
     first = re.findall(r"component in \(([^)]+)\)", block)[0].split(", ")
     chosen = {
@@ -207,3 +218,12 @@ def test_the_commands_that_install_it_name_what_there_is() -> None:
     assert {kind for kind, _ in chosen} == {"ConfigMap", "Secret", "Job"}
     policy = manifests()["NetworkPolicy", "web"]["spec"]["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"]
     assert {f"{key}={value}" for key, value in policy.items()} <= set(block.split())
+
+
+def test_the_example_of_an_ingress_publishes_nothing_for_the_operator_alone() -> None:
+    (rule,) = manifests()["Ingress", "web"]["spec"]["rules"]
+    sent = {path["path"]: path["backend"]["service"]["name"] for path in rule["http"]["paths"]}
+    assert sent == {"/metrics": "nobody", "/readyz": "nobody", "/": "web"}
+    assert "selector" not in manifests()["Service", "nobody"]["spec"]
+    hidden = re.findall(r"location = (/\w+) \{\s+return 404;", (BASE / "docker/nginx.conf").read_text())
+    assert set(hidden) == sent.keys() - {"/"}

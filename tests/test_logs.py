@@ -135,6 +135,17 @@ def test_no_line_has_the_key_of_a_link(formatter: Formatter) -> None:
 
 
 @pytest.mark.parametrize("formatter", [Formatter(), JsonFormatter()])
+def test_nobody_writes_a_line_of_their_own(formatter: Formatter) -> None:
+    typed = "x\n2026-11-28 FORGED\r\x1b[2J\u2028/account/email/undo/plum\ntail/"
+    error = ValueError(typed)
+    record = logging.LogRecord("x", logging.ERROR, "", 0, "failed: %s", (typed,), (type(error), error, None))
+    said = formatter.format(record)
+    assert not re.search(r"^2026-11-28 FORGED|[\x00-\x09\x0b-\x1f\u2028]", said, re.MULTILINE)
+    assert "plum" not in said
+    assert "tail" not in formatter.format(logging.LogRecord("x", logging.ERROR, "", 0, "failed: %s", (typed,), None))
+
+
+@pytest.mark.parametrize("formatter", [Formatter(), JsonFormatter()])
 def test_no_line_has_the_row_that_postgres_refused(alice: User, formatter: Formatter) -> None:
     with pytest.raises(IntegrityError) as refused, transaction.atomic():
         User.objects.filter(id=alice.id).update(username=None)

@@ -18,7 +18,9 @@ from accounts.lib import rows
 from accounts.models import Event, Session, User
 from accounts.services.credentials import identifiers
 from accounts.services.sessions import sessions, signing_keys
+from project.devstack.provider import FakeProvider
 from tests.conftest import PASSWORD, Api, make_user, random_ip
+from tests.factors import id_token
 
 PHONE = {"name": "Ada's iPhone", "platform": "iOS 20", "app_version": "1.0"}
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -30,7 +32,8 @@ Work = Callable[[], Any]
 class House:
     """One person with a phone and a browser, and what can be asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, fake: FakeProvider) -> None:
+        self.fake = fake
         self.user = make_user("ada", first_name="Ada")
         self.phone = Api()
         where = Caller(ip=random_ip(), device=Device(**PHONE))
@@ -78,6 +81,9 @@ class House:
 
         return work
 
+    def by_provider(self, person: dict[str, Any]) -> Work:
+        return lambda: self.ok(Api().post("/token/provider", id_token(self.fake, "google", person), token=""), 200)
+
     def page(self, path: str, browser: Client | None = None) -> Work:
         return lambda: self.ok((browser or self.browser).get(path), 200)
 
@@ -95,6 +101,11 @@ def table(house: House) -> Iterator[tuple[str, Work, int, int]]:
     yield "signIn, wrong password for an address", house.sign_in("ada@example.com", "wrong", status=401), 3, 1
     yield "signIn, unknown address", house.sign_in("nobody@example.com", "wrong", status=401), 3, 1
     yield "signUp", house.sign_up("/signup", 201), 7, 1
+    yield "beginProviderSignIn", house.post("/token/provider/begin", 200, provider="google"), 0, 0
+    ada = {"sub": "1", "email": "new@gmail.com", "email_verified": True}
+    yield "signInByProvider, somebody new", house.by_provider(ada), 19, 4
+    yield "signInByProvider", house.by_provider(ada), 6, 2
+    yield "listIdentities", house.my("GET", "/me/identities"), 3, 0
     yield "refreshTokens", house.refresh, 2, 0
     yield "getProfile", house.my("GET", "/me"), 1, 0
     yield "updateProfile", house.my("PATCH", "/me", body={"first_name": "Adele"}), 5, 1
@@ -136,9 +147,11 @@ def cost(work: Work) -> tuple[int, int, list[str]]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_operation_and_no_page_asks_more_of_postgres_than_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_operation_and_no_page_asks_more_of_postgres_than_it_did(
+    fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(signing_keys, "FRESH", 3600.0)
-    house, found = House(), []
+    house, found = House(fake), []
     for name, work, statements, transactions in table(house):
         many, begun, said = cost(work)
         if (many, begun) != (statements, transactions):

@@ -24,12 +24,20 @@ def operation_of(request: HttpRequest) -> str:
     return met.view_name if met and met.url_name else OTHER
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def one_line(text: str) -> str:
+    """What somebody may have typed begins no line of its own, and does nothing to a terminal."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 # Links carry their key in the path.
-_KEY = re.compile(r"(/account/(?:password/reset/key|confirm-email|email/undo|delete/undo)/).+")
+_KEY = re.compile(r"(/account/(?:password/reset/key|confirm-email|email/undo|delete/undo)/)\S+")
 
 
 def without_keys(text: str) -> str:
-    """A path, or lines with one, without the key of a link."""
+    """One line, or the lines of a traceback, without the keys of links."""
     return _KEY.sub(r"\1***", text)
 
 

@@ -5,17 +5,25 @@ Where METRICS_TOKEN is not set, nothing starts this, prometheus-client is not im
 
 import fcntl
 import json
+import logging
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from accounts.lib import sealing
+
+log = logging.getLogger(__name__)
 
 
 class Kind(StrEnum):
@@ -69,9 +77,13 @@ DB_MAX_CONNECTIONS = Metric("us_db_max_connections", Kind.GAUGE, "Its `max_conne
 MAIL_OLDEST = Metric(
     "us_mail_oldest_seconds",
     Kind.GAUGE,
-    "How long the oldest email, or request for one, has waited. One that its recipient's server put off is left out.",
+    "How long the oldest email, or request for one, has waited. One that the mail server put off is left out.",
 )
+MAIL_SENT = Metric("us_mail_sent_total", Kind.COUNTER, "Emails that the mail server took.")
 MAIL_FAILED = Metric("us_mail_failed_total", Kind.COUNTER, "Emails that were given up.")
+MAIL_PUT_OFF = Metric(
+    "us_mail_put_off_total", Kind.COUNTER, "Emails that the mail server had put off for more than five minutes."
+)
 BEAT_SEEN = Metric("us_beat_seen_timestamp_seconds", Kind.GAUGE, "When beat last asked for work.")
 WORKER_SEEN = Metric("us_worker_seen_timestamp_seconds", Kind.GAUGE, "When a worker last did what beat asks for.")
 EVENTS = Metric(
@@ -88,9 +100,9 @@ ERASURES_OVERDUE = Metric(
 BUILD = Metric("us_build_info", Kind.GAUGE, "1, with the version of this process (`SERVICE_VERSION`).", ("version",))
 
 METRICS = (
-    HTTP, REFUSED, HASH_WAIT, MAIL_OLDEST, MAIL_FAILED, BEAT_SEEN, WORKER_SEEN, EVENTS, SIGN_UPS, CONFIRMATIONS,
-    SIGNING_KEY_AGE, SIGNING_KEY_MAX_AGE, NEXT_KEY, ERASURES_OVERDUE, FALLBACK_LIMITS, REPLICA_AWAY, DB_UP,
-    DB_CONNECTIONS, DB_MAX_CONNECTIONS, BUILD,
+    HTTP, REFUSED, HASH_WAIT, MAIL_OLDEST, MAIL_SENT, MAIL_FAILED, MAIL_PUT_OFF, BEAT_SEEN, WORKER_SEEN, EVENTS,
+    SIGN_UPS, CONFIRMATIONS, SIGNING_KEY_AGE, SIGNING_KEY_MAX_AGE, NEXT_KEY, ERASURES_OVERDUE, FALLBACK_LIMITS,
+    REPLICA_AWAY, DB_UP, DB_CONNECTIONS, DB_MAX_CONNECTIONS, BUILD,
 )  # fmt: skip
 
 Reading = tuple[Metric, tuple[str, ...], float]  # what was read of a metric: its labels and its value
@@ -143,26 +155,40 @@ class _Place:
         return number
 
 
+_NAME = re.compile(rf"{PREFIX}([0-9]{{1,9}})-")
+
+
 def folder() -> Path:
     """That of the processes of this parent, in memory where the temporary folder is. Those of parents that are gone are
-    removed."""
-    base, mine = Path(tempfile.gettempdir()), f"{PREFIX}{os.getppid()}"
+    removed. Only who has SECRET_KEY can tell its name, so no stranger on this machine takes it first."""
+    base, parent = Path(tempfile.gettempdir()), str(os.getppid())
+    mine = base / f"{PREFIX}{parent}-{sealing.mac('metrics folder', parent.encode()).hex()[:24]}"
     for other in base.glob(f"{PREFIX}*"):
-        if other.name != mine and not _is_alive(other.name.removeprefix(PREFIX)):
+        named = _NAME.match(other.name)
+        if named and other != mine and _is_ours(other) and not _is_alive(int(named[1])):
             shutil.rmtree(other, ignore_errors=True)
-    found = base / mine
-    found.mkdir(mode=0o700, exist_ok=True)
-    if found.is_symlink() or found.stat().st_uid != os.geteuid():
-        raise PermissionError(f"{found} belongs to somebody else")
-    return found
+    with suppress(FileExistsError):
+        mine.mkdir(mode=0o700)
+    if _is_ours(mine):
+        return mine
+    log.warning("%s is somebody else's: this process counts alone", mine)
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
 
 
-def _is_alive(pid: str) -> bool:
+def _is_ours(path: Path) -> bool:
     try:
-        os.kill(int(pid), 0)
+        found = path.lstat()
+    except FileNotFoundError:  # another process has just removed it
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (PermissionError, ValueError):
+    except PermissionError:
         pass
     return True
 

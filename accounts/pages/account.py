@@ -367,11 +367,13 @@ def picture_upload_state(request: AuthenticatedRequest, upload_id: UUID) -> Http
 @sensitive_post_parameters("password")
 def email(request: AuthenticatedRequest) -> HttpResponse:
     def save(data: dict[str, Any]) -> HttpResponse:
-        email_addresses.request_change(user=request.user, session=request.user_session, caller=caller(request), **data)
+        given = {"password": "", **data}
+        email_addresses.request_change(user=request.user, session=request.user_session, caller=caller(request), **given)
         request.session["confirming"] = identifiers.fold_email(data["email"])
         return redirect("email_confirm")
 
-    form, progress = ChangeEmailForm(request.POST or None), email_addresses.progress(request.user)
+    form = ChangeEmailForm(request.POST or None, needs_password=request.user.has_usable_password())
+    progress = email_addresses.progress(request.user)
     return form_page(request, "accounts/email.html", form, save, progress=progress)
 
 

@@ -269,6 +269,11 @@ class ChangeEmailForm(forms.Form):
     email = Email(label=_("New email"))
     password = Password(label=_("Your password"))
 
+    def __init__(self, *args: Any, needs_password: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not needs_password:
+            del self.fields["password"]
+
 
 class DeleteAccountForm(forms.Form):
     password = Password(

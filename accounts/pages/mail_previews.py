@@ -43,6 +43,8 @@ SAMPLES: Mapping[Message, dict[str, Any]] = {
     Message.ACCOUNT_ERASED: {},
     Message.FACTOR_ADDED: {"factor": "passkey", "other": "Ada's iPhone"},
     Message.FACTOR_REMOVED: {"factor": "two_step"},
+    Message.IDENTITY_LINKED: {"other": "Google"},
+    Message.IDENTITY_UNLINKED: {"other": "Google"},
     Message.RECOVERY_CODE_USED: {"left": 7},
     Message.SECOND_STEP_TRIED: {},
     Message.EXPORT_READY: {"link": f"{_ACCOUNT}/data/", "days": settings.EXPORT_LIFETIME.days},

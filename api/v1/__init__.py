@@ -4,7 +4,7 @@ from django.conf import settings
 
 from api import errors
 from api.parser import StrictParser
-from api.v1 import config, data, events, me, mfa, password, picture, sessions, signup, token, users
+from api.v1 import config, data, events, identities, me, mfa, password, picture, sessions, signup, token, users
 from api.v1.responses import Renderer, VersionedAPI
 
 DESCRIPTION = """\
@@ -38,6 +38,7 @@ TAGS = {
     "directory": "The other users of the service.",
     "config": "What an app must not hard-code.",
     "second factors": "Authenticator app, recovery codes and passkeys.",
+    "sign-in providers": "Google, Apple and others that sign the user in.",
 }
 
 api = VersionedAPI(
@@ -51,6 +52,7 @@ api = VersionedAPI(
     renderer=Renderer(),
 )
 errors.install(api)
-for _module in (signup, token, password, me, picture, sessions, events, data, users, config, mfa):
+for _module in (signup, token, password, me, picture, sessions, events, data, users, config, mfa, identities):
     api.add_router("", _module.router)
 api.add_router("", mfa.entrance)
+api.add_router("", identities.entrance)

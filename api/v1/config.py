@@ -4,6 +4,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
+from accounts.services.authentication import providers
 from accounts.services.profile import pictures
 from api.v1 import schemas
 from api.v1.responses import answers
@@ -22,6 +23,7 @@ def get_config(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
         "email_verification": settings.EMAIL_VERIFICATION,
         "password": {"min_length": settings.PASSWORD_MIN_LENGTH, "max_length": settings.PASSWORD_MAX_LENGTH},
         "sign_in_by_code": settings.SIGN_IN_BY_CODE,
+        "providers": list(providers.listed()),
         "support_email": settings.SUPPORT_EMAIL or None,
         "languages": [code for code, _name in settings.LANGUAGES],
         "picture": {

@@ -94,13 +94,14 @@ def get_my_email(request: AuthenticatedRequest) -> dict[str, Any]:
 @router.post(
     "/me/email",
     operation_id="requestEmailChange",
-    **answers({202: schemas.AcceptedOut}, *TOKEN, *BODY, *KEY, *PASSWORD),
+    **answers({202: schemas.AcceptedOut}, *TOKEN, *BODY, *KEY, *PASSWORD, errors.RecentSignInNeeded),
 )
 @repeatable
 def request_email_change(request: AuthenticatedRequest, payload: schemas.ChangeEmailIn) -> Status[Any]:
     """Request another email address.
 
-    A code is emailed to it. It takes effect with `confirmMyEmail`."""
+    A code is emailed to it. It takes effect with `confirmMyEmail`. An account without a password sends none, within 10
+    minutes after this device signed in."""
     email_addresses.request_change(
         user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump()
     )

@@ -7,12 +7,12 @@ from ninja import Router, Status
 from accounts import errors
 from accounts.http import AuthenticatedRequest, caller
 from accounts.models import Passkey
-from accounts.services.authentication import passkeys, reauthentication, sign_in, totp
+from accounts.services.authentication import identities, passkeys, reauthentication, sign_in, totp
 from accounts.services.sessions.sessions import SignedIn
 from api.repeats import repeatable
 from api.security import AccessToken
 from api.v1 import schemas
-from api.v1.responses import BODY, KEY, PASSWORD, RECENT, TOKEN, answers
+from api.v1.responses import BODY, KEY, PASSWORD, PROVIDER, RECENT, TOKEN, answers
 
 entrance = Router(tags=["tokens"])
 router = Router(tags=["second factors"], auth=AccessToken())
@@ -80,15 +80,19 @@ def finish_passkey_sign_in(request: HttpRequest, payload: schemas.PasskeySignInI
 @router.post(
     "/me/reauthenticate",
     operation_id="reauthenticate",
-    **answers({204: None}, *TOKEN, *BODY, *PASSWORD, errors.InvalidCode),
+    **answers({204: None}, *TOKEN, *BODY, *PASSWORD, *PROVIDER, errors.InvalidCode),
 )
 def reauthenticate(request: AuthenticatedRequest, payload: schemas.ReauthenticateIn) -> Status[None]:
-    """Enter the password again.
+    """Enter the password again, or sign in with a provider again.
 
-    After `recent_sign_in_needed`; good for 10 minutes. After `mfa_required`, with a code of the second factor too."""
-    reauthentication.reauthenticate(
-        user=request.user, session=request.user_session, caller=caller(request), **payload.model_dump()
-    )
+    After `recent_sign_in_needed`; good for 10 minutes. After `mfa_required`, with a code of the second factor too. The
+    person must have signed in at the provider in the last 10 minutes (`max_age=0`). If the ID token doesn't say when
+    (`auth_time`), it must be at most 2 minutes old."""
+    mine: dict[str, Any] = {"user": request.user, "session": request.user_session, "caller": caller(request)}
+    if payload.provider:
+        identities.reauthenticate(**payload.model_dump(exclude={"password"}), **mine)
+    else:
+        reauthentication.reauthenticate(**payload.model_dump(include={"password", "code"}), **mine)
     return Status(204, None)
 
 

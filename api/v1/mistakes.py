@@ -56,6 +56,7 @@ def _user(request: HttpRequest) -> User:
 # By the name of the body's shape: the fields, of which one must be there, and what asks the rule.
 _RULES: dict[str, tuple[set[str], Callable[[Given, HttpRequest], Iterable[FieldError]]]] = {
     "SignUpIn": ({"username", "email", "password", "first_name", "last_name"}, _sign_up),
+    "ProviderSignUpIn": ({"username", "email", "first_name", "last_name"}, _sign_up),
     "ProfileIn": ({"username", "first_name", "last_name", "language", "time_zone"}, _profile),
     "ChangePasswordIn": ({"new_password"}, _new_password),
     "ResetPasswordIn": ({"new_password"}, _new_password),

@@ -55,13 +55,14 @@ def reset_password(request: HttpRequest, payload: schemas.ResetPasswordIn) -> St
     "/me/password",
     operation_id="changePassword",
     auth=AccessToken(),
-    **answers({204: None}, *TOKEN, *BODY, *KEY, *PASSWORD),
+    **answers({204: None}, *TOKEN, *BODY, *KEY, *PASSWORD, errors.RecentSignInNeeded),
 )
 @repeatable
 def change_password(request: AuthenticatedRequest, payload: schemas.ChangePasswordIn) -> Status[None]:
     """Change the password.
 
-    All other sessions end; this one goes on."""
+    All other sessions end; this one goes on. An account without a password sets its first one, within 10 minutes after
+    this device signed in."""
     keep = request.user_session.id
     passwords.change(user=request.user, keep=keep, caller=caller(request), **payload.model_dump())
     return Status(204, None)

@@ -10,8 +10,9 @@ from http import HTTPStatus
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from ninja import NinjaAPI
+from ninja import NinjaAPI, Router
 from ninja.openapi.schema import OpenAPISchema
+from ninja.operation import Operation
 from ninja.renderers import JSONRenderer
 from ninja.responses import NinjaJSONEncoder
 
@@ -31,11 +32,12 @@ from api.errors import (
 from api.v1 import document
 
 # What can be refused of an access token, of a body, of an Idempotency-Key (api/repeats.py), of a password that is asked
-# for, and before a change that could lock the owner out.
+# for, of what a sign-in provider says, and before a change that could lock the owner out.
 TOKEN = (errors.InvalidToken, errors.TokenExpired, errors.SessionRevoked)
 BODY = (MalformedBody, LengthRequired, BodyTooLarge, UnsupportedMediaType, errors.InvalidInput)
 KEY = (InvalidIdempotencyKey, errors.RequestInProgress, errors.IdempotencyKeyReused)
 PASSWORD = (errors.WrongPassword, errors.MfaRequired, errors.RateLimited, errors.Overloaded)
+PROVIDER = (errors.ProviderUnknown, errors.ProviderUnavailable, errors.InvalidIdToken, errors.InvalidTicket)
 # Of what wants a proof of work over a limit (services/security/proofs.py).
 PROOF = {
     "parameters": [
@@ -104,6 +106,10 @@ class VersionedAPI(NinjaAPI):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.add_decorator(_named, mode="view")
+
+    def get_operation_url_name(self, operation: Operation, router: Router) -> str:
+        """What a request is called that no operation answers, because of its method (api/middleware.py)."""
+        return str(operation.operation_id)
 
     def create_response(self, request: HttpRequest, data: Any, **options: Any) -> HttpResponse:
         """An operation names the version in ETag; an app that has this very answer already gets 304."""

@@ -14,9 +14,9 @@ from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_core import PydanticCustomError
 
 from accounts.caller import Device
-from accounts.models import Event, Export, Gender, PictureUpload, Session, User
+from accounts.models import Event, Export, Gender, Identity, PictureUpload, Session, User
 from accounts.services.account import email_addresses
-from accounts.services.authentication import passkeys
+from accounts.services.authentication import identities, passkeys
 from accounts.services.credentials import identifiers
 from accounts.services.profile import exports, picture_uploads, pictures, profiles
 from accounts.services.security import audit
@@ -216,8 +216,59 @@ class ConfirmTotpIn(In):
     code: MfaCode
 
 
+_NATIVE = _says("The `id` of one of `providers` in the config.", "google")
+# Microsoft's ID tokens name every group.
+LongSecret = Annotated[
+    str, Field(max_length=16_384, json_schema_extra={"format": "password"}), AfterValidator(_storable)
+]
+IdToken = Annotated[LongSecret, _says("As the provider's SDK gives it.", "eyJhbGciOiJSUzI1NiIs…")]
+ProviderState = Annotated[Secret, _says("From `beginProviderSignIn`.", "eyJraW5kIjoi…")]
+NewcomersTicket = Annotated[
+    LongSecret, _says("From the `identity_unknown` problem. Good for 10 minutes.", "eyJzYWlkIjoi…")
+]
+
+
+class BeginProviderIn(In):
+    provider: Annotated[Short, _NATIVE]
+
+
+class ProviderSignInIn(In):
+    provider: Annotated[Short, _NATIVE]
+    id_token: IdToken
+    state: ProviderState
+    create: Annotated[bool, _says("false: ask before an account is made.", True)] = True
+    first_name: Annotated[
+        Text, _says("Of a newcomer, where the SDK tells it and the token doesn't (Apple).", "Ada")
+    ] = ""
+    last_name: Annotated[Text, _says("As `first_name`.", "Lindqvist")] = ""
+    device: ThisDevice = None
+
+
+class ProviderSignUpIn(In):
+    ticket: NewcomersTicket
+    username: Username = ""
+    email: Email = ""
+    first_name: FirstName = ""
+    last_name: LastName = ""
+    device: ThisDevice = None
+
+
+class LinkIdentityIn(In):
+    """Either `provider`, `id_token` and `state`, or a `ticket`."""
+
+    provider: Annotated[Short, _NATIVE] = ""
+    id_token: IdToken = ""
+    state: ProviderState = ""
+    ticket: Annotated[LongSecret, _says("From `identity_unknown`, after the person has signed in another way.")] = ""
+
+
 class ReauthenticateIn(In):
-    password: Password
+    """Either `password`, or `provider`, `id_token` and `state`."""
+
+    password: Password = ""
+    provider: Annotated[Short, _says("The `id` of a connected one.")] = ""
+    id_token: Annotated[IdToken, Field(examples=[])] = ""
+    state: Annotated[ProviderState, Field(examples=[])] = ""
     code: Annotated[Short, _says("Only after `mfa_required`: from the authenticator app, or a recovery code.")] = ""
 
 
@@ -258,13 +309,15 @@ class ProfileIn(In):
 
 
 class ChangePasswordIn(In):
-    current_password: Password
+    current_password: Annotated[
+        Secret, _says("Left out only by an account without a password.", "plum tractor lagoon")
+    ] = ""
     new_password: NewPassword
 
 
 class ChangeEmailIn(In):
     email: Annotated[Email, _says("The new address.", "ada@example.net")]
-    password: Password
+    password: Annotated[Secret, _says("Left out only by an account without one.", "plum tractor lagoon")] = ""
 
 
 class DeletionIn(In):
@@ -570,6 +623,45 @@ class CeremonyOut(Schema):
     state: str = _says("Send it back with the answer, within 5 minutes.", "eyJraW5kIjoi…")
 
 
+class ProviderBegunOut(Schema):
+    nonce: str = _says("For the provider's SDK, as it is or as its SHA-256 in hex.", "wXo3v8Jk2QmZt7Yc1RfLhB0nPq5sUaDe")
+    state: str = _says("Send it back with the ID token.", "eyJraW5kIjoi…")
+    expires_in: int = _says("Seconds that both are good for.", 600)
+
+
+class IdentityOut(Schema):
+    id: Id = Field(description="For `unlinkIdentity`.")
+    provider: str = _says("As in the config, if it is still there.", "google")
+    name: str = _says("What people call the provider.", "Google")
+    email: Address | None = Field(
+        description="The address there, as the provider said last; null: it said none.", examples=["ada@gmail.com"]
+    )
+    created_at: Time = Field(description="When it was connected.")
+    last_used_at: Time | None = Field(description="When it last signed in; null: never yet.")
+
+    @staticmethod
+    def resolve_name(identity: Identity) -> str:
+        return identities.name_of(identity)
+
+    @staticmethod
+    def resolve_email(identity: Identity) -> str | None:
+        return identity.email or None
+
+
+class IdentitiesOut(Schema):
+    identities: list[IdentityOut] = Field(description="The oldest first.")
+    has_password: bool = _says("Whether the account has a password.", True)
+
+
+class SuggestionOut(Schema):
+    """For the form of a new account. Any may be empty."""
+
+    username: str = _says("One that is free now.", "ada")
+    first_name: str = _says("As the provider says.", "Ada")
+    last_name: str = _says("As the provider says.", "Lindqvist")
+    email: str = _says("As the provider says.", "ada@gmail.com")
+
+
 class PasskeyOut(Schema):
     id: Id = Field(description="For `renamePasskey` and `removePasskey`.")
     name: str = _says("What people call it.", "Ada's iPhone")
@@ -614,6 +706,13 @@ class PictureRuleOut(Schema):
     sizes: list[int] = _says("Lengths of an edge in pixels, as in `picture.sizes` of the profile.", [64, 256, 1024])
 
 
+class ProviderOut(Schema):
+    id: str = _says("For `beginProviderSignIn`.", "google")
+    name: str = _says("What people call it.", "Google")
+    native: bool = _says("Whether an app can sign in with its ID tokens; others need a browser.", True)
+    client_ids: list[str] = _says("Those that its ID tokens may be made for.", ["4711.apps.googleusercontent.com"])
+
+
 class ConfigOut(Schema):
     """What an app must not hard-code."""
 
@@ -625,6 +724,7 @@ class ConfigOut(Schema):
     picture: PictureRuleOut = Field(description="What a picture may be.")
     sign_in_by_code: bool = _says("Whether `requestSignInCode` is open.", True)
     languages: list[str] = _says("Of emails and of every `detail`.", ["en", "de"])
+    providers: list[ProviderOut] = Field(description="What people can sign in with beside a password, if anything.")
     support_email: Address | None = Field(description="Where people can write for help, if set.", examples=[None])
 
 
@@ -659,7 +759,12 @@ class ProblemOut(Schema):
     detail: str = _says("For the person.", "Please check the highlighted fields.")
     request_id: str = _says("As in `X-Request-Id`. Give it to support.", "4f0b3f7c8d1e4a52b6c90d7e8f1a2b3c")
     action: Action = _says("What an app should do, for codes that it does not know.", "fix_input")
-    errors: list[FieldProblemOut] = Field([], description="What is wrong with each field.")
+    errors: list[FieldProblemOut] = Field([], description="What is wrong with each field; the first 50.")
     retry_after: int | None = Field(None, description="Seconds; with 429, 503 and `request_in_progress`.")
-    ticket: str | None = Field(None, description="With `mfa_required`: for `finishSignIn`, good for 5 minutes.")
+    ticket: str | None = Field(
+        None,
+        description="With `mfa_required`: for `finishSignIn`, good for 5 minutes. With `identity_unknown`: for "
+        "`signUpByProvider` or `linkIdentity`, good for 10.",
+    )
+    suggestion: SuggestionOut | None = Field(None, description="With `identity_unknown`: for the form.")
     challenge: ChallengeOut | None = Field(None, description="With `challenge_required`.")

@@ -20,7 +20,7 @@ from tests.conftest import PASSWORD, Api, random_ip
 
 ACTIONS = {"retry", "refresh", "sign_in", "reauthenticate", "fix_input", "update_app", "none"}
 # Every operation declares 503. These don't ask Postgres, or not before a passkey has signed (finishPasskeySignIn).
-NEVER_ASK_POSTGRES = {"getConfig", "beginPasskeySignIn", "finishPasskeySignIn"}
+NEVER_ASK_POSTGRES = {"getConfig", "beginPasskeySignIn", "beginProviderSignIn", "finishPasskeySignIn"}
 # The refusals that name fields; which: test_fields.py.
 OF_FIELDS = {
     "invalid_input", "username_taken", "username_change_limited", "wrong_password", "invalid_code", "invalid_key",
@@ -120,8 +120,9 @@ class CheckedApi(Api):
             assert answer.headers["Content-Type"] == "application/problem+json"
             assert answer.headers["Cache-Control"] == "no-store"
             assert set(body) >= ALWAYS
-            assert set(body) - ALWAYS <= {"challenge", "errors", "retry_after", "ticket"}
-            assert ("ticket" in body) == (body["code"] == "mfa_required")
+            assert set(body) - ALWAYS <= {"challenge", "errors", "retry_after", "suggestion", "ticket"}
+            assert ("ticket" in body) == (body["code"] in {"mfa_required", "identity_unknown"})
+            assert ("suggestion" in body) == (body["code"] == "identity_unknown")
             assert body["status"] == answer.status_code
             assert body["request_id"] == answer.headers["X-Request-Id"]
             assert body["action"] in ACTIONS

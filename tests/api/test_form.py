@@ -60,8 +60,10 @@ def test_under_api_however_it_is_spelled_a_problem_is_the_answer(db: None) -> No
 
 def test_every_operation_refuses_other_methods_and_names_its_own(api: Api) -> None:
     allowed: dict[str, set[str]] = {}
-    for method, path in contract().operations:
+    names: dict[str, set[str]] = {}
+    for (method, path), operation in contract().operations.items():
         allowed.setdefault(path, set()).add(method)
+        names.setdefault(path, set()).add(operation["operationId"])
     for path, methods in allowed.items():
         concrete = re.sub(r"\{\w+\}", "00000000-0000-7000-8000-000000000000", path.removeprefix("/api/v1"))
         for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"} - methods:
@@ -74,6 +76,7 @@ def test_every_operation_refuses_other_methods_and_names_its_own(api: Api) -> No
             assert named == methods, (method, path)
             if method != "HEAD":
                 assert answer.json()["code"] == "method_not_allowed"
+            assert operation_of(answer.wsgi_request) in names[path], (method, path)
 
 
 def test_a_request_is_named_by_its_operation_or_its_url_and_never_by_its_path(api: Api, page: Client) -> None:

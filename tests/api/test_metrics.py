@@ -1,5 +1,6 @@
 """GET /metrics: who may read it, what it says and never says. What Postgres knows: tests/services/test_gauges.py."""
 
+import os
 import re
 import signal
 import subprocess
@@ -61,6 +62,9 @@ def test_without_the_token_there_is_nothing(watched: None, api: Api, settings: A
             assert answer.status_code == 404, (method, given)
             assert b"us_" not in answer.content
     assert api.client.head("/metrics", HTTP_AUTHORIZATION=right).status_code == 200
+    for method in ("POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS"):
+        answer = api.client.generic(method, "/metrics", HTTP_AUTHORIZATION=right)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD"), method
     settings.METRICS_TOKEN = ""
     for given in ("", "Bearer ", "Bearer", right):
         assert api.client.get("/metrics", HTTP_AUTHORIZATION=given).status_code == 404, given
@@ -221,21 +225,45 @@ def test_a_killed_process_makes_no_counter_fall_and_leaves_no_files(
     ]  # fmt: skip
 
 
-def test_the_folder_is_that_of_the_parent_and_those_of_the_dead_are_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_the_folder_is_that_of_the_parent_and_those_of_the_dead_are_removed(temporary: Path) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
-    theirs, other = tmp_path / f"{metrics.PREFIX}{gone.pid}", tmp_path / f"{metrics.PREFIX}1"
+    theirs, other = temporary / f"{metrics.PREFIX}{gone.pid}-abc", temporary / f"{metrics.PREFIX}1-abc"
     for made in (theirs, other):
         made.mkdir()
         (made / "counter_0.db").touch()
     found = metrics.folder()
     assert metrics.folder() == found
     assert found.stat().st_mode & 0o777 == 0o700
-    assert set(tmp_path.iterdir()) == {found, other}
-    found.rmdir()
-    found.symlink_to(other)
-    with pytest.raises(PermissionError):
-        metrics.folder()
+    assert set(temporary.iterdir()) == {found, other}
+
+
+def test_what_a_stranger_puts_into_the_temporary_folder_stops_nothing(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("99999999999999999999", "99999999999999999999-x", "x", "-1", "", "0-", f"{os.getppid()}"):
+        (temporary / f"{metrics.PREFIX}{name}").mkdir()
+    (temporary / f"{metrics.PREFIX}999999999-").touch()
+    (temporary / f"{metrics.PREFIX}999999999-link").symlink_to("nowhere")
+    before = set(temporary.iterdir())
+    mine = metrics.folder()
+    assert set(temporary.iterdir()) == {*before, mine}
+    assert not caplog.records
+
+    mine.rmdir()
+    for target in (None, "nowhere", temporary):
+        mine.symlink_to(target) if target else mine.touch()
+        found = metrics.folder()
+        assert (found.parent, found.is_dir()) == (temporary, True)
+        assert found not in {mine, *before}
+        mine.unlink()
+    mine.mkdir()
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+    assert metrics.folder() != mine
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 4

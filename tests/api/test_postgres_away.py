@@ -7,8 +7,11 @@ from uuid import uuid4
 from django.db import OperationalError, connection
 
 from accounts.models import User
+from accounts.services.authentication import identities
+from accounts.services.security import tickets
 from accounts.services.sessions import mfa
 from accounts.services.sessions.sessions import Tokens
+from project.devstack.provider import FakeProvider
 from tests.api.conftest import NEVER_ASK_POSTGRES, contract
 from tests.api.test_bodies import BODIES
 from tests.conftest import Api
@@ -18,13 +21,17 @@ def _away(*_: Any) -> None:
     raise OperationalError("the server closed the connection")
 
 
-def test_every_operation_that_declares_503_answers_so(alices_api: Api, alice: User, tokens: Tokens) -> None:
+def test_every_operation_that_declares_503_answers_so(
+    alices_api: Api, alice: User, tokens: Tokens, fake: FakeProvider
+) -> None:
     # What is sealed is looked at before Postgres is asked.
     sealed = {
         "refreshTokens": {"refresh_token": tokens.refresh_token},
         "signOut": {"refresh_token": tokens.refresh_token},
         "undoEmailChange": {"key": f"{'0' * 32}-{'x' * 43}"},
         "finishSignIn": {"ticket": mfa._issue(alice, ["pwd"]), "code": "123456"},
+        "signInByProvider": {"provider": "google", "id_token": "x", "state": identities.begin(provider="google").state},
+        "signUpByProvider": {"ticket": tickets.issue(identities.Newcomer(said={"x": "y"}, methods=["fed"]))},
     }
     found = {}
     for (method, path), operation in contract().operations.items():

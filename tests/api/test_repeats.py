@@ -25,7 +25,7 @@ NEW = "another lagoon tractor"
 REPEATABLE = {
     "signUp", "confirmEmail", "confirmMyEmail", "requestEmailChange", "undoEmailChange", "requestPasswordReset",
     "resetPassword", "changePassword", "signIn", "signInByCode", "finishSignIn", "finishPasskeySignIn", "addPasskey",
-    "confirmTotp",
+    "confirmTotp", "signInByProvider", "signUpByProvider", "linkIdentity",
 }  # fmt: skip
 
 

@@ -167,6 +167,33 @@ def test_a_file_that_one_version_has_not_comes_from_the_other(service: Service, 
             earlier.shutdown()
 
 
+class Repeats(EarlierVersion):
+    """Says what headers reached it."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(str(self.headers).encode())
+
+
+def test_no_header_that_is_another_ones_name_to_wsgi_gets_through(tmp_path: Path) -> None:
+    (listen,) = free_ports(1)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Repeats) as web:
+        threading.Thread(target=web.serve_forever).start()
+        process = nginx(tmp_path, listen=listen, web=web.server_port)
+        try:
+            eventually(lambda: listens(listen))
+            sent = {"X_Forwarded_For": "203.0.113.7", "X-Forwarded_For": "203.0.113.8", "X-Proof": "ours"}
+            told = requests.get(f"http://127.0.0.1:{listen}/", headers=sent, timeout=60).text
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+            web.shutdown()
+    assert "X-Proof: ours" in told
+    assert "X-Forwarded-For: 127.0.0.1" in told
+    assert "203.0.113" not in told
+
+
 def test_every_cookie_is_secure_and_bound_to_the_host(door: Door) -> None:
     name = f"cookie{os.getpid()}"
     person = {"username": name, "email": f"{name}@example.com", "password": PASSWORD}

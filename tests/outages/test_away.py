@@ -2,6 +2,7 @@
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -172,7 +173,12 @@ def test_a_synchronous_standby_is_away(service: Away, browser: requests.Session)
     """Every commit waits for it, in a server that answers all else."""
     crowd(service, browser, 8, 200)
     service.sql("UPDATE accounts_session SET last_used_at = now()")  # so that looking at a page writes nothing
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     with configured(service, "synchronous_standby_names", "nobody"):
+        # Another process, whose commit waits as well, has locked the row.
+        change = "UPDATE accounts_user SET first_name = 'C' WHERE username = 'ada'"
+        threading.Thread(target=service.sql, args=(change,)).start()
+        eventually(lambda: service.sql(waiting))
         refused(service, browser, ("PATCH",))
         assert health(service) == (200, 200)
         assert browser.get(f"{service.url}/account/", timeout=60).status_code == 200

@@ -171,3 +171,9 @@ def test_a_provider_that_nobody_could_sign_in_with_is_an_error_that_names_the_se
 def test_a_setting_of_a_provider_that_nothing_reads_is_warned_of(well: Settings) -> None:
     well.PROVIDER_SETTINGS_UNREAD = ["PROVIDER_GOOGEL_CLIENT_IDS"]
     assert "PROVIDER_GOOGEL_CLIENT_IDS" in found(deploy=False)["accounts.W004"].msg
+
+
+def test_a_token_that_can_be_guessed_is_an_error(well: Settings) -> None:
+    for token, ids in (("", set()), ("x", {"accounts.E013"}), ("x" * 15, {"accounts.E013"}), ("x" * 16, set())):
+        well.METRICS_TOKEN = token
+        assert set(found()) == ids, token

@@ -205,6 +205,7 @@ def test_it_holds_all_that_is_kept(alice: User, phone: Session, caller: Caller) 
         "profile.json",
         "devices.json",
         "two_step.json",
+        "identities.json",
         "events.json",
         "mails.json",
         "uploads.json",
@@ -259,7 +260,7 @@ def test_every_column_of_the_account_and_its_devices_is_in_it_or_left_out_on_pur
         "not_before",
     }
     kept = {field.name for field in Session._meta.concrete_fields}
-    assert kept - set(sessions.EXPORTED) == {"user", "generation", "generation_used_at", "earlier_used_at"}
+    assert kept - set(sessions.EXPORTED) == {"user", "generation", "generation_used_at", "earlier_used_at", "identity"}
 
 
 def test_no_secret_is_in_it(alice: User, phone: Session, caller: Caller, mailbox: Mailbox) -> None:

@@ -1,12 +1,14 @@
 """What Postgres knows for GET /metrics."""
 
 import re
+import smtplib
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from post_office.models import STATUS, Email
 
@@ -22,6 +24,7 @@ from accounts.services.security import audit, rate_limits
 from accounts.services.sessions import signing_keys
 from accounts.services.staff import gauges
 from project.celery import _note_beat
+from tests.threads import each_at_once
 
 HOUR = timedelta(hours=1)
 
@@ -52,7 +55,8 @@ def waits(age: timedelta, **fields: Any) -> None:
 def test_a_fresh_service_is_quiet_but_for_those_that_were_never_seen(db: None) -> None:
     signing_keys.ring()
     quiet = {metric.name: value for metric, _, value in gauges.read() if value == 0}
-    assert {name for name in quiet if name.startswith("us_mail")} == {"us_mail_oldest_seconds", "us_mail_failed_total"}
+    mails = {metric.name for metric in metrics.METRICS if metric.name.startswith("us_mail")}
+    assert {name for name in quiet if name.startswith("us_mail")} == mails
     assert read(metrics.BEAT_SEEN) == read(metrics.WORKER_SEEN) == 0
 
 
@@ -87,6 +91,22 @@ def test_emails_that_were_given_up_are_counted_for_good(db: None) -> None:
     delivery._finish(email, STATUS.failed)  # no longer ours
     Email.objects.all().delete()
     assert read(metrics.MAIL_FAILED) == 2
+
+
+def test_emails_that_are_put_off_for_long_are_counted_once_and_those_that_are_sent_too(db: None) -> None:
+    waits(HOUR, status=STATUS.queued)
+    later = smtplib.SMTPRecipientsRefused({"b@example.com": (451, b"4.7.1 later")})
+    counted = []
+    for _ in range(9):
+        Email.objects.update(scheduled_time=now() - HOUR)
+        email = delivery._claim()
+        assert email
+        delivery._refused(email, later)
+        counted.append(read(metrics.MAIL_PUT_OFF))
+    assert counted == [0, 0, 0, 0, 0, 0, 1, 1, 1]
+    assert read(metrics.MAIL_FAILED) == read(metrics.MAIL_SENT) == 0
+    Email.objects.update(scheduled_time=now() - HOUR)
+    assert mail.deliver() == read(metrics.MAIL_SENT) == 1
 
 
 def test_worker_and_beat_leave_their_time(db: None) -> None:
@@ -170,3 +190,20 @@ def test_a_scrape_reads_a_handful_of_rows_whatever_there_is(db: None) -> None:
             plans.append("\n".join(row[0] for row in cursor.fetchall()))
     read_whole = re.findall(r"Seq Scan on ((?:accounts|post_office)_\w+)", "\n".join(plans))
     assert set(read_whole) <= {"accounts_mailoutage", "accounts_seen"}  # of a row and of three
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_sign_of_life_waits_for_nobody() -> None:
+    """The commit of another may wait for a standby that is away, with the row locked."""
+    Seen.objects.is_alive(Seen.BEAT)
+    with transaction.atomic():
+        Seen.objects.note(Seen.BEAT)
+        [failure] = each_at_once([partial(_alive, Seen.BEAT)])
+    assert failure is None
+    assert Seen.objects.get(name=Seen.BEAT).times == 2
+
+
+def _alive(name: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '1s'")
+    Seen.objects.is_alive(name)

@@ -60,6 +60,8 @@ CONTEXT: dict[Message, dict[str, Any]] = {
     },
     Message.FACTOR_ADDED: {"factor": "two_step"},
     Message.FACTOR_REMOVED: {"factor": "two_step"},
+    Message.IDENTITY_LINKED: {"other": "Google"},
+    Message.IDENTITY_UNLINKED: {"other": "Google"},
     Message.RECOVERY_CODE_USED: {"left": 7},
     Message.EXPORT_READY: {"link": "http://localhost/account/data/", "days": 7},
 }

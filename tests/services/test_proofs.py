@@ -14,7 +14,7 @@ from django.utils.timezone import now
 from pytest_django import Settings
 
 from accounts.caller import Caller
-from accounts.errors import ChallengeRequired, Puzzle, RateLimited
+from accounts.errors import ChallengeRequired, Puzzle, RateLimited, UsernameTaken
 from accounts.models import Challenge, SpentTicket, User
 from accounts.services.account import password_resets, sign_in_codes, signup
 from accounts.services.security import proofs, rate_limits, tickets
@@ -150,6 +150,20 @@ def test_asking_for_a_challenge_is_no_try(over: Caller, settings: Settings) -> N
     assert refusal.value.code == "rate_limited"
 
 
+@pytest.mark.django_db(transaction=True)
+def test_many_who_ask_at_once_near_the_hard_limit_use_up_nothing(over: Caller, settings: Settings) -> None:
+    settings.RATE_LIMITS = [*settings.RATE_LIMITS, "mail_per_ip=3/864000"]
+    rate_limits.limits.cache_clear()
+    assert passes(proved(over))
+    solved = proved(over)
+    refused = [one for _ in range(4) for one in at_once(16, lambda: proofs.require(RESET, caller=over))]
+    assert {type(one) for one in refused} <= {ChallengeRequired, RateLimited}
+    assert passes(solved)
+    for _ in range(5):
+        with pytest.raises(RateLimited):
+            proofs.require(RESET, caller=replace(over, proof="x.1"))
+
+
 def test_a_wrong_proof_is_a_try(over: Caller, settings: Settings) -> None:
     settings.RATE_LIMITS = [*settings.RATE_LIMITS, "mail_per_ip=2/864000"]
     rate_limits.limits.cache_clear()
@@ -194,12 +208,10 @@ def test_solutions_that_were_used_are_forgotten_after_their_time(over: Caller) -
 # --- The three rules ----------------------------------------------------------------------------------------
 
 
-def test_sign_up_reset_and_code_ask_for_a_proof_before_they_look_for_anybody(
+def test_reset_and_code_ask_for_a_proof_before_they_look_for_anybody(
     over: Caller, alice: User, django_assert_num_queries: Callable[[int], object]
 ) -> None:
-    fields: dict[str, Any] = {"username": "alice", "email": "new@example.com", "password": PASSWORD}
     asks: tuple[Callable[[], object], ...] = (
-        lambda: signup.sign_up(caller=over, **fields),
         *(lambda login=login: password_resets.request_reset(login=login, caller=over) for login in ("alice", "nobody")),
         *(lambda login=login: sign_in_codes.request(login=login, caller=over) for login in ("alice", "nobody")),
     )
@@ -207,6 +219,19 @@ def test_sign_up_reset_and_code_ask_for_a_proof_before_they_look_for_anybody(
         with django_assert_num_queries(0), pytest.raises(ChallengeRequired):  # type: ignore[attr-defined]
             ask()
     assert not Challenge.objects.exists()
+
+
+def test_sign_up_looks_at_the_username_alone_before_it_asks_for_a_proof(
+    over: Caller, alice: User, django_assert_num_queries: Callable[[int], object]
+) -> None:
+    fields: dict[str, Any] = {"username": "ada", "email": alice.email, "password": PASSWORD}
+    with django_assert_num_queries(1), pytest.raises(ChallengeRequired):  # type: ignore[attr-defined]
+        signup.sign_up(caller=over, **fields)
+    solved = proved(over, SIGN_UP)
+    for caller in (over, solved):  # a name that is taken costs no work, and no proof
+        with pytest.raises(UsernameTaken):
+            signup.sign_up(caller=caller, **fields | {"username": "alice"})
+    assert signup.sign_up(caller=solved, **fields).username == "ada"
 
 
 def test_with_a_proof_an_account_is_made(over: Caller) -> None:

@@ -21,12 +21,14 @@ mailinator.com
 .dots.example.
 b\u00fccher.example
 xn--fiq228c.example
+@at.example
+*.star.example
 """
 
 
 @pytest.fixture
 def listed(refused_domains: Path) -> None:
-    refused_domains.write_text(LIST, encoding="utf-8")
+    refused_domains.write_text(f"first.example{LIST}", encoding="utf-8-sig")  # as Windows saves it
 
 
 def is_refused(email: str) -> bool:
@@ -43,7 +45,7 @@ def test_domains_and_their_subdomains_are_refused_in_any_spelling(listed: None) 
     refused = (
         "x@mailinator.com", " X@MAILINATOR.COM", "x@a.b.mailinator.com", "x@trash-mail.com", "x@sub.trash-mail.com",
         "x@dots.example", "x@b\u00fccher.example", "x@B\u00dcCHER.example", "x@xn--bcher-kva.example",
-        "x@\u4e2d\u6587.example",
+        "x@\u4e2d\u6587.example", "x@first.example", "x@at.example", "x@a.at.example", "x@star.example",
     )  # fmt: skip
     taken = ("x@example.com", "x@notmailinator.com", "x@mailinator.com.example", "mailinator.com@example.com", "x@com")
     assert [email for email in refused if not is_refused(email)] == []
@@ -74,3 +76,11 @@ def test_a_file_that_cannot_be_read_is_an_error_at_the_start(refused_domains: Pa
     assert message.hint
     with pytest.raises(ImproperlyConfigured):
         identifiers.refused_domains()
+
+
+def test_a_line_that_is_no_domain_is_an_error_with_its_number(refused_domains: Path) -> None:
+    wrong = ("somebody@mailinator.com", "a b", "https://mailinator.com/", "||mailinator.com^", "a,b", "@", "*.")
+    refused_domains.write_text("\n".join(("good.example", "xyz", "# comment", "", *wrong)))
+    [message] = [one for one in run_checks(tags=["security"]) if str(one.id).startswith("accounts.E01")]
+    assert (message.id, "line 5, 6, 7, 8, 9, 10, 11:" in message.msg) == ("accounts.E014", True)
+    assert identifiers.refused_domains() == {"good.example", "xyz"}  # the others still work

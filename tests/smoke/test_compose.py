@@ -195,8 +195,12 @@ def version() -> str:
     return found[1]
 
 
-def test_the_image_says_which_version_it_is() -> None:
+def test_the_image_says_which_version_it_is(tmp_path: Path) -> None:
+    newest = re.findall(r"^## ([\d.]+)", (BASE / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+    assert newest == version()
     assert image("ARG") == f"VERSION={version()}"
+    for told, expected in (("", version()), ("VERSION=1.0.0-7-gabc\n", "1.0.0-7-gabc")):
+        assert services(tmp_path / expected, told or None)["secrets"]["build"]["args"]["VERSION"] == expected
     for label in ("version", "revision", "source"):
         assert f'org.opencontainers.image.{label}="${label.upper()}"' in image("LABEL"), label
 

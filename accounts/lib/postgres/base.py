@@ -194,7 +194,7 @@ class Watch:
         return False
 
     def _look_at(self, parameters: dict[str, Any], late: Sequence[int]) -> bool | None:
-        """None if the server does not work, else whether one of these commits waits for its standby."""
+        """None if the server does not work, else whether one of these waits for its standby."""
         try:
             connection = psycopg2.connect(**parameters)
         except psycopg2.Error:
@@ -213,9 +213,11 @@ class Watch:
             connection.close()
 
 
-_WAITS_FOR_STANDBY = (
-    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = ANY(%s::int[]) AND wait_event = 'SyncRep')"
-)
+# Itself, or behind a lock of one that does: that of another process, or of a connection that we have cut.
+_WAITS_FOR_STANDBY = """
+    SELECT EXISTS (SELECT FROM unnest(%s::int[]) AS late, pg_stat_activity AS other WHERE other.wait_event = 'SyncRep'
+        AND (other.pid = late OR other.pid = ANY(pg_blocking_pids(late))))
+"""
 
 
 def _names(host: Host) -> dict[str, str]:

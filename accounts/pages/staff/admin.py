@@ -29,7 +29,7 @@ from accounts.caller import Caller
 from accounts.errors import AccountError
 from accounts.http import caller, log_refusal
 from accounts.lib import addresses, typed
-from accounts.models import ApiUse, Event, MailOwner, Session, Tombstone, User
+from accounts.models import ApiUse, Event, Identity, MailOwner, Session, Tombstone, User
 from accounts.services.credentials import identifiers
 from accounts.services.profile import pictures
 from accounts.services.security import audit
@@ -189,6 +189,12 @@ DEEDS = {
             lambda user: mfa.is_on(user) or user.passkeys.exists(),
         ),
         Deed(
+            actions.disconnect_identities,
+            _("Disconnect sign-in providers"),
+            _("Devices that signed in by a provider are signed out, and we email the owners:"),
+            lambda user: user.identities.exists(),
+        ),
+        Deed(
             actions.call_off_deletion,
             _("Cancel the deletion"),
             _("The accounts are kept, and we email their owners:"),
@@ -210,7 +216,7 @@ class DeletionPlanned(admin.SimpleListFilter):
 
 
 # Words of RFC 8176.
-METHODS = {"pwd": _("password"), "otp": _("code"), "swk": _("passkey"), "hwk": _("passkey")}
+METHODS = {"pwd": _("password"), "otp": _("code"), "swk": _("passkey"), "hwk": _("passkey"), "fed": _("provider")}
 
 
 @admin.display(description=_("event"))
@@ -227,6 +233,13 @@ class DeviceTab(Tab):
     @admin.display(description=_("signed in with"))
     def signed_in_with(self, row: Session) -> str:
         return ", ".join(str(METHODS[method]) for method in row.methods if method in METHODS)
+
+
+class IdentityTab(Tab):
+    model = Identity
+    anchor = "identities"
+    fields = ("provider", "email", "issuer", "subject", "created_at", "last_used_at")
+    show_change_link = False
 
 
 class EventTab(Tab):
@@ -281,7 +294,7 @@ class UserAdmin(OfUser):
     list_display = ("shown_username", "shown_email", "email_verified", "is_active", "is_staff", "created_at")
     list_filter = ("is_active", "is_staff", "email_verified", "gender", DeletionPlanned)
     ordering = ("-id",)
-    inlines = (DeviceTab, EventTab, MailTab)
+    inlines = (DeviceTab, IdentityTab, EventTab, MailTab)
     change_form_template = "admin/accounts/user/change_form.html"
     fieldsets = (
         (

@@ -214,19 +214,22 @@ def lapse_other_claims(email: str, *, owner_id: UUID, caller: Caller) -> None:
 def request_change(*, user: User, email: str, password: str, session: Session | None = None, caller: Caller) -> None:
     """A signed-in user wants another address. The change takes effect when the address is verified.
 
-    Raises MfaRequired, WrongPassword, InvalidInput, RateLimited. It never reveals that an address is taken."""
+    Raises MfaRequired, WrongPassword, RecentSignInNeeded (of a user without a password), InvalidInput, RateLimited. It
+    never reveals that an address is taken."""
     if session:
         reauthentication.require_mfa(user, session)
     rate_limits.count_address("mail_per_ip", caller=caller)
     email = identifiers.fold_email(email)
     if found := identifiers.new_email_problem(email):
         raise InvalidInput([found])
-    confirmed = reauthentication.confirm_password(user=user, password=password, caller=caller)
+    confirmed = reauthentication.confirm(user=user, session=session, password=password, caller=caller)
     if email == user.email and user.email_verified:
         raise InvalidInput([FieldError("email", "email_unchanged")])
     rate_limits.spend_or_refuse("change_mail_per_account", user.id)
     with transaction.atomic():
         locks.lock(user, confirmed)
+        if session and not password:
+            locks.lock_signed_in(user, session)
         if not user.email:  # the earlier claim lapsed, so the new one replaces it at once
             user.email = email
             user.save_profile("email")

@@ -123,6 +123,7 @@ README = _(
 profile.json   your account
 devices.json   browsers and apps that are or were signed in
 two_step.json  two-step verification and passkeys, without their secrets
+identities.json  the sign-in providers you connected, such as Google
 events.json    your account's activity
 mails.json     which emails we sent you, and when, but not their text
 picture.webp   your profile picture, if you have one

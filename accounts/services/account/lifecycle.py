@@ -19,6 +19,7 @@ from accounts.models import (
     Event,
     Export,
     Gender,
+    Identity,
     KeptAnswer,
     MailOwner,
     Passkey,
@@ -29,7 +30,7 @@ from accounts.models import (
     User,
 )
 from accounts.services import mail
-from accounts.services.authentication import passkeys, sign_in, totp
+from accounts.services.authentication import identities, passkeys, sign_in, totp
 from accounts.services.credentials import challenges, reserved_usernames
 from accounts.services.profile import exports, picture_uploads
 from accounts.services.security import audit, kept_answers, rate_limits
@@ -40,9 +41,9 @@ from accounts.services.sessions import sessions
 class Revocation:
     """Access is taken from everybody but the owner.
 
-    `keep` is the session of the device that asks. Second factors that were set up after `since` are removed; None
-    leaves them all. After a take-over (`taken_over`) recovery codes made after `since` count as the stranger's too,
-    and no email tells of each: the owner is at the keyboard and the mailbox was not theirs."""
+    `keep` is the session of the device that asks. Second factors and identities that were added after `since` are
+    removed; None leaves them all. After a take-over (`taken_over`) recovery codes made after `since` count as the
+    stranger's too, and no email tells of each: the owner is at the keyboard and the mailbox was not theirs."""
 
     caller: Caller
     keep: UUID | None = None
@@ -143,6 +144,16 @@ PARTS = (
         revoke=lambda user, why: passkeys.revoke(user, since=why.since, taken_over=why.taken_over, caller=why.caller),
         switch_off=_OWNERS,
         export=Because("totp.export lists them"),
+        prune=_LASTS,
+    ),
+    Part(
+        "identities at providers",
+        (Identity,),
+        erase=_CASCADE,
+        hand_over=lambda user, _caller: identities.forget(user),
+        revoke=lambda user, why: identities.revoke(user, since=why.since, taken_over=why.taken_over, caller=why.caller),
+        switch_off=_OWNERS,
+        export=(("identities.json", identities.export),),
         prune=_LASTS,
     ),
     Part(

@@ -20,16 +20,19 @@ from accounts.services.sessions import locks
 
 
 def change(*, user: User, current_password: str, new_password: str, keep: UUID | None, caller: Caller) -> None:
-    """A signed-in user chooses another; every session but `keep`, that of the device that asks, ends.
+    """A signed-in user chooses another, or the first one; every session but `keep`, that of the device that asks, ends.
 
-    Raises MfaRequired, WrongPassword, InvalidInput, RateLimited."""
-    if keep:
-        reauthentication.require_mfa(user, Session(id=keep, user=user))
+    Raises MfaRequired, RecentSignInNeeded (of a user without one), WrongPassword, InvalidInput, RateLimited."""
+    session = Session(id=keep, user=user) if keep else None
+    if session:
+        reauthentication.require_mfa(user, session)
     try:
-        confirmed = reauthentication.confirm_password(user=user, password=current_password, caller=caller)
+        confirmed = reauthentication.confirm(user=user, session=session, password=current_password, caller=caller)
         encoded = password_policy.hashed(new_password, user)
         with transaction.atomic():
             locks.lock(user, confirmed)
+            if session and not current_password:
+                locks.lock_signed_in(user, session)
             set_new(user, encoded, Revocation(caller, keep=keep), audit.Kind.PASSWORD_CHANGED)
     except WrongPassword as error:
         error.field = "current_password"

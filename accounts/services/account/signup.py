@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, BinaryIO
+from uuid import UUID
 
 from django.conf import settings
 
@@ -67,13 +68,13 @@ def _checked(
     fields |= {"first_name": first_name, "last_name": last_name, "gender": gender}
     if found := _problems(fields if password is None else {**fields, "password": password}):
         raise InvalidInput(found)
-    if not by_code:  # after the mistakes, so that nobody computes for a form that is refused
-        proofs.require(_SIGN_UP, caller=caller, counted=counted)
     spelling = identifiers.as_typed(username)
     username, email = identifiers.fold_username(username), identifiers.fold_email(email)
     skeleton = identifiers.skeleton(username)
     if User.objects.filter(username_skeleton=skeleton).exists():
         raise UsernameTaken  # the constraint decides between several at once
+    if not by_code:  # after the mistakes, so that nobody computes for a form that is refused
+        proofs.require(_SIGN_UP, caller=caller, counted=counted)
     return User(
         username=username,
         username_typed=spelling,
@@ -161,10 +162,16 @@ def request_by_code(*, caller: Caller, **fields: Any) -> str:
     address.
 
     Raises SignUpClosed, RateLimited, InvalidInput, UsernameTaken, Overloaded."""
-    user = _checked(caller=caller, by_code=True, **fields)
-    encoded = hashing.hashed(fields.pop("password"))
-    challenges.ask(Challenge.Kind.SIGN_UP, login=user.username, email=user.email, caller=caller)
-    return tickets.issue(CodeTicket(fields=fields, encoded=encoded))
+    _checked(caller=caller, by_code=True, **fields)
+    ticket = CodeTicket(encoded=hashing.hashed(fields.pop("password")), fields=fields)
+    _ask(ticket, caller)
+    return tickets.issue(ticket)
+
+
+def _ask(ticket: CodeTicket, caller: Caller) -> None:
+    """A code for this ticket alone: who guesses with another one, for the same address, spends none of its tries."""
+    login, email = identifiers.fold_username(ticket.fields["username"]), identifiers.fold_email(ticket.fields["email"])
+    challenges.ask(Challenge.Kind.SIGN_UP, login=login, email=email, ticket=UUID(hex=ticket.id), caller=caller)
 
 
 def email_of(ticket: str) -> str:
@@ -175,8 +182,7 @@ def email_of(ticket: str) -> str:
 def resend_code(*, ticket: str, caller: Caller) -> None:
     """Email another code; the earlier one stays good. Raises InvalidTicket, RateLimited."""
     rate_limits.count_address("mail_per_ip", caller=caller)
-    login = identifiers.fold_username(tickets.read(CodeTicket, ticket).fields["username"])
-    challenges.ask(Challenge.Kind.SIGN_UP, login=login, email=email_of(ticket), caller=caller)
+    _ask(tickets.read(CodeTicket, ticket), caller)
 
 
 def answer(request: Challenge) -> None:
@@ -188,7 +194,9 @@ def answer(request: Challenge) -> None:
         audit.record(audit.Kind.EMAIL_CLAIMED_ELSEWHERE, user=owner, caller=caller)
         mail.send(mail.Message.ADDRESS_TAKEN, user=owner, caller=caller, context={"other": request.login})
         return
-    secrets = challenges.issue(Challenge.Kind.SIGN_UP, user=None, email=request.email, caller=caller)
+    secrets = challenges.issue(
+        Challenge.Kind.SIGN_UP, user=None, email=request.email, ticket=request.ticket, caller=caller
+    )
     until = secrets.challenge.created_at + settings.CODE_LIFETIME
     mail.send(mail.Message.SIGN_UP, user=newcomer, caller=caller, context={"code": secrets.code}, expires_at=until)
 
@@ -200,7 +208,9 @@ def sign_up_by_code(*, ticket: str, code: str, caller: Caller) -> User:
     stays good."""
     rate_limits.count_address("code_per_ip", caller=caller)
     kept, given = tickets.read(CodeTicket, ticket), challenges.read_code(code)
-    challenge = challenges.match_code(Challenge.Kind.SIGN_UP, given, caller=caller, email=email_of(ticket))
+    challenge = challenges.match_code(
+        Challenge.Kind.SIGN_UP, given, caller=caller, email=email_of(ticket), ticket=UUID(hex=kept.id)
+    )
     try:
         user = _checked(caller=caller, by_code=True, **kept.fields)
         user.password = kept.encoded

@@ -59,6 +59,7 @@ def remove_unverified() -> int:
     stale = (
         # updated_at: an account that was imported may be old and has still just arrived.
         User.objects.filter(email_verified=False, is_staff=False, created_at__lt=before, updated_at__lt=before)
+        .filter(identities=None)  # who comes by a provider may never need an address
         .exclude(sessions__last_used_at__gte=before)
         .order_by("created_at")[:1000]
     )
@@ -67,7 +68,7 @@ def remove_unverified() -> int:
         with transaction.atomic():
             # Looked at again: the address may have been proved, or a device used, since the list was made.
             user = User.objects.lock().filter(id=user_id, email_verified=False, is_staff=False).first()
-            if user is None or user.sessions.filter(last_used_at__gte=before).exists():
+            if user is None or user.sessions.filter(last_used_at__gte=before).exists() or user.identities.exists():
                 continue
             deletion.remove(user)
         count += 1

@@ -44,7 +44,7 @@ from accounts.errors import (
 from accounts.lib import typed
 from accounts.models import Passkey, Session, User
 from accounts.services import mail
-from accounts.services.authentication import reauthentication, sign_in, totp
+from accounts.services.authentication import identities, reauthentication, sign_in, totp
 from accounts.services.security import audit, rate_limits, tickets
 from accounts.services.sessions import locks, mfa, sessions
 from accounts.services.sessions.mfa import Passed
@@ -304,7 +304,7 @@ def remove(*, user: User, session: Session, passkey_id: UUID, caller: Caller) ->
         passkey = held.passkeys.filter(id=passkey_id).first()
         if passkey is None:
             raise PasskeyNotFound
-        if not (held.has_usable_password() or held.email_verified or held.passkeys.count() > 1):
+        if identities.is_last_way_in(held, but=passkey):
             raise LastWayIn
         totp.remove_passkey(passkey, caller, session)
 

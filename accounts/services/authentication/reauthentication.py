@@ -33,15 +33,32 @@ def confirm_password(*, user: User, password: str, caller: Caller) -> str:
     return full.password
 
 
+def confirm(*, user: User, session: Session | None, password: str, caller: Caller) -> str:
+    """The same for a change that a user without a password makes too, on a device that has signed in recently.
+
+    Raises RecentSignInNeeded, MfaRequired and what `confirm_password` raises."""
+    if session and not password:
+        full = User.objects.get(id=user.id)
+        if not full.has_usable_password():
+            require_recent(full, session)
+            return full.password
+    return confirm_password(user=user, password=password, caller=caller)
+
+
 def reauthenticate(*, user: User, session: Session, password: str, code: str = "", caller: Caller) -> None:
     """A signed-in device proves again who is using it. `code` is needed if MFA was turned on after it signed in.
 
     Raises WrongPassword, MfaRequired, InvalidCode, RateLimited."""
     confirm_password(user=user, password=password, caller=caller)
+    prove(user=user, session=session, methods=BY_PASSWORD, code=code, caller=caller)
+
+
+def prove(*, user: User, session: Session, methods: Sequence[str], code: str, caller: Caller) -> None:
+    """The first factor was right; `code` as in `reauthenticate`. Raises MfaRequired, InvalidCode, RateLimited."""
     if code and lacks_mfa(session):
         sessions.strengthen(session, mfa.step_up(user=user, code=code, caller=caller))
-    require_mfa(user, session)
-    sessions.strengthen(session, BY_PASSWORD)
+    mfa.require(user, (*_methods(session), *methods))
+    sessions.strengthen(session, methods)
 
 
 def _methods(session: Session) -> Sequence[str]:

@@ -3,6 +3,7 @@ is mandatory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
@@ -27,6 +28,7 @@ from accounts.services.sessions.sessions import SignedIn
 # How a first factor was proved, in the words of RFC 8176.
 BY_PASSWORD = ("pwd",)
 BY_MAIL = ("otp",)  # a one-time password
+BY_PROVIDER = ("fed",)  # no word of RFC 8176: a provider signed the user in (OpenID Connect)
 # What works while the password is paused.
 INSTEAD = _("Until then, sign in with an emailed code or a passkey, or choose a new password.")
 INSTEAD_WITHOUT_CODES = _("Until then, sign in with a passkey, or choose a new password.")
@@ -119,8 +121,10 @@ def sign_in_app(*, login: str, password: str, caller: Caller) -> SignedIn:
     return begin_app(user, caller)
 
 
-def begin_app(user: User, caller: Caller, *, methods: Sequence[str] = BY_PASSWORD) -> SignedIn:
-    session = sessions.begin(user=user, kind=Session.Kind.APP, caller=caller, methods=methods)
+def begin_app(
+    user: User, caller: Caller, *, methods: Sequence[str] = BY_PASSWORD, identity: UUID | None = None
+) -> SignedIn:
+    session = sessions.begin(user=user, kind=Session.Kind.APP, caller=caller, methods=methods, identity=identity)
     return SignedIn(user, sessions.tokens(session))
 
 
@@ -128,7 +132,7 @@ def finish(*, ticket: str, code: str, caller: Caller) -> SignedIn:
     """Finish an app's sign-in with a code (sessions/mfa.py). Raises InvalidTicket, InvalidCode, RateLimited and what
     `admit` raises."""
     passed = check_mfa(ticket=ticket, code=code, caller=caller)
-    return begin_app(passed.user, caller, methods=passed.methods)
+    return begin_app(passed.user, caller, methods=passed.methods, identity=passed.identity)
 
 
 def check_mfa(*, ticket: str, code: str, caller: Caller) -> Passed:

@@ -43,7 +43,15 @@ LEASE = timedelta(seconds=30)  # after which one that failed, or whose worker di
 GIVEN_UP_AFTER = timedelta(hours=1)
 
 
-def ask(kind: Challenge.Kind, *, login: str = "", email: str = "", user: User | None = None, caller: Caller) -> None:
+def ask(
+    kind: Challenge.Kind,
+    *,
+    login: str = "",
+    email: str = "",
+    user: User | None = None,
+    ticket: UUID | None = None,
+    caller: Caller,
+) -> None:
     """One small write; the worker writes the email. Either for a name, which is the same for any and the worker finds
     out whom it means, or for a `user`, or to an `email` for somebody who has no account yet. In the caller's
     transaction, if there is one."""
@@ -52,6 +60,7 @@ def ask(kind: Challenge.Kind, *, login: str = "", email: str = "", user: User | 
         login=login[:254],
         email=email,
         user=user,
+        ticket=ticket,
         created_at=now(),
         ip=caller.ip,
         device=caller.label[:200],
@@ -87,7 +96,9 @@ def caller_of(challenge: Challenge) -> Caller:
 DIGITS = 8
 
 
-def issue(kind: Challenge.Kind, *, user: User | None, email: str, caller: Caller) -> Secrets:
+def issue(
+    kind: Challenge.Kind, *, user: User | None, email: str, ticket: UUID | None = None, caller: Caller
+) -> Secrets:
     """A new pair for this user; earlier ones of the kind are closed. For somebody who has no account yet they are not:
     a stranger may have asked for them, or for this one. In the caller's transaction, with the email."""
     if user:
@@ -98,7 +109,7 @@ def issue(kind: Challenge.Kind, *, user: User | None, email: str, caller: Caller
             Challenge.objects.open().filter(kind=kind, user=user).close()
     code, key = f"{secrets.randbelow(10**DIGITS):0{DIGITS}}", secrets.token_urlsafe(32)
     at = now()
-    challenge = Challenge(kind=kind, user=user, email=email, created_at=at, answered_at=at)
+    challenge = Challenge(kind=kind, user=user, email=email, ticket=ticket, created_at=at, answered_at=at)
     challenge.ip, challenge.device = caller.ip, caller.label[:200]
     challenge.code_mac = _code_mac(challenge.id, code)
     challenge.key_mac = sealing.mac("challenge key", key.encode())
@@ -131,11 +142,19 @@ _SPEND = """
 
 
 def match_code(
-    kind: Challenge.Kind, code: Code, *, caller: Caller, user_id: UUID | None = None, email: str | None = None
+    kind: Challenge.Kind,
+    code: Code,
+    *,
+    caller: Caller,
+    user_id: UUID | None = None,
+    email: str | None = None,
+    ticket: UUID | None = None,
 ) -> Challenge:
-    """The open challenge that the code belongs to: of this user, or of anybody who claims this address. `close` then
-    uses it up. Raises InvalidCode."""
+    """The open challenge that the code belongs to: of this user, or of anybody who claims this address, or of the
+    `ticket` alone that somebody without an account has. `close` then uses it up. Raises InvalidCode."""
     whose = "user_id = %(whose)s" if email is None else "email = %(whose)s"
+    if ticket:
+        whose += " AND ticket = %(ticket)s"
     with transaction.atomic(), connection.cursor() as cursor:
         if email is not None:
             lock(email)
@@ -144,6 +163,7 @@ def match_code(
             {
                 "kind": kind,
                 "whose": user_id if email is None else email,
+                "ticket": ticket,
                 "oldest": now() - settings.CODE_LIFETIME,
                 "most": Challenge.MAX_ATTEMPTS,
             },

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -141,15 +141,28 @@ def new_email_problem(email: str) -> FieldError | None:
 
 @lru_cache(maxsize=1)
 def refused_domains() -> frozenset[str]:
-    """REFUSED_EMAIL_DOMAINS_FILE, which is read once: a domain on each line, `#` before a comment. Raises
-    ImproperlyConfigured."""
+    """REFUSED_EMAIL_DOMAINS_FILE, which is read once. Raises ImproperlyConfigured."""
+    return frozenset(domain for _, domain in _refused_lines() if _REFUSED.match(domain))
+
+
+def lines_without_domain() -> Sequence[int]:
+    """Those of the file that refuse nothing, for the check. Raises ImproperlyConfigured."""
+    return [number for number, domain in _refused_lines() if not _REFUSED.match(domain)]
+
+
+_REFUSED = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*\Z")  # a top-level domain too
+
+
+def _refused_lines() -> Iterator[tuple[int, str]]:
+    """A domain on each line, with or without `@` or `*.` before it; `#` before a comment."""
     path: str = settings.REFUSED_EMAIL_DOMAINS_FILE
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines() if path else []
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines() if path else []
     except (OSError, UnicodeError) as error:
         raise ImproperlyConfigured(f"REFUSED_EMAIL_DOMAINS_FILE can't be read: {error}") from None
-    names = (line.partition("#")[0].strip().removeprefix("*.").strip(".") for line in lines)
-    return frozenset(addresses.fold_domain(name) for name in names if name)
+    for number, line in enumerate(lines, 1):
+        if name := line.partition("#")[0].strip():
+            yield number, addresses.fold_domain(name.removeprefix("@").removeprefix("*.").strip("."))
 
 
 def fold_login(login: str) -> str:

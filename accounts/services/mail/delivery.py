@@ -30,6 +30,7 @@ from accounts.services.mail import server
 log = logging.getLogger(__name__)
 
 MAX_TRIES = 14  # with the pauses below: about a day
+LONG_PUT_OFF = 7  # the try after about six minutes: servers that put off every stranger take the email before
 TURN = 3.0  # seconds
 
 # Served by an index of ours (migration 0006).
@@ -68,6 +69,7 @@ def deliver(*, until: float = math.inf) -> int:
     server.used()
     if sent:
         server.end_outage()
+        Seen.objects.note(Seen.MAIL_SENT, sent)
     return sent
 
 
@@ -222,6 +224,8 @@ def _try_later(email: Email, error: Exception) -> None:
     if tries >= MAX_TRIES:
         _finish(email, STATUS.failed, error)
         return
+    if tries == LONG_PUT_OFF:
+        Seen.objects.note(Seen.MAIL_PUT_OFF)
     _wait(email, min(3 * 2**tries, 3 * 3600), error, number_of_retries=tries)
     _note(email, error)
 

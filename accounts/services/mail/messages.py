@@ -39,6 +39,8 @@ class Message(StrEnum):
     EXPORT_READY = "export_ready"
     FACTOR_ADDED = "factor_added"
     FACTOR_REMOVED = "factor_removed"
+    IDENTITY_LINKED = "identity_linked"
+    IDENTITY_UNLINKED = "identity_unlinked"
     RECOVERY_CODE_USED = "recovery_code_used"
     SECOND_STEP_TRIED = "second_step_tried"
 

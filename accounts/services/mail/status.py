@@ -88,8 +88,8 @@ def minutes_late() -> int:
     return -(-delay() // timedelta(minutes=1))
 
 
-# The first of each priority, from the index that the worker claims from. An email that its own recipient's server put
-# off is not late, and during an outage none is put off.
+# The first of each priority, from the index that the worker claims from. An email that the mail server put off counts
+# elsewhere (us_mail_put_off_total): most servers do so for their recipients' sake.
 _OLDEST = """
     SELECT EXTRACT(EPOCH FROM %(now)s - LEAST(
         (SELECT began_at FROM accounts_mailoutage LIMIT 1),

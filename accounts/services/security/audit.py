@@ -51,6 +51,9 @@ class Kind(StrEnum):
     PASSKEY_RENAMED = "passkey.renamed"
     PASSKEY_REMOVED = "passkey.removed"
     PASSKEY_REFUSED = "passkey.refused"
+    IDENTITY_LINKED = "identity.linked"
+    IDENTITY_UNLINKED = "identity.unlinked"
+    IDENTITY_REFUSED = "identity.refused"
     EMAIL_CHANGE_REQUESTED = "email.change_requested"
     EMAIL_CHANGE_CANCELLED = "email.change_cancelled"
     EMAIL_CHANGED = "email.changed"
@@ -102,6 +105,9 @@ WORDS: dict[Kind, Words] = {
     Kind.PASSKEY_RENAMED: _("Passkey renamed"),
     Kind.PASSKEY_REMOVED: _("Passkey removed"),
     Kind.PASSKEY_REFUSED: _("Passkey refused: it may have been copied"),
+    Kind.IDENTITY_LINKED: _("Sign-in provider connected"),
+    Kind.IDENTITY_UNLINKED: _("Sign-in provider disconnected"),
+    Kind.IDENTITY_REFUSED: _("Sign-in with a provider refused"),
     Kind.EMAIL_CHANGE_REQUESTED: _("Email address change requested"),
     Kind.EMAIL_CHANGE_CANCELLED: _("Email address change cancelled"),
     Kind.EMAIL_CHANGED: _("Email address changed"),
@@ -130,6 +136,8 @@ NOTABLE = frozenset(
         Kind.RECOVERY_CODE_USED,
         Kind.PASSKEY_ADDED,
         Kind.PASSKEY_REFUSED,
+        Kind.IDENTITY_LINKED,
+        Kind.IDENTITY_REFUSED,
         Kind.SESSION_NEW_DEVICE,
         Kind.SESSION_REUSED,
         Kind.EMAIL_CLAIM_LAPSED,

@@ -158,11 +158,12 @@ def count_address(name: str, *, caller: Caller) -> None:
 
 
 def count_both(name: str, lower: str, *, caller: Caller) -> Counted:
-    """The same, counted for a lower limit in the same call, which refuses nothing."""
-    return _count((name, lower), caller)
+    """The same, counted for a lower limit in the same call, which refuses nothing. One that is refused is taken back:
+    many at once that turn out to be no tries would else close the limit between them."""
+    return _count((name, lower), caller, kept=False)
 
 
-def _count(names: Sequence[str], caller: Caller) -> Counted:
+def _count(names: Sequence[str], caller: Caller, *, kept: bool = True) -> Counted:
     if not caller.ip:
         return Counted()
     who, at = sealing.mac("rate limit", network_of(caller.ip).encode()).hex()[:24], int(time.time())
@@ -170,6 +171,8 @@ def _count(names: Sequence[str], caller: Caller) -> Counted:
     keys = {f"limit:{limit.name}:{who}:{at // limit.seconds}": limit.seconds for limit in wanted}
     counts, first, last = _counters().add(keys), wanted[0], wanted[-1]
     if counts[0] > first.amount:
+        if not kept:
+            _counters().add(keys, -1)
         raise RateLimited(first.seconds - at % first.seconds, first.name)
     return Counted(last.name, counts[-1] - last.amount, last.seconds - at % last.seconds, keys)
 

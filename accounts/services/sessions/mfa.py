@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import NoReturn
+from uuid import UUID
 
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.hotp import HOTP
@@ -47,9 +48,9 @@ def require(user: User, methods: Sequence[str]) -> None:
         refuse(user, methods)
 
 
-def refuse(user: User, methods: Sequence[str]) -> NoReturn:
+def refuse(user: User, methods: Sequence[str], identity: UUID | None = None) -> NoReturn:
     """Raises MfaRequired, with the ticket for the second factor."""
-    raise MfaRequired(_issue(user, methods))
+    raise MfaRequired(_issue(user, methods, identity))
 
 
 def _password_of(user: User) -> bytes:
@@ -69,18 +70,21 @@ class HalfWay(tickets.Ticket):
     user: str
     password: str
     methods: Sequence[str]
+    identity: str = ""  # by which the user came in, if by one
 
 
-def _issue(user: User, methods: Sequence[str]) -> str:
-    return tickets.issue(HalfWay(user=user.id.hex, password=_print(user), methods=methods))
+def _issue(user: User, methods: Sequence[str], identity: UUID | None = None) -> str:
+    came_by = identity.hex if identity else ""
+    return tickets.issue(HalfWay(user=user.id.hex, password=_print(user), methods=methods, identity=came_by))
 
 
 @dataclass(frozen=True)
 class Passed:
-    """Who has passed, and by which `methods` (RFC 8176)."""
+    """Who has passed, by which `methods` (RFC 8176), and by which identity at a provider."""
 
     user: User
     methods: tuple[str, ...]
+    identity: UUID | None = None
 
 
 def check(*, ticket: str, code: str, caller: Caller) -> Passed:
@@ -111,7 +115,8 @@ def check(*, ticket: str, code: str, caller: Caller) -> Passed:
         _note_failure(user, caller)
         raise wrong_code(given, "wrong code of the second step")
     rate_limits.refund_each(*((limit, user.id) for limit in limits))
-    return Passed(user, tuple(dict.fromkeys([*found.methods, "otp", MFA])))
+    came_by = UUID(hex=found.identity) if found.identity else None
+    return Passed(user, tuple(dict.fromkeys([*found.methods, "otp", MFA])), came_by)
 
 
 # Three in a million TOTP codes are right at any time; recovery codes cannot be guessed. Guessing at the former must not

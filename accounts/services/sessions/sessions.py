@@ -29,6 +29,7 @@ from accounts.caller import Caller
 from accounts.errors import (
     InvalidCredentials,
     InvalidCursor,
+    InvalidTicket,
     InvalidToken,
     RefreshExpired,
     RefreshReused,
@@ -36,7 +37,7 @@ from accounts.errors import (
     SessionRevoked,
 )
 from accounts.lib import postgres, rows, sealing
-from accounts.models import Challenge, Event, Session, User
+from accounts.models import Challenge, Event, Identity, Session, User
 from accounts.services import mail
 from accounts.services.credentials import challenges
 from accounts.services.security import audit, cursors, rate_limits
@@ -85,14 +86,24 @@ _BEGIN = f"""
 """.replace("%(event_kind)s", "CASE WHEN is_new THEN %(new_device)s ELSE %(event_kind)s END")  # noqa: S608
 
 
-def begin(*, user: User, kind: Session.Kind, caller: Caller, methods: Sequence[str] = ("pwd",)) -> Session:
-    """Start a session on a device that has just proved who is using it, by `methods` of RFC 8176.
+def begin(
+    *,
+    user: User,
+    kind: Session.Kind,
+    caller: Caller,
+    methods: Sequence[str] = ("pwd",),
+    identity: UUID | None = None,
+) -> Session:
+    """Start a session on a device that has just proved who is using it, by `methods` of RFC 8176, and by an `identity`
+    at a provider, with which the session ends.
 
-    Raises InvalidCredentials if the password was changed or the account switched off since; MfaRequired if the methods
-    are not enough, which the log records."""
+    Raises InvalidCredentials if the password was changed or the account switched off since; InvalidTicket if the
+    identity was disconnected since; MfaRequired if the methods are not enough, which the log records."""
     with transaction.atomic():
         _lock_as_checked(user)
-        session = _new(user, kind, caller, methods)
+        if identity and not Identity.objects.filter(id=identity, user=user).update(last_used_at=now()):
+            raise InvalidTicket("disconnected in the meantime")
+        session = _new(user, kind, caller, methods, identity)
         needs_mfa, others, is_new = _insert(session, caller)
         if needs_mfa:
             audit.record(audit.Kind.LOGIN_HALF_WAY, user=user, caller=caller)
@@ -101,7 +112,7 @@ def begin(*, user: User, kind: Session.Kind, caller: Caller, methods: Sequence[s
         if is_new and not needs_mfa and user.email_verified:
             challenges.ask(Challenge.Kind.NEW_DEVICE, user=user, caller=caller)
     if needs_mfa:
-        mfa.refuse(user, methods)
+        mfa.refuse(user, methods, identity)
     return session
 
 
@@ -113,7 +124,7 @@ def _lock_as_checked(user: User) -> None:
             raise InvalidCredentials("changed in the meantime")
 
 
-def _new(user: User, kind: Session.Kind, caller: Caller, methods: Sequence[str]) -> Session:
+def _new(user: User, kind: Session.Kind, caller: Caller, methods: Sequence[str], identity: UUID | None) -> Session:
     at, device = now(), caller.device
     return Session(
         user=user,
@@ -127,6 +138,7 @@ def _new(user: User, kind: Session.Kind, caller: Caller, methods: Sequence[str])
         authenticated_at=at,
         authenticated_by=" ".join(methods),
         expires_at=_expiry(at, at),
+        identity_id=identity,
     )
 
 

@@ -15,7 +15,7 @@ from accounts.caller import Caller
 from accounts.errors import NotAllowed, OwnAccount
 from accounts.models import User
 from accounts.services.account import deletion, email_addresses, password_resets, users
-from accounts.services.authentication import totp
+from accounts.services.authentication import identities, totp
 from accounts.services.security import audit
 from accounts.services.sessions import sessions
 
@@ -99,6 +99,15 @@ def remove_second_factors(*, staff: User, user: User, caller: Caller) -> None:
     _refuse_oneself(staff, user)
     with _acting("remove second factors", staff=staff, user=user, caller=caller) as (target, ours):
         totp.remove_all(user=target, caller=ours)
+
+
+def disconnect_identities(*, staff: User, user: User, caller: Caller) -> None:
+    """Disconnect all sign-in providers, for an owner who has lost control of one. An email tells of each.
+
+    Raises NotAllowed, OwnAccount."""
+    _refuse_oneself(staff, user)
+    with _acting("disconnect identities", staff=staff, user=user, caller=caller) as (target, ours):
+        identities.unlink_all(user=target, caller=ours)
 
 
 def call_off_deletion(*, staff: User, user: User, caller: Caller) -> None:

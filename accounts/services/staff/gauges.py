@@ -17,6 +17,11 @@ from accounts.services.sessions import signing_keys
 from accounts.services.staff import counts
 
 LATE = timedelta(hours=1)
+_MAILS = (
+    (metrics.MAIL_SENT, Seen.MAIL_SENT),
+    (metrics.MAIL_FAILED, Seen.MAIL_FAILED),
+    (metrics.MAIL_PUT_OFF, Seen.MAIL_PUT_OFF),
+)
 
 
 def read() -> Iterator[Reading]:
@@ -26,7 +31,8 @@ def read() -> Iterator[Reading]:
     # 1970 if it never was: that is too long ago as well.
     yield metrics.BEAT_SEEN, (), seen[Seen.BEAT].at.timestamp() if Seen.BEAT in seen else 0
     yield metrics.WORKER_SEEN, (), seen[Seen.WORKER].at.timestamp() if Seen.WORKER in seen else 0
-    yield metrics.MAIL_FAILED, (), seen[Seen.MAIL_FAILED].times if Seen.MAIL_FAILED in seen else 0
+    for metric, name in _MAILS:
+        yield metric, (), seen[name].times if name in seen else 0
     yield from _events()
     yield from _signing_keys()
     late = User.objects.filter(deletes_at__lt=now() - LATE)

@@ -18,6 +18,7 @@ def test_the_configuration_is_public_and_may_be_kept_for_a_while(
         "password": {"min_length": settings.PASSWORD_MIN_LENGTH, "max_length": 128},
         "sign_in_by_code": True,
         "languages": ["en", "de", "fr", "es", "ar"],
+        "providers": [],
         "support_email": None,
         "picture": {
             "max_bytes": settings.PICTURE_MAX_BYTES,

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from accounts.models import Passkey, User
+from project.devstack.provider import FakeProvider
 from tests.api.conftest import CheckedApi, contract, problem
 from tests.conftest import PASSWORD, Api, Mailbox, picture
 from tests.factors import App, Device
 
-# Nobody can know these before; everything else is sent as the document shows it.
-SECRETS = {"code", "key", "login", "ticket", "state", "credential", "refresh_token"}
+# Nobody can know these before, or the walk has done what stands there already; everything else is sent as the document
+# shows it.
+SECRETS = {"code", "key", "login", "ticket", "state", "credential", "refresh_token", "id_token", "create", "username"}
 
 
 def json_of(message: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +101,7 @@ class Reader:
         return sorted(set(self._operations) - self.sent)
 
 
-def test_every_example_can_be_sent(db: None, mailbox: Mailbox) -> None:
+def test_every_example_can_be_sent(db: None, mailbox: Mailbox, fake: FakeProvider) -> None:
     """One walk through every operation. CheckedApi holds each answer against the shape of its example."""
     send = Reader()
     send("getConfig")
@@ -110,6 +112,7 @@ def test_every_example_can_be_sent(db: None, mailbox: Mailbox) -> None:
     _profile_and_pictures(send)
     _devices_and_data(send, begun)
     _second_factors(send)
+    _providers(send, fake)
     _other_address_and_password(send, mailbox)
     send("requestSignInCode")
     send("signInByCode", code=mailbox.code())
@@ -155,6 +158,20 @@ def _second_factors(send: Reader) -> None:
     for name in ("getMfa", "removeTotp"):
         send(name)
     send("removePasskey", ids=passkey)
+
+
+def _providers(send: Reader, fake: FakeProvider) -> None:
+    def proof(subject: str) -> dict[str, Any]:
+        begun = send("beginProviderSignIn")
+        token = fake.token("google", {"sub": subject, "preferred_username": "grace"}, nonce=begun["nonce"])
+        return {"id_token": token, "state": begun["state"]}
+
+    send("linkIdentity", **proof("1"))
+    mine = send("listIdentities")["identities"][0]["id"]
+    send("unlinkIdentity", ids=mine)
+    send("signInByProvider", **proof("2"))
+    ticket = send("signInByProvider", status=409, create=False, **proof("3"))["ticket"]
+    send("signUpByProvider", ticket=ticket, username="hopper")
 
 
 def _other_address_and_password(send: Reader, mailbox: Mailbox) -> None:

@@ -19,6 +19,8 @@ DANGEROUS: dict[str, dict[str, Any] | None] = {
     "POST /me/mfa/recovery-codes": None,
     "POST /me/mfa/passkeys/begin": None,
     "DELETE /me/mfa/passkeys/00000000-0000-7000-8000-000000000000": None,
+    "POST /me/identities": {"provider": "google", "id_token": "x", "state": "x"},
+    "DELETE /me/identities/00000000-0000-7000-8000-000000000000": None,
 }
 
 
