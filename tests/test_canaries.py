@@ -24,9 +24,11 @@ from accounts.models import User
 from accounts.services import mail
 from accounts.services.account import deletion, email_requests, lifecycle, password_resets
 from accounts.services.credentials import challenges
+from project.devstack.provider import FakeProvider
 from project.logs import Formatter, JsonFormatter, Outages
 from tests.api.conftest import contract
 from tests.conftest import Api, Mailbox, random_ip
+from tests.factors import id_token
 from tests.museum.exchange import PUBLIC_URL, Walk
 from tests.museum.tour import PASSWORD, tour
 from tests.services.test_mail import PostBox
@@ -90,13 +92,30 @@ def seen(settings: Settings, watched: None) -> Iterator[Seen]:
 OPEN = {"session", "tablet", "ada", "upload", "passkey", "etag"}
 
 
-def test_none_where_every_operation_works(seen: Seen, db: None, settings: Settings, mailbox: Mailbox) -> None:
+def by_provider(api: Api, fake: FakeProvider) -> set[str]:
+    """A newcomer, another identity of theirs, and its end."""
+    ada, other = ({"sub": sub, "email": f"{BIRD}@gmail.com", "email_verified": True} for sub in ("1", "2"))
+    given = {**id_token(fake, "google", ada), "create": False}
+    ticket = api.post("/token/provider", given).json()["ticket"]
+    api.token = api.post("/token/provider/create", {"ticket": ticket}).json()["tokens"]["access_token"]
+    linked = id_token(fake, "google", other)
+    identity = api.post("/me/identities", linked).json()["id"]
+    assert api.get("/me/identities").status_code == 200
+    assert api("DELETE", f"/me/identities/{identity}").status_code == 204
+    begun = api.post("/token/provider/begin", {"provider": "google"}).json()
+    return {given["id_token"], linked["id_token"], given["state"], ticket, begun["nonce"], begun["state"], BIRD}
+
+
+def test_none_where_every_operation_works(
+    seen: Seen, db: None, settings: Settings, mailbox: Mailbox, fake: FakeProvider
+) -> None:
     settings.PUBLIC_URL = PUBLIC_URL
     walk = Walk(Api(), mailbox)
     secrets = {PASSWORD, "@example.", r"argon2"}
     for step in tour():
         walk.take(step)
         secrets |= {value for name, value in walk.kept.items() if name not in OPEN and isinstance(value, str)}
+    secrets |= by_provider(Api(), fake)
     mail.deliver()
     mail.hang_up()
     assert len(secrets) > 30
