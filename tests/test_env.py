@@ -172,7 +172,7 @@ SERVERS = {
 
 
 def settings_of(**environment: str) -> dict[str, Any]:
-    """The settings file, read once more. Whoever asked for it before keeps what it found."""
+    """The settings file, read once more. A caller that asked for it before keeps what it found."""
     with pytest.MonkeyPatch.context() as given:
         for name, value in environment.items():
             given.setenv(name, value)

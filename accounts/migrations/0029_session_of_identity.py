@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    atomic = False  # beside whoever works meanwhile
+    atomic = False  # while the service goes on
     dependencies = [("accounts", "0028_identities")]
     operations = [
         # What a run that was interrupted left: it has the name and answers nothing.

@@ -250,7 +250,7 @@ class Queued:
         return found
 
     def wait(self) -> None:
-        """Until all of it is done, whoever does it."""
+        """Until all of it is done, no matter by whom."""
         select = "SELECT e.state FROM accounts_export e JOIN accounts_user u ON u.id = e.user_id WHERE u.username = %s"
         eventually(lambda: self.service.sql(select, self.name) == [("ready",)])
         eventually(lambda: len(self.service.letters(self.email)) >= 2)

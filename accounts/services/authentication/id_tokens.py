@@ -113,7 +113,7 @@ def _issuer(provider: Provider, payload: Mapping[str, Any]) -> str:
 
 
 def _audience(provider: Provider, payload: Mapping[str, Any]) -> str:
-    """The client that it was made for. Whoever else could read or ask for it must be ours too."""
+    """The client that it was made for. Anybody else who could read or ask for it must be ours too."""
     audiences = payload["aud"] if isinstance(payload["aud"], list) else [payload["aud"]]
     asked_by = payload.get("azp", audiences[0] if audiences else None)
     if not audiences or not {*audiences, asked_by} <= set(provider.client_ids):

@@ -89,7 +89,7 @@ class Network:
     week_verified: int
 
 
-# Whoever signs up for ten million accounts in a week is seen in the newest of them. Erased accounts have no address.
+# Somebody who signs up for millions of accounts in a week is seen in the newest of them. Erased ones have no address.
 _NETWORKS = """
     WITH newest AS MATERIALIZED (
         SELECT ip, user_id, created_at > %(day)s AS today FROM accounts_event
