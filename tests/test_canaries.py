@@ -89,7 +89,7 @@ def seen(settings: Settings, watched: None) -> Iterator[Seen]:
 
 
 # What the walk keeps that is no secret.
-OPEN = {"session", "tablet", "ada", "upload", "passkey", "etag"}
+OPEN = {"session", "identity", "tablet", "ada", "upload", "passkey", "etag"}
 
 
 def by_provider(api: Api, fake: FakeProvider) -> set[str]:

@@ -80,6 +80,7 @@ def test_every_operation_is_in_the_newest_release() -> None:
     contract = json.loads((RELEASES[-1] / "contract.json").read_text())
     steps = json.loads((RELEASES[-1] / "traffic.json").read_text())
     names = {"{ada}": "{user_id}", "{tablet}": "{session_id}", "{passkey}": "{passkey_id}", "{upload}": "{upload_id}"}
+    names["{identity}"] = "{identity_id}"
     kept = re.compile("|".join(re.escape(name) for name in names))
     asked = {kept.sub(lambda met: names[met[0]], step["ask"].split("?")[0]) for step in steps if "ask" in step}
     promised = {

@@ -34,9 +34,17 @@ def tour() -> list[Step]:
                 "access": "tokens.access_token",
                 "refresh": "tokens.refresh_token",
                 "session": "tokens.session_id",
+                "identity": "tokens.session_id",  # that of nothing
             },
         },
         {"ask": "POST /signup", "body": {"username": "ada", "email": "other@example.com", "password": PASSWORD}},
+        # Providers, of which this service names none: an ID token can't be recorded (tests/api/v1/test_identities.py).
+        {"ask": "POST /token/provider/begin", "body": {"provider": "google"}},
+        {"ask": "POST /token/provider", "body": {"provider": "google", "id_token": "x", "state": "x"}},
+        {"ask": "POST /token/provider/create", "body": {"ticket": "x"}},
+        {"ask": "GET /me/identities", "as": "access"},
+        {"ask": "POST /me/identities", "as": "access", "body": {"ticket": "x"}},
+        {"ask": "DELETE /me/identities/{identity}", "as": "access"},
         # Proving the address.
         {"ask": "GET /me/email", "as": "access"},
         {"ask": "POST /me/email/confirm", "as": "access", "body": {"code": "00000000"}},

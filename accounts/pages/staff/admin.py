@@ -237,6 +237,7 @@ class DeviceTab(Tab):
 
 class IdentityTab(Tab):
     model = Identity
+    template = "admin/edit_inline/stacked.html"  # it has no link, so a wide table could not be scrolled by keyboard
     anchor = "identities"
     fields = ("provider", "email", "issuer", "subject", "created_at", "last_used_at")
     show_change_link = False
