@@ -40,6 +40,18 @@ def eventually(look: Callable[[], T | None], within: float = 180.0) -> T:
         time.sleep(0.1)
 
 
+def ask(url: str, statement: str, *values: object) -> list[tuple[object, ...]]:
+    """The rows of one statement, over a connection of its own."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
+
+
 def new_bucket() -> str:
     """A bucket belongs to one database, so each service has its own."""
     name, environment = f"e2e-{uuid4().hex[:8]}", os.environ
@@ -104,14 +116,7 @@ class Service:
         return os.environ["DATABASE_URL"].rpartition("/")[0] + f"/{database}"
 
     def sql(self, statement: str, *values: object, database: str | None = None) -> list[tuple[object, ...]]:
-        connection = psycopg2.connect(self.address(database or self.database))
-        connection.autocommit = True
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(statement, values)
-                return cursor.fetchall() if cursor.description else []
-        finally:
-            connection.close()
+        return ask(self.address(database or self.database), statement, *values)
 
     def manage(self, *arguments: str, **environment: str) -> str:
         done = subprocess.run(

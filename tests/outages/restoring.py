@@ -7,10 +7,8 @@ import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psycopg2
-
 from project.devstack.servers import BASE, Postgres, postgres_bin, without_root
-from tests.e2e.conftest import eventually
+from tests.e2e.conftest import ask, eventually
 
 PAGE = (BASE / "docs/backup.md").read_text()
 
@@ -37,14 +35,7 @@ class Configured(Postgres):
             file.write(lines)
 
     def sql(self, statement: str, *values: object) -> list[tuple[object, ...]]:
-        connection = psycopg2.connect(self.url)
-        connection.autocommit = True
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(statement, values)
-                return cursor.fetchall() if cursor.description else []
-        finally:
-            connection.close()
+        return ask(self.url, statement, *values)
 
 
 class Backups:
